@@ -1,0 +1,57 @@
+// What the ledger shows to those who read it. Numbers are integers in the ledger's own units (nano-USD, ms, tokens);
+// a metric family's `scale` turns them into exported units.
+
+import type { PollResult } from '../poll/poll-result.ts';
+import type { PricingState } from '../turn/turn-event.ts';
+
+/** Label names and values of one series, in the order of the family's labels. The same object for the series' whole life. */
+export type Labels = Readonly<Record<string, string>>;
+
+export interface CounterPoint {
+  readonly labels: Labels;
+  readonly value: number;
+}
+
+export interface HistogramPoint {
+  readonly labels: Labels;
+  /** Observations per bucket, not cumulative; one more than the family has bounds, the last for +Inf. */
+  readonly counts: readonly number[];
+  readonly sum: number;
+}
+
+export const WINDOWS = ['today', '3d', '7d', '30d', 'month', 'all'] as const;
+export type Window = (typeof WINDOWS)[number];
+
+/** Net sums of the turns of one (upstream provider, provider, model) in one window. */
+export interface WindowRow {
+  readonly window: Window;
+  readonly upstreamProvider: string;
+  readonly provider: string;
+  readonly model: string;
+  readonly costNano: number;
+  readonly tokens: { readonly withoutCacheRead: number; readonly cacheRead: number };
+  readonly turns: number;
+  /** Turns whose cost is known: stated, free or included. Cost is unknown when this is 0 and `turns` is not. */
+  readonly pricedTurns: number;
+}
+
+/** The read side of the ledger. Only committed state is ever visible. */
+export interface LedgerReading {
+  /** When this ledger began to count, Unix ms. */
+  readonly createdMs: number;
+  /** All series of a counter family, by the family's Prometheus name. */
+  counters(family: string): Iterable<CounterPoint>;
+  histograms(family: string): Iterable<HistogramPoint>;
+  /** Every (upstream, provider, model) ever seen, in every window; zeros where a window holds none of its turns. */
+  windowRows(): readonly WindowRow[];
+  /** Distinct sessions with a turn in the window that any of these upstream providers served. */
+  windowSessions(window: Window, upstreamProviders: readonly string[]): number;
+  /** Turns that began more than 15 minutes ago and never finished. */
+  unfinishedTurns(): readonly { readonly agent: string; readonly provider: string; readonly turns: number }[];
+  pricingStates(): readonly { readonly provider: string; readonly model: string; readonly state: PricingState }[];
+  /** Every upstream provider that a turn was ever booked under. */
+  upstreamProviders(): readonly string[];
+  /** The newest poll result of every account that has not expired. */
+  pollResults(): readonly PollResult[];
+  sizeBytes(): number;
+}

@@ -1,0 +1,433 @@
+// Every metric, as data. Instruments, the exposition, docs/metrics.md, dashboards and rules are derived from this file,
+// and a test compares it with a live scrape in both directions.
+
+export type MetricType = 'counter' | 'gauge' | 'histogram';
+
+export interface MetricFamily {
+  /** The Prometheus name, written out in full: base unit and `_total` included. */
+  readonly name: string;
+  /** The OpenTelemetry name. Units are annotations, so that every route gives the same Prometheus name. */
+  readonly otelName: string;
+  readonly type: MetricType;
+  readonly unit: string;
+  readonly help: string;
+  readonly labels: readonly string[];
+  /** Labels that are left out where they have no value. */
+  readonly optional?: readonly string[];
+  /** Upper bounds of the histogram's buckets, in the exported unit. */
+  readonly buckets?: readonly number[];
+  /** The ledger keeps integers: what one exported unit is in them (1e9 for money, 1e3 for seconds). */
+  readonly scale: number;
+}
+
+interface Definition {
+  type: MetricType;
+  unit: string;
+  help: string;
+  labels?: readonly string[];
+  optional?: readonly string[];
+  buckets?: readonly number[];
+  scale?: number;
+  /** Only where it cannot be derived from the Prometheus name. */
+  otelName?: string;
+}
+
+function family(name: string, definition: Definition): MetricFamily {
+  const { labels = [], scale = 1, otelName, ...rest } = definition;
+  return { name, otelName: otelName ?? name.replace(/_total$/, ''), labels, scale, ...rest };
+}
+
+const NANO = 1e9;
+const MS = 1e3;
+const TURN = ['agent', 'provider', 'account', 'upstream_provider', 'model', 'project', 'team'] as const;
+const TURN_OPTIONAL = ['account', 'project', 'team'] as const;
+const TURN_USER = [...TURN, 'user'] as const;
+const TURN_USER_OPTIONAL = [...TURN_OPTIONAL, 'user'] as const;
+const SERVED = ['agent', 'provider', 'upstream_provider', 'model'] as const;
+const WINDOW = ['window', 'tile', 'upstream_provider', 'provider'] as const;
+const ACCOUNT = ['provider', 'account'] as const;
+
+const TURN_SECONDS = [0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280];
+const TOOL_SECONDS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800];
+const POLL_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+const COMMIT_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5];
+/** The buckets that the semantic conventions advise for the two `gen_ai_client_*` histograms. */
+const GEN_AI_TOKENS = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864];
+const GEN_AI_SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+
+const NOT_ADDITIVE = 'Windows overlap: never sum over `window`.';
+const NET = 'Net = this − its corrections.';
+
+/** What is paid and polled. Read from the ledger; counters never fall and are restored before the first scrape. */
+export const TOLL = {
+  cost: family('toll_cost_usd_total', {
+    type: 'counter',
+    unit: '{USD}',
+    scale: NANO,
+    labels: TURN_USER,
+    optional: TURN_USER_OPTIONAL,
+    help: `Cost of turns as the agent stated it, in USD. ${NET}`,
+  }),
+  tokens: family('toll_tokens_total', {
+    type: 'counter',
+    unit: '{token}',
+    labels: [...TURN, 'token_type'],
+    optional: TURN_OPTIONAL,
+    help: `Tokens of turns; the token types are disjoint and add up to the total. ${NET}`,
+  }),
+  turns: family('toll_turns_total', {
+    type: 'counter',
+    unit: '{turn}',
+    labels: [...TURN_USER, 'status'],
+    optional: TURN_USER_OPTIONAL,
+    help: 'Turns (model steps: completed assistant messages). Each counts once, when it completes.',
+  }),
+  costCorrections: family('toll_cost_corrections_usd_total', {
+    type: 'counter',
+    unit: '{USD}',
+    scale: NANO,
+    labels: TURN_USER,
+    optional: TURN_USER_OPTIONAL,
+    help: 'Stated cost that later descriptions of the same turns took back, in USD.',
+  }),
+  tokensCorrections: family('toll_tokens_corrections_total', {
+    type: 'counter',
+    unit: '{token}',
+    labels: [...TURN, 'token_type'],
+    optional: TURN_OPTIONAL,
+    help: 'Tokens that later descriptions of the same turns took back.',
+  }),
+  costEstimated: family('toll_cost_estimated_usd_total', {
+    type: 'counter',
+    unit: '{USD}',
+    scale: NANO,
+    labels: TURN_USER,
+    optional: TURN_USER_OPTIONAL,
+    help: `Cost that no agent stated, priced by the pricing rules, in USD. Never part of toll_cost_usd_total. ${NET}`,
+  }),
+  costEstimatedCorrections: family('toll_cost_estimated_corrections_usd_total', {
+    type: 'counter',
+    unit: '{USD}',
+    scale: NANO,
+    labels: TURN_USER,
+    optional: TURN_USER_OPTIONAL,
+    help: 'Estimated cost that later descriptions of the same turns took back, in USD.',
+  }),
+  unpricedTokens: family('toll_unpriced_tokens_total', {
+    type: 'counter',
+    unit: '{token}',
+    labels: ['provider', 'upstream_provider', 'model'],
+    help: 'Tokens of turns that state no cost and match no pricing rule: their cost is unknown, not zero.',
+  }),
+  turnDuration: family('toll_turn_duration_seconds', {
+    type: 'histogram',
+    unit: 's',
+    scale: MS,
+    labels: SERVED,
+    buckets: TURN_SECONDS,
+    help: 'Wall time of a turn, from its start to its completion.',
+  }),
+  modelDuration: family('toll_model_duration_seconds', {
+    type: 'histogram',
+    unit: 's',
+    scale: MS,
+    labels: SERVED,
+    buckets: TURN_SECONDS,
+    help: 'Wall time of a turn less the time in which tools ran or the user was asked: what the model took. Observed 60 s after completion.',
+  }),
+  turnErrors: family('toll_turn_errors_total', {
+    type: 'counter',
+    unit: '{error}',
+    labels: [...SERVED, 'reason'],
+    help: 'Turns that failed, by reason.',
+  }),
+  turnsUnfinished: family('toll_turns_unfinished', {
+    type: 'gauge',
+    unit: '{turn}',
+    labels: ['agent', 'provider'],
+    help: 'Turns that began more than 15 minutes ago and were never seen to finish: their usage is unknown.',
+  }),
+  toolCalls: family('toll_tool_calls_total', {
+    type: 'counter',
+    unit: '{call}',
+    labels: ['agent', 'upstream_provider', 'tool', 'status', 'mcp_server', 'project'],
+    optional: ['mcp_server', 'project'],
+    help: 'Finished tool calls, under the upstream provider of the turn that made them.',
+  }),
+  toolDuration: family('toll_tool_duration_seconds', {
+    type: 'histogram',
+    unit: 's',
+    scale: MS,
+    labels: ['agent', 'tool'],
+    buckets: TOOL_SECONDS,
+    help: 'Wall time of a tool call, waiting for permission included.',
+  }),
+  sessions: family('toll_sessions_total', {
+    type: 'counter',
+    unit: '{session}',
+    labels: ['agent', 'project'],
+    optional: ['project'],
+    help: 'Sessions seen; forks and sub-agent sessions are sessions of their own.',
+  }),
+  pricingInfo: family('toll_pricing_info', {
+    type: 'gauge',
+    unit: '1',
+    labels: ['provider', 'model', 'state'],
+    help: 'How the newest turn of a model was priced: stated, estimated, free, included or unknown.',
+  }),
+  upstreamUnmapped: family('toll_upstream_unmapped', {
+    type: 'gauge',
+    unit: '1',
+    labels: ['upstream_provider', 'reason'],
+    help: 'Upstream providers that no tile shows. `tollbridge doctor` prints the line of configuration that mends it.',
+  }),
+  tileInfo: family('toll_tile_info', {
+    type: 'gauge',
+    unit: '1',
+    labels: ['upstream_provider', 'tile'],
+    help: 'The tile that shows an upstream provider, after provider links.',
+  }),
+  windowCost: family('toll_window_cost_usd', {
+    type: 'gauge',
+    unit: '{USD}',
+    scale: NANO,
+    labels: WINDOW,
+    help: `Net stated cost of the turns in a window, in USD; absent where every turn in it is unpriced. ${NOT_ADDITIVE}`,
+  }),
+  windowTokens: family('toll_window_tokens', {
+    type: 'gauge',
+    unit: '{token}',
+    labels: WINDOW,
+    help: `Net tokens of the turns in a window without those read from the cache. ${NOT_ADDITIVE}`,
+  }),
+  windowCacheReadTokens: family('toll_window_cache_read_tokens', {
+    type: 'gauge',
+    unit: '{token}',
+    labels: WINDOW,
+    help: `Net tokens that the turns in a window read from the cache. ${NOT_ADDITIVE}`,
+  }),
+  windowTurns: family('toll_window_turns', {
+    type: 'gauge',
+    unit: '{turn}',
+    labels: WINDOW,
+    help: `Turns in a window. ${NOT_ADDITIVE}`,
+  }),
+  windowSessions: family('toll_window_sessions', {
+    type: 'gauge',
+    unit: '{session}',
+    labels: ['window', 'tile'],
+    help: `Distinct sessions with a turn in a window. Not additive over tiles either. ${NOT_ADDITIVE}`,
+  }),
+  windowModelCost: family('toll_window_model_cost_usd', {
+    type: 'gauge',
+    unit: '{USD}',
+    scale: NANO,
+    labels: [...WINDOW, 'model'],
+    help: `As toll_window_cost_usd, for the models that cost most; the rest is model="other". ${NOT_ADDITIVE}`,
+  }),
+  windowModelTokens: family('toll_window_model_tokens', {
+    type: 'gauge',
+    unit: '{token}',
+    labels: [...WINDOW, 'model'],
+    help: `As toll_window_tokens, for the models that cost most; the rest is model="other". ${NOT_ADDITIVE}`,
+  }),
+  accountInfo: family('toll_account_info', {
+    type: 'gauge',
+    unit: '1',
+    labels: [...ACCOUNT, 'display_name', 'plan', 'subscription', 'auth_scope', 'machine'],
+    optional: ['display_name', 'plan', 'subscription', 'auth_scope', 'machine'],
+    help: 'A configured or detected account.',
+  }),
+  accountStatus: family('toll_account_status', {
+    type: 'gauge',
+    unit: '1',
+    labels: [...ACCOUNT, 'status'],
+    help: 'State of an account: 1 for the state it is in, 0 for the others.',
+  }),
+  quotaUsedRatio: family('toll_quota_used_ratio', {
+    type: 'gauge',
+    unit: '1',
+    labels: [...ACCOUNT, 'quota', 'window'],
+    help: 'Used share of a plan window, 0 to 1.',
+  }),
+  quotaReset: family('toll_quota_reset_timestamp_seconds', {
+    type: 'gauge',
+    unit: 's',
+    scale: MS,
+    labels: [...ACCOUNT, 'quota', 'window'],
+    help: 'When a plan window starts anew, Unix time.',
+  }),
+  modelsAvailable: family('toll_models_available', {
+    type: 'gauge',
+    unit: '{model}',
+    labels: ACCOUNT,
+    help: 'Models that the provider lists for an account.',
+  }),
+  modelInfo: family('toll_model_info', {
+    type: 'gauge',
+    unit: '1',
+    labels: [...ACCOUNT, 'model', 'owned_by'],
+    help: 'A model that the provider lists for an account.',
+  }),
+  snapshotTimestamp: family('toll_snapshot_timestamp_seconds', {
+    type: 'gauge',
+    unit: 's',
+    scale: MS,
+    labels: ACCOUNT,
+    help: 'When an account was last read well, Unix time.',
+  }),
+  genAiTokenUsage: family('gen_ai_client_token_usage', {
+    otelName: 'gen_ai.client.token.usage',
+    type: 'histogram',
+    unit: '{token}',
+    labels: ['gen_ai_operation_name', 'gen_ai_provider_name', 'gen_ai_request_model', 'gen_ai_token_type'],
+    buckets: GEN_AI_TOKENS,
+    help: 'Tokens per turn by semantic convention: input includes cached tokens, output includes reasoning.',
+  }),
+  genAiOperationDuration: family('gen_ai_client_operation_duration_seconds', {
+    otelName: 'gen_ai.client.operation.duration',
+    type: 'histogram',
+    unit: 's',
+    scale: MS,
+    labels: ['gen_ai_operation_name', 'gen_ai_provider_name', 'gen_ai_request_model', 'error_type'],
+    optional: ['error_type'],
+    buckets: GEN_AI_SECONDS,
+    help: 'Wall time of a turn by semantic convention.',
+  }),
+  series: family('tollbridge_series', {
+    type: 'gauge',
+    unit: '{series}',
+    labels: ['metric'],
+    help: 'Label sets that a restored metric holds.',
+  }),
+  seriesOverflow: family('tollbridge_series_overflow_total', {
+    type: 'counter',
+    unit: '{value}',
+    labels: ['metric'],
+    help: 'Increments whose label values were folded into `other` because a cap was reached.',
+  }),
+  ledgerSize: family('tollbridge_ledger_size_bytes', {
+    type: 'gauge',
+    unit: 'By',
+    help: 'Size of the ledger on disk.',
+  }),
+  ledgerCreated: family('tollbridge_ledger_created_timestamp_seconds', {
+    type: 'gauge',
+    unit: 's',
+    scale: MS,
+    help: 'When this ledger began to count, Unix time.',
+  }),
+} as const satisfies Record<string, MetricFamily>;
+
+/** The bridge's own health: SDK instruments, per process, from 0 at each start. */
+export const BRIDGE = {
+  buildInfo: family('tollbridge_build_info', {
+    type: 'gauge',
+    unit: '1',
+    labels: ['version', 'node'],
+    help: 'The version that runs.',
+  }),
+  received: family('tollbridge_events_received_total', {
+    type: 'counter',
+    unit: '{event}',
+    labels: ['source'],
+    help: 'Events received. At rest: received = recorded + updated + duplicate + ignored + rejected.',
+  }),
+  recorded: family('tollbridge_events_recorded_total', {
+    type: 'counter',
+    unit: '{event}',
+    labels: ['source'],
+    help: 'Events that brought something new into the ledger.',
+  }),
+  updated: family('tollbridge_events_updated_total', {
+    type: 'counter',
+    unit: '{event}',
+    labels: ['source'],
+    help: 'Events that said more about something the ledger knew.',
+  }),
+  duplicate: family('tollbridge_events_duplicate_total', {
+    type: 'counter',
+    unit: '{event}',
+    labels: ['source'],
+    help: 'Events that said nothing new.',
+  }),
+  ignored: family('tollbridge_events_ignored_total', {
+    type: 'counter',
+    unit: '{event}',
+    labels: ['source', 'kind'],
+    help: 'Events passed over although nothing is wrong with them, by kind.',
+  }),
+  rejected: family('tollbridge_events_rejected_total', {
+    type: 'counter',
+    unit: '{event}',
+    labels: ['source', 'reason'],
+    help: 'Events that could not be booked, by reason.',
+  }),
+  conflicting: family('tollbridge_events_conflicting_total', {
+    type: 'counter',
+    unit: '{event}',
+    labels: ['source', 'field'],
+    help: 'Later descriptions of a turn that name another model, project or identity. Counted, never moved.',
+  }),
+  redated: family('tollbridge_events_redated_total', {
+    type: 'counter',
+    unit: '{event}',
+    labels: ['source'],
+    help: 'Events dated more than 5 minutes ahead: booked under the time of receipt.',
+  }),
+  truncated: family('tollbridge_requests_truncated_total', {
+    type: 'counter',
+    unit: '{request}',
+    labels: ['source'],
+    help: 'Requests whose sender left before the whole body had arrived.',
+  }),
+  sourceUp: family('tollbridge_source_up', {
+    type: 'gauge',
+    unit: '1',
+    labels: ['source'],
+    help: 'Whether a source works: 1, or 0.',
+  }),
+  sourceLastSuccess: family('tollbridge_source_last_success_timestamp_seconds', {
+    type: 'gauge',
+    unit: 's',
+    labels: ['source'],
+    help: 'When a source last delivered, Unix time.',
+  }),
+  polls: family('tollbridge_polls_total', {
+    type: 'counter',
+    unit: '{poll}',
+    labels: ['provider', 'account', 'result'],
+    help: 'Polls of an account, by result: ok, auth, limited, error or timeout.',
+  }),
+  pollDuration: family('tollbridge_poll_duration_seconds', {
+    type: 'histogram',
+    unit: 's',
+    labels: ['provider'],
+    buckets: POLL_SECONDS,
+    help: 'How long a poll took.',
+  }),
+  pollInterval: family('tollbridge_poll_interval_seconds', {
+    type: 'gauge',
+    unit: 's',
+    labels: ['provider', 'account'],
+    help: 'The interval at which an account is polled now, back-off included.',
+  }),
+  commitDuration: family('tollbridge_ledger_commit_duration_seconds', {
+    type: 'histogram',
+    unit: 's',
+    buckets: COMMIT_SECONDS,
+    help: 'How long a commit of the ledger took.',
+  }),
+  batchSize: family('tollbridge_ledger_batch_size', {
+    type: 'histogram',
+    unit: '{event}',
+    buckets: [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000],
+    help: 'Events per commit.',
+  }),
+  scrapeDuration: family('tollbridge_scrape_duration_seconds', {
+    type: 'histogram',
+    unit: 's',
+    buckets: COMMIT_SECONDS,
+    help: 'How long the answer to a scrape took to build.',
+  }),
+} as const satisfies Record<string, MetricFamily>;

@@ -1,0 +1,75 @@
+// What the bridge tells about itself: the answer of `GET /v1/status`, which doctor, status and the landing page show.
+
+import type { AccountStatus, Quota } from './poll/poll-result.ts';
+
+export interface TileWindow {
+  /** Absent where every turn in the window is unpriced. */
+  readonly cost_usd?: number;
+  /** Without those read from the cache, as tiles count them. */
+  readonly tokens: number;
+  readonly cache_read_tokens: number;
+  readonly turns: number;
+  readonly sessions: number;
+}
+
+export interface TileStatus {
+  readonly tile: string;
+  readonly upstream_providers: readonly string[];
+  readonly windows: Readonly<Record<string, TileWindow>>;
+}
+
+export interface AccountStatusLine {
+  readonly provider: string;
+  readonly account: string;
+  /** Where the account was found, for people: `OPENCODE_API_KEY`, `auth.json`, `tollbridge.yaml`. */
+  readonly found_in: string;
+  readonly status: AccountStatus;
+  readonly message: string;
+  readonly taken_ms?: number;
+  readonly quotas?: readonly Quota[];
+}
+
+export interface SourceStatus {
+  readonly source: string;
+  readonly up: boolean;
+  readonly last_success_ms?: number;
+  /** One line for people: what is wrong, when something is. */
+  readonly problem?: string;
+  /** Events received, recorded, updated, duplicate, ignored, rejected since the start. */
+  readonly events: Readonly<Record<string, number>>;
+}
+
+export interface BridgeStatus {
+  readonly version: string;
+  readonly node: string;
+  readonly pid: number;
+  readonly started_ms: number;
+  readonly config_file?: string;
+  readonly state_dir: string;
+  readonly time_zone: string;
+  readonly socket?: string;
+  readonly metrics_url: string;
+  readonly ready: boolean;
+  /** Why it is not ready, one line each. */
+  readonly not_ready: readonly string[];
+  readonly sources: readonly SourceStatus[];
+  readonly spool?: { readonly dir: string; readonly waiting: number; readonly quarantined: number };
+  readonly ledger: {
+    readonly file: string;
+    readonly size_bytes: number;
+    readonly created_ms: number;
+    readonly turns: number;
+    readonly tool_calls: number;
+    readonly sessions: number;
+    readonly last_turn_ms?: number;
+    /** Whether counters, corrections and rollups agree to the last nano-dollar and token. */
+    readonly books_balance: boolean;
+    readonly problem?: string;
+  };
+  readonly accounts: readonly AccountStatusLine[];
+  readonly tiles: readonly TileStatus[];
+  readonly unmapped: readonly { readonly upstream_provider: string; readonly reason: string; readonly fix: string }[];
+  readonly unfinished: readonly { readonly agent: string; readonly provider: string; readonly turns: number }[];
+  /** When an agent's plugin was last heard, Unix ms, by agent. */
+  readonly last_heard_ms: Readonly<Record<string, number>>;
+}
