@@ -2,51 +2,55 @@
 // Plain JavaScript that Node 20 can read (see set-up.mjs).
 
 import { spawn } from 'node:child_process';
+import os from 'node:os';
 import path from 'node:path';
 import { nodeBinary, root, setUp } from './set-up.mjs';
 
-const [command, ...args] = process.argv.slice(2);
-const bin = (name) => path.join(root, 'node_modules', '.bin', name);
+const PASSED_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+/** npm runs scripts in the root of the clone; files that a user names are meant from where the user stands. */
+const userFolder = process.env.INIT_CWD ?? process.cwd();
 
-/** Runs a program to its end with our terminal; signals sent to us are passed on. Resolves to its exit code. */
-function run(program, programArgs) {
+const [command, ...args] = process.argv.slice(2);
+
+/** Runs a script or program with Node 24 and our terminal; signals sent to us are passed on. Resolves to its exit code. */
+function run(cwd, nodeArgs) {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, programArgs, { cwd: process.env.INIT_CWD ?? process.cwd(), stdio: 'inherit', env: process.env });
+    const child = spawn(nodeBinary(), nodeArgs, { cwd, stdio: 'inherit' });
     const pass = (signal) => child.kill(signal);
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, pass);
+    for (const signal of PASSED_SIGNALS) process.on(signal, pass);
     child.on('error', reject);
     child.on('exit', (code, signal) => {
-      for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.off(name, pass);
-      resolve(signal ? 128 + ({ SIGINT: 2, SIGTERM: 15, SIGKILL: 9 }[signal] ?? 1) : code);
+      for (const name of PASSED_SIGNALS) process.off(name, pass);
+      resolve(signal ? 128 + os.constants.signals[signal] : code);
     });
   });
 }
 
-const node = (...nodeArgs) => run(nodeBinary(), nodeArgs);
-const script = (name, ...scriptArgs) => node(path.join(root, 'scripts', name), ...scriptArgs);
-const cli = (...cliArgs) => node(path.join(root, 'src', 'cli.ts'), ...cliArgs);
+const script = (name) => run(root, [path.join(root, 'scripts', name), ...args]);
+const cli = (...first) => run(userFolder, [path.join(root, 'src', 'cli.ts'), ...first, ...args]);
 
-/** command → [needs the packages of the tests, what to run] */
+/** command → what it needs to be installed, what to run */
 const commands = {
-  start: [false, () => cli('start', ...args)],
-  cli: [false, () => cli(...args)],
-  test: [true, () => script('test.ts', ...args)],
-  check: [true, () => script('check.ts', ...args)],
-  fix: [true, () => run(bin('biome'), ['check', '--write', root])],
-  bench: [true, () => script('bench.ts', ...args)],
-  build: [true, () => script('build.ts', ...args)],
-  generate: [true, () => script('generate.ts', ...args)],
+  start: { dev: false, run: () => cli('start') },
+  cli: { dev: false, run: () => cli() },
+  test: { dev: true, run: () => script('test.ts') },
+  check: { dev: true, run: () => script('check.ts') },
+  fix: {
+    dev: true,
+    run: () =>
+      run(root, [path.join(root, 'node_modules', '@biomejs', 'biome', 'bin', 'biome'), 'check', '--write', ...args]),
+  },
+  bench: { dev: true, run: () => script('bench.ts') },
+  build: { dev: true, run: () => script('build.ts') },
+  generate: { dev: true, run: () => script('generate.ts') },
 };
 
-const entry = commands[command];
-if (!entry) {
-  console.error(`tollbridge: no such script "${command}". Known: ${Object.keys(commands).join(', ')}`);
-  process.exit(2);
-}
 try {
-  await setUp({ dev: entry[0] });
-  process.exit(await entry[1]());
+  const entry = Object.hasOwn(commands, command ?? '') ? commands[command] : undefined;
+  if (!entry) throw new Error(`no such script "${command}". Known: ${Object.keys(commands).join(', ')}`);
+  await setUp({ dev: entry.dev });
+  process.exitCode = await entry.run();
 } catch (error) {
-  console.error(`tollbridge: ${error.message}`);
-  process.exit(1);
+  process.stderr.write(`tollbridge: ${error.message}\n`);
+  process.exitCode = 1;
 }

@@ -3,7 +3,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
+import { existsSync, linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -11,7 +11,10 @@ export const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const stampFile = path.join(root, 'node_modules', '.tollbridge-set-up.json');
 const lockFile = path.join(root, '.setup.lock');
 const SUPPORTED_PLATFORMS = ['linux', 'darwin'];
+const NODE_MIN_MAJOR = 24;
 const LOCK_POLL_MS = 250;
+
+const say = (text) => process.stderr.write(`tollbridge: ${text}\n`);
 
 const lockfileHash = () =>
   createHash('sha256')
@@ -19,26 +22,35 @@ const lockfileHash = () =>
     .update(readFileSync(path.join(root, 'package.json')))
     .digest('hex');
 
-/** Whether node_modules already holds what the lockfile asks for (and, with `dev`, what the tests need). */
-function isSetUp(dev) {
+/** What the last set-up left: { hash, dev, node }; undefined when there was none, or its Node is gone. */
+function readStamp() {
   try {
     const stamp = JSON.parse(readFileSync(stampFile, 'utf8'));
-    return stamp.hash === lockfileHash() && (stamp.dev || !dev) && existsSync(nodeBinary());
+    return existsSync(path.resolve(root, stamp.node)) ? stamp : undefined;
   } catch {
-    return false;
+    return undefined;
   }
 }
 
-/** The Node 24 to run with: the one among the packages, else the one that runs this script if it is new enough. */
+const isSetUp = (stamp, dev) => stamp !== undefined && stamp.hash === lockfileHash() && (stamp.dev || !dev);
+
+/** The Node 24 that the set-up chose. */
 export function nodeBinary() {
-  const packaged = path.join(root, 'node_modules', '.bin', 'node');
-  return existsSync(packaged) ? packaged : process.execPath;
+  return path.resolve(root, readStamp()?.node ?? process.execPath);
 }
 
-function holderIsAlive() {
+/** The one among the packages, else the one that runs this script: whichever starts here and is new enough. */
+function chooseNode() {
+  const packaged = path.join('node_modules', '.bin', 'node');
+  return [packaged, process.execPath].find((candidate) => {
+    const { stdout } = spawnSync(path.resolve(root, candidate), ['-p', 'process.versions.node'], { encoding: 'utf8' });
+    return Number.parseInt(stdout, 10) >= NODE_MIN_MAJOR;
+  });
+}
+
+function isAlive(pid) {
+  if (!(pid > 0)) return false;
   try {
-    const pid = Number(readFileSync(lockFile, 'utf8'));
-    if (!pid) return Date.now() - statSync(lockFile).mtimeMs < 2000;
     process.kill(pid, 0);
     return true;
   } catch (error) {
@@ -46,38 +58,84 @@ function holderIsAlive() {
   }
 }
 
-/** Takes the set-up lock; waits while another set-up of this clone runs; takes over the lock of one that died. */
+/** What the lock says, which is its holder's process id; undefined when nobody holds it. */
+function lockText() {
+  try {
+    return readFileSync(lockFile, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+/** Takes the lock in one step with its content, so that nobody ever reads a lock without a holder. */
+function tryLock() {
+  const mine = `${lockFile}.${process.pid}`;
+  writeFileSync(mine, String(process.pid));
+  try {
+    linkSync(mine, lockFile);
+    return true;
+  } catch (error) {
+    if (error.code !== 'EEXIST') throw error;
+    return false;
+  } finally {
+    rmSync(mine, { force: true });
+  }
+}
+
+/** Moves the lock of a process that died out of the way; what turns out to be somebody's new lock is put back. */
+function removeLock(staleText) {
+  const aside = `${lockFile}.${process.pid}.stale`;
+  try {
+    renameSync(lockFile, aside);
+    if (readFileSync(aside, 'utf8') !== staleText) linkSync(aside, lockFile);
+  } catch (error) {
+    if (error.code !== 'ENOENT' && error.code !== 'EEXIST') throw error;
+  } finally {
+    rmSync(aside, { force: true });
+  }
+}
+
+/** Waits while another set-up of this clone runs. */
 async function lock() {
-  let announced = false;
-  for (;;) {
-    try {
-      const handle = openSync(lockFile, 'wx');
-      writeSync(handle, String(process.pid));
-      closeSync(handle);
-      return;
-    } catch (error) {
-      if (error.code !== 'EEXIST') throw error;
-    }
-    if (!holderIsAlive()) {
-      rmSync(lockFile, { force: true });
+  let isAnnounced = false;
+  while (!tryLock()) {
+    const text = lockText();
+    if (text === undefined) continue;
+    if (!isAlive(Number(text))) {
+      removeLock(text);
       continue;
     }
-    if (!announced) console.error('tollbridge: another set-up of this folder is running; waiting for it');
-    announced = true;
+    if (!isAnnounced)
+      say(`process ${text} sets this folder up; waiting for it (if it does something else, remove ${lockFile})`);
+    isAnnounced = true;
     await new Promise((resolve) => setTimeout(resolve, LOCK_POLL_MS));
   }
 }
 
-function install(dev) {
-  const args = ['ci', dev ? '--include=dev' : '--omit=dev', '--no-audit', '--no-fund', '--ignore-scripts'];
-  if (!process.stderr.isTTY) args.push('--loglevel=error');
-  else args.push('--loglevel=error', '--progress=true');
-  const npmCli = process.env.npm_execpath;
-  const result = npmCli?.endsWith('.js')
-    ? spawnSync(process.env.npm_node_execpath ?? process.execPath, [npmCli, ...args], { cwd: root, stdio: ['ignore', 2, 2] })
-    : spawnSync('npm', args, { cwd: root, stdio: ['ignore', 2, 2] });
+/** `npm ci` begins with an empty node_modules; adding to one that may be in use by a running bridge leaves it in place. */
+function install({ dev, isAddition }) {
+  const args = [
+    ...(isAddition ? ['install', '--no-save'] : ['ci']),
+    dev ? '--include=dev' : '--omit=dev',
+    '--include=optional',
+    '--engine-strict=false',
+    '--ignore-scripts',
+    '--no-audit',
+    '--no-fund',
+    '--loglevel=error',
+  ];
+  const npmCli = process.env.npm_execpath ?? '';
+  const options = { cwd: root, stdio: ['ignore', 2, 2] };
+  const result =
+    path.basename(npmCli) === 'npm-cli.js'
+      ? spawnSync(process.env.npm_node_execpath ?? process.execPath, [npmCli, ...args], options)
+      : spawnSync('npm', args, options);
+  if (result.error)
+    throw new Error(`npm could not be started: ${result.error.message}. Install npm, then run the command again.`);
   if (result.status !== 0) {
-    throw new Error('npm could not install the packages (see above). Check the network and the npm registry, then run the command again.');
+    throw new Error(
+      'npm could not install the packages (see above). Check the network and the npm registry, then run the command again.',
+    );
   }
 }
 
@@ -89,17 +147,20 @@ export async function setUp({ dev }) {
   if (!SUPPORTED_PLATFORMS.includes(process.platform)) {
     throw new Error(`${process.platform} is not supported yet: Tollbridge runs on Linux and macOS.`);
   }
-  if (isSetUp(dev)) return;
+  if (isSetUp(readStamp(), dev)) return;
   await lock();
   try {
-    if (isSetUp(dev)) return;
-    console.error(`tollbridge: first run here, installing packages${dev ? ' (with those for the tests)' : ''} …`);
-    install(dev);
-    const major = Number(spawnSync(nodeBinary(), ['-p', 'process.versions.node.split(".")[0]'], { encoding: 'utf8' }).stdout);
-    if (!(major >= 24)) {
-      throw new Error(`Node 24 or later is needed, and no packaged one exists for ${process.platform}-${process.arch}. Install Node 24, then run the command again.`);
+    const stamp = readStamp();
+    if (isSetUp(stamp, dev)) return;
+    say(`first run here, installing packages${dev ? ' (with those for the tests)' : ''} …`);
+    install({ dev, isAddition: stamp?.hash === lockfileHash() });
+    const node = chooseNode();
+    if (!node) {
+      throw new Error(
+        `Node ${NODE_MIN_MAJOR} or later is needed, and no packaged one runs on this ${process.platform}-${process.arch}. Install Node ${NODE_MIN_MAJOR}, then run the command again.`,
+      );
     }
-    writeFileSync(stampFile, JSON.stringify({ hash: lockfileHash(), dev }));
+    writeFileSync(stampFile, JSON.stringify({ hash: lockfileHash(), dev, node }));
   } finally {
     rmSync(lockFile, { force: true });
   }

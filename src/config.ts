@@ -4,29 +4,45 @@
 import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { parseDocument } from 'yaml';
+import { isCollection, LineCounter, parseDocument, visit } from 'yaml';
 import { z } from 'zod';
+import { ConfigFailure, type ConfigMistake, firstOfEachPlace, toMistakes, toYamlMistake } from './config-mistake.ts';
 import { messageOf, PermanentFailure } from './failure.ts';
 import { LOG_LEVELS } from './log.ts';
 
+export { ConfigFailure, type ConfigMistake } from './config-mistake.ts';
+
 /** A unix socket's path must fit the kernel's `sun_path`, its closing NUL included: 108 bytes on Linux, 104 on macOS. */
 const SOCKET_PATH_MAX_BYTES = process.platform === 'darwin' ? 103 : 107;
-const DURATION_UNITS_MS: Record<string, number> = { ms: 1, s: 1e3, m: 60e3, h: 3600e3, d: 86_400e3 };
-const POLL_MIN_MS = 1000;
+const DURATION_UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1e3, m: 60e3, h: 3600e3, d: 86_400e3 };
+/** `min` and `max` of a setting. Node's timers hold 24 days; what is longer fires at once. */
+const POLL_LIMITS = ['1s', '24h'] as const;
+/** The ledger keeps the hours and totals for ever; ten years of single turns are more than anybody reads. */
+const RETENTION_LIMITS = ['1d', '3650d'] as const;
+const LOOPBACK_HOSTS = ['127.0.0.1', '[::1]', 'localhost'];
+
+function durationMs(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
+  return match ? Number(match[1]) * DURATION_UNITS_MS[match[2] as string]! : Number.NaN;
+}
 
 /** `30s`, `5m`, `90d` … → milliseconds. */
-function duration(options: { min?: number } = {}) {
+function duration([min, max]: readonly [string, string]) {
   return z.string().transform((text, context) => {
-    const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
-    const ms = match ? Number(match[1]) * DURATION_UNITS_MS[match[2] as string]! : Number.NaN;
-    if (!match) {
-      context.issues.push({ code: 'custom', input: text, message: 'expected a duration such as 30s, 5m, 12h or 90d' });
-    } else if (ms < (options.min ?? 0)) {
-      context.issues.push({ code: 'custom', input: text, message: `expected at least ${(options.min ?? 0) / 1000}s` });
-    }
+    const ms = durationMs(text);
+    const refuse = (message: string) => context.issues.push({ code: 'custom', input: text, message });
+    if (Number.isNaN(ms)) refuse('expected a duration such as 30s, 5m, 12h or 90d');
+    else if (ms < durationMs(min)) refuse(`expected at least ${min}`);
+    else if (ms > durationMs(max)) refuse(`expected at most ${max}`);
     return ms;
   });
 }
+
+/** A file or folder: `~/` is the home folder, everything else is relative to the working folder. */
+const filePath = z
+  .string()
+  .min(1)
+  .transform((text) => path.resolve(text.replace(/^~(?=\/|$)/, os.homedir())));
 
 const listen = z.string().transform((text, context) => {
   const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:\s]+)):(\d{1,5})$/.exec(text.trim());
@@ -52,7 +68,10 @@ const timeZone = z.string().refine(
 const envName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'expected the name of an environment variable');
 const labelValue = z
   .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/, 'expected 1 to 64 letters, digits or . _ - @, starting with a letter or digit');
+  .regex(
+    /^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/,
+    'expected 1 to 64 letters, digits or . _ - @, starting with a letter or digit',
+  );
 const providerId = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$/, 'expected a provider id such as anthropic or my-litellm')
@@ -65,12 +84,12 @@ const account = z.strictObject({
   id: labelValue,
   provider: providerId,
   api_key_env: envName.optional(),
-  api_key_file: z.string().optional(),
+  api_key_file: filePath.optional(),
   base_url: httpUrl.optional(),
   console_key_env: envName.optional(),
-  console_key_file: z.string().optional(),
+  console_key_file: filePath.optional(),
   console_url: httpUrl.optional(),
-  console_cookie_file: z.string().optional(),
+  console_cookie_file: filePath.optional(),
   extra: z
     .strictObject({
       opencode_workspace_id: z
@@ -81,12 +100,14 @@ const account = z.strictObject({
     .prefault({}),
 });
 
+const PRICED_STATES = z.enum(['free', 'included', 'estimated']);
+
 /** Which turns a rule is for (globs with `*`), and how they are paid. */
 const pricingRule = z
   .strictObject({
     provider: z.string().default('*'),
     model: z.string().default('*'),
-    state: z.enum(['free', 'included', 'estimated']),
+    state: PRICED_STATES,
     usd_per_million_tokens: z
       .strictObject({
         input: usdPerMillion,
@@ -100,38 +121,43 @@ const pricingRule = z
   .refine((rule) => (rule.state === 'estimated') === (rule.usd_per_million_tokens !== undefined), {
     path: ['usd_per_million_tokens'],
     message: 'expected prices exactly when state is "estimated"',
+    // Told together with the rule's other mistakes, as long as there is a state to compare with.
+    when: ({ value }) => PRICED_STATES.safeParse((value as { state?: unknown } | null)?.state).success,
   });
 
-function defaultStateDir(): string {
-  const base = process.env.XDG_STATE_HOME?.trim();
-  return path.join(base || path.join(os.homedir(), '.local', 'state'), 'tollbridge');
+/** A folder of the XDG standard, which says that a relative path in its variable is to be ignored. */
+function xdgFolder(variable: 'XDG_STATE_HOME' | 'XDG_CONFIG_HOME', ...fallback: string[]): string {
+  const base = process.env[variable]?.trim() ?? '';
+  return path.join(path.isAbsolute(base) ? base : path.join(os.homedir(), ...fallback), 'tollbridge');
 }
 
+const defaultStateDir = () => xdgFolder('XDG_STATE_HOME', '.local', 'state');
+
 const schema = z.strictObject({
-  state_dir: z.string().min(1).optional(),
+  state_dir: filePath.optional(),
   time_zone: timeZone.optional(),
   metrics: z.strictObject({ listen: listen.prefault('127.0.0.1:9464'), token_env: envName.optional() }).prefault({}),
   socket: z
     .strictObject({
       enabled: z.boolean().default(true),
-      path: z.string().min(1).optional(),
+      path: filePath.optional(),
       group: z.string().min(1).optional(),
       identity: z.strictObject({ team: labelValue.optional(), user: labelValue.optional() }).optional(),
     })
     .prefault({}),
-  spool: z.strictObject({ enabled: z.boolean().default(true), dir: z.string().min(1).optional() }).prefault({}),
+  spool: z.strictObject({ enabled: z.boolean().default(true), dir: filePath.optional() }).prefault({}),
   detect: z.boolean().default(true),
   accounts: z.array(account).default([]),
   poll: z
     .strictObject({
-      interval: duration({ min: POLL_MIN_MS }).prefault('30s'),
-      console_interval: duration({ min: POLL_MIN_MS }).prefault('5m'),
-      publish: z.literal(false, 'expected false: publishing polls needs a bus, which this version does not have').default(false),
+      interval: duration(POLL_LIMITS).prefault('30s'),
+      console_interval: duration(POLL_LIMITS).prefault('5m'),
+      publish: z
+        .literal(false, 'expected false: publishing polls needs a bus, which this version does not have')
+        .default(false),
     })
     .prefault({}),
-  telemetry: z
-    .strictObject({ provider_links: z.record(providerId, providerId).default({}) })
-    .prefault({}),
+  telemetry: z.strictObject({ provider_links: z.record(providerId, providerId).default({}) }).prefault({}),
   gateways: z.record(providerId, z.union([providerId, z.record(z.string().min(1), providerId)])).default({}),
   pricing: z.array(pricingRule).default([]),
   labels: z
@@ -149,7 +175,7 @@ const schema = z.strictObject({
         .prefault({}),
     })
     .prefault({}),
-  retention: duration({ min: 86_400e3 }).prefault('90d'),
+  retention: duration(RETENTION_LIMITS).prefault('90d'),
   log: z.strictObject({ level: z.enum(LOG_LEVELS).default('info') }).prefault({}),
 });
 
@@ -169,96 +195,55 @@ export interface Config extends Omit<Parsed, 'state_dir' | 'time_zone' | 'socket
   readonly file?: string;
 }
 
-/** One mistake in a configuration. */
-export interface ConfigMistake {
-  readonly path: string;
-  readonly found: string;
-  readonly expected: string;
-}
-
-/** Thrown when a configuration cannot be used. `mistakes` holds all of them; the message lists them. */
-export class ConfigFailure extends PermanentFailure {
-  readonly mistakes: readonly ConfigMistake[];
-
-  constructor(source: string, mistakes: readonly ConfigMistake[]) {
-    const lines = mistakes.map((m) => `  ${m.path}: found ${m.found}; ${m.expected}`);
-    const count = mistakes.length === 1 ? '1 mistake' : `${mistakes.length} mistakes`;
-    super(`${source} has ${count}:\n${lines.join('\n')}\nCorrect the file, then try it with: tollbridge check-config`);
-    this.mistakes = mistakes;
-  }
-}
-
-/** How a value is shown in a message: shortened, and never if it could be a secret. */
-function describe(value: unknown): string {
-  if (value === undefined) return 'nothing';
-  if (value === null) return 'null';
-  if (Array.isArray(value)) return `a list of ${value.length}`;
-  if (typeof value === 'object') return 'a mapping';
-  const text = JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 57)}…"` : text;
-}
-
-function valueAt(root: unknown, at: readonly PropertyKey[]): unknown {
-  let value = root;
-  for (const key of at) {
-    if (value === null || typeof value !== 'object') return undefined;
-    value = (value as Record<PropertyKey, unknown>)[key];
-  }
-  return value;
-}
-
-const pathText = (at: readonly PropertyKey[]) =>
-  at.reduce<string>((text, key) => (typeof key === 'number' ? `${text}[${key}]` : text ? `${text}.${String(key)}` : String(key)), '') ||
-  '(whole file)';
-
-function toMistakes(issue: z.core.$ZodIssue, input: unknown): ConfigMistake[] {
-  if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => ({
-      path: pathText([...issue.path, key]),
-      found: 'an unknown key',
-      expected: 'expected one that the documentation names; check the spelling and the indentation',
-    }));
-  }
-  if (issue.code === 'invalid_union') {
-    return [{ path: pathText(issue.path), found: describe(valueAt(input, issue.path)), expected: 'expected a provider id, or a mapping of model globs to provider ids' }];
-  }
-  let expected = issue.message;
-  if (issue.code === 'invalid_type') expected = `expected ${issue.expected === 'record' ? 'a mapping' : issue.expected}`;
-  else if (issue.code === 'invalid_value') expected = issue.message.startsWith('expected') ? issue.message : `expected ${issue.values.map((v) => JSON.stringify(v)).join(', ')}`;
-  else if (!expected.startsWith('expected')) expected = `expected ${expected.replace(/^[A-Z]/, (c) => c.toLowerCase())}`;
-  return [{ path: pathText(issue.path), found: describe(valueAt(input, issue.path)), expected }];
-}
-
-/** Mistakes that only the whole configuration can show. */
-function crossMistakes(config: Config): ConfigMistake[] {
+/** Mistakes that only the whole configuration can show. An account that has mistakes of its own comes as undefined. */
+function crossMistakes(
+  accounts: readonly (AccountConfig | undefined)[],
+  socketPath: string | undefined,
+): ConfigMistake[] {
   const mistakes: ConfigMistake[] = [];
-  const bytes = Buffer.byteLength(config.socket.path);
-  if (config.socket.enabled && bytes > SOCKET_PATH_MAX_BYTES) {
+  const bytes = Buffer.byteLength(socketPath ?? '');
+  if (bytes > SOCKET_PATH_MAX_BYTES) {
     mistakes.push({
       path: 'socket.path',
       found: `a path of ${bytes} bytes`,
       expected: `expected at most ${SOCKET_PATH_MAX_BYTES}, the kernel's limit for a socket; set socket.path or state_dir to a shorter one`,
     });
   }
-  const seen = new Map<string, number>();
-  config.accounts.forEach((entry, index) => {
+  const firstPlaces = new Map<string, number>();
+  accounts.forEach((entry, index) => {
+    if (!entry) return;
     const key = `${entry.provider}/${entry.id}`;
-    const first = seen.get(key);
-    if (first !== undefined) {
-      mistakes.push({ path: `accounts[${index}].id`, found: JSON.stringify(entry.id), expected: `expected another id: accounts[${first}] has this one at the same provider` });
+    const first = firstPlaces.get(key);
+    if (first === undefined) firstPlaces.set(key, index);
+    else {
+      const expected = `expected another id: accounts[${first}] has this one at the same provider`;
+      mistakes.push({ path: `accounts[${index}].id`, found: JSON.stringify(entry.id), expected });
     }
-    seen.set(key, first ?? index);
-    if (entry.api_key_env && entry.api_key_file) {
-      mistakes.push({ path: `accounts[${index}].api_key_file`, found: 'a second key', expected: 'expected only one of api_key_env and api_key_file' });
-    }
-    const url = entry.base_url && new URL(entry.base_url);
-    if (url && url.protocol === 'http:' && !['127.0.0.1', '[::1]', 'localhost'].includes(url.hostname)) {
-      mistakes.push({ path: `accounts[${index}].base_url`, found: 'http to another machine', expected: 'expected https: an API key would travel in clear' });
-    }
-    if (url && /\/zen\/?$/.test(url.pathname)) {
-      mistakes.push({ path: `accounts[${index}].base_url`, found: 'a URL that ends in /zen', expected: 'expected it without /zen, which is added' });
-    }
+    mistakes.push(...accountMistakes(entry, `accounts[${index}]`));
   });
+  return mistakes;
+}
+
+function accountMistakes(entry: AccountConfig, place: string): ConfigMistake[] {
+  const mistakes: ConfigMistake[] = [];
+  for (const key of ['api_key', 'console_key'] as const) {
+    if (entry[`${key}_env`] && entry[`${key}_file`]) {
+      const expected = `expected only one of ${key}_env and ${key}_file`;
+      mistakes.push({ path: `${place}.${key}_file`, found: 'a second key', expected });
+    }
+  }
+  for (const key of ['base_url', 'console_url'] as const) {
+    const url = entry[key] && new URL(entry[key]);
+    if (!url) continue;
+    const mistake = (found: string, expected: string) => mistakes.push({ path: `${place}.${key}`, found, expected });
+    if (url.protocol === 'http:' && !LOOPBACK_HOSTS.includes(url.hostname)) {
+      mistake('http to another machine', 'expected https: an API key would travel in clear');
+    }
+    if (url.username || url.password) mistake('a user name or password', 'expected a URL without them');
+    if (key === 'base_url' && /\/zen\/?$/.test(url.pathname)) {
+      mistake('a URL that ends in /zen', 'expected it without /zen, which is added');
+    }
+  }
   return mistakes;
 }
 
@@ -271,25 +256,39 @@ function crossMistakes(config: Config): ConfigMistake[] {
 export function parseConfig(input: unknown, source = 'the configuration'): Config {
   const raw = input ?? {};
   const result = schema.safeParse(raw, { reportInput: false });
-  if (!result.success) throw new ConfigFailure(source, result.error.issues.flatMap((issue) => toMistakes(issue, raw)));
+  // What the schema refuses must not hide the other mistakes, so the parts that are well-formed are still compared.
+  const parts = result.success ? result.data : wellFormedParts(raw);
+  const stateDir = parts.state_dir ?? defaultStateDir();
+  const socketPath = parts.socket.path ?? path.join(stateDir, 'tollbridge.sock');
+  const mistakes = [
+    ...firstOfEachPlace(result.error?.issues.flatMap((issue) => toMistakes(issue, raw)) ?? []),
+    ...crossMistakes(parts.accounts, parts.socket.enabled ? socketPath : undefined),
+  ];
+  if (!result.success || mistakes.length > 0) throw new ConfigFailure(source, mistakes);
   const parsed = result.data;
-  const stateDir = path.resolve(parsed.state_dir ?? defaultStateDir());
-  const config: Config = {
+  return {
     ...parsed,
     state_dir: stateDir,
     time_zone: parsed.time_zone ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
-    socket: { ...parsed.socket, path: path.resolve(parsed.socket.path ?? path.join(stateDir, 'tollbridge.sock')) },
-    spool: { ...parsed.spool, dir: path.resolve(parsed.spool.dir ?? path.join(stateDir, 'hook-spool')) },
+    socket: { ...parsed.socket, path: socketPath },
+    spool: { ...parsed.spool, dir: parsed.spool.dir ?? path.join(stateDir, 'hook-spool') },
   };
-  const mistakes = crossMistakes(config);
-  if (mistakes.length > 0) throw new ConfigFailure(source, mistakes);
-  return config;
+}
+
+function wellFormedParts(raw: unknown) {
+  const { state_dir, socket, accounts } = schema.shape;
+  const source = (raw !== null && typeof raw === 'object' ? raw : {}) as Record<string, unknown>;
+  const entries = Array.isArray(source.accounts) ? source.accounts : [];
+  return {
+    state_dir: state_dir.safeParse(source.state_dir).data,
+    socket: socket.safeParse(source.socket).data ?? { enabled: false, path: undefined },
+    accounts: entries.map((entry) => accounts.unwrap().element.safeParse(entry).data),
+  };
 }
 
 /** Where a configuration is looked for when no `--config` names one. */
 export function defaultConfigFile(): string {
-  const base = process.env.XDG_CONFIG_HOME?.trim();
-  return path.join(base || path.join(os.homedir(), '.config'), 'tollbridge', 'tollbridge.yaml');
+  return path.join(xdgFolder('XDG_CONFIG_HOME', '.config'), 'tollbridge.yaml');
 }
 
 /**
@@ -302,17 +301,36 @@ export function loadConfig(file?: string): Config {
   try {
     text = readFileSync(name, 'utf8');
   } catch (error) {
-    if (!file && (error as NodeJS.ErrnoException).code === 'ENOENT') return parseConfig({}, 'the default configuration');
-    throw new PermanentFailure(`${name} cannot be read: ${messageOf(error)}. Name another file with --config, or create it.`);
+    if (!file && (error as NodeJS.ErrnoException).code === 'ENOENT')
+      return parseConfig({}, 'the default configuration');
+    throw new PermanentFailure(
+      `${name} cannot be read: ${messageOf(error)}. Name another file with --config, or create it.`,
+    );
   }
-  const document = parseDocument(text, { prettyErrors: true });
-  if (document.errors.length > 0) {
-    const mistakes = document.errors.map((e) => ({
-      path: `line ${e.linePos?.[0].line ?? '?'}`,
-      found: 'text that is not YAML',
-      expected: `expected valid YAML (${e.code})`,
-    }));
-    throw new ConfigFailure(name, mistakes);
-  }
-  return { ...parseConfig(document.toJS({ maxAliasCount: 0 }), name), file: name };
+  return { ...parseConfig(parseYaml(text, name), name), file: name };
+}
+
+function parseYaml(text: string, source: string): unknown {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines });
+  const mistakes = [...document.errors, ...document.warnings].map(toYamlMistake);
+  const lineOf = (node: { range?: readonly number[] | null | undefined }) =>
+    `line ${lines.linePos(node.range?.[0] ?? 0).line}`;
+  visit(document, {
+    // A few aliases of aliases grow to more than memory holds, and no setting is long enough to need one.
+    Alias: (_key, node) => {
+      mistakes.push({ path: lineOf(node), found: 'an alias (*…)', expected: 'expected the value itself' });
+    },
+    Pair: (_key, { key }) => {
+      if (isCollection(key)) {
+        mistakes.push({
+          path: lineOf(key),
+          found: 'a list or mapping as a key',
+          expected: 'expected a plain key; put text with { or [ in quotes',
+        });
+      }
+    },
+  });
+  if (mistakes.length > 0) throw new ConfigFailure(source, firstOfEachPlace(mistakes));
+  return document.toJS({ maxAliasCount: 0 });
 }

@@ -1,0 +1,50 @@
+// npm test: gets the tools that the tests run, makes the checks, runs the tests and closes with one summary of them all.
+//   npm test                     everything
+//   npm run test:full            with the long versions of the long tests
+//   npm run test:opencode        only those with a real OpenCode
+//   npm test -- test/x.test.ts   only these files, without the checks
+
+import { spawnSync } from 'node:child_process';
+import { globSync } from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { runTests, type TestGroup } from './test-run.ts';
+import { provideTools } from './test-tools.ts';
+
+const root = path.dirname(import.meta.dirname);
+const OPENCODE_TESTS = path.join('test', 'opencode') + path.sep;
+
+const { values, positionals } = parseArgs({
+  options: { full: { type: 'boolean', default: false }, opencode: { type: 'boolean', default: false } },
+  allowPositionals: true,
+});
+
+process.chdir(root);
+if (values.full) process.env.TOLLBRIDGE_TEST_FULL = '1';
+
+function testGroups(): TestGroup[] {
+  if (positionals.length > 0) {
+    const userFolder = process.env.INIT_CWD ?? root;
+    return [{ files: positionals.map((file) => path.resolve(userFolder, file)), concurrency: 1 }];
+  }
+  const files = globSync('test/**/*.test.ts').sort();
+  // A real OpenCode is given the machine to itself.
+  const withOpencode = { files: files.filter((file) => file.startsWith(OPENCODE_TESTS)), concurrency: 1 };
+  if (values.opencode) return [withOpencode];
+  return [{ files: files.filter((file) => !file.startsWith(OPENCODE_TESTS)), concurrency: 2 }, withOpencode];
+}
+
+const isWhole = positionals.length === 0 && !values.opencode;
+const groups = testGroups();
+const toolProblem = provideTools();
+if (toolProblem) {
+  process.stderr.write(`${toolProblem}\n`);
+  process.exitCode = 1;
+} else {
+  const checks = isWhole ? spawnSync(process.execPath, ['scripts/check.ts'], { stdio: 'inherit' }) : { status: 0 };
+  const areTestsFine = await runTests(groups, {
+    isVerbose: process.stdout.isTTY,
+    lastWord: checks.status === 0 ? '' : 'The checks before the tests failed: see above, or run "npm run check".',
+  });
+  process.exitCode = checks.status === 0 && areTestsFine ? 0 : 1;
+}

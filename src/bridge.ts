@@ -1,0 +1,321 @@
+// The composition root: builds every part, starts them against the flow (readers before writers) and stops them with
+// it, so that nothing is taken in that cannot be booked, and what was taken in is booked before the ledger closes.
+
+import { createHash } from 'node:crypto';
+import os from 'node:os';
+import path from 'node:path';
+import type { Config } from './config.ts';
+import { messageOf, PermanentFailure } from './failure.ts';
+import { Ledger } from './ledger/ledger.ts';
+import type { Log } from './log.ts';
+import { AdminServer } from './metrics/admin-server.ts';
+import { Health } from './metrics/health.ts';
+import { landingPage } from './metrics/landing-page.ts';
+import { LedgerMetricProducer } from './metrics/producer.ts';
+import { tileReport } from './metrics/tile-report.ts';
+import { type FoundAccounts, findAccounts, isPolled } from './poll/detect.ts';
+import { OpencodeZen } from './poll/opencode-zen.ts';
+import { Poller } from './sources/poller.ts';
+import { SocketServer } from './sources/socket-server.ts';
+import { Intake } from './sources/source.ts';
+import { SpoolDrain } from './sources/spool-drain.ts';
+import type { AccountStatusLine, BridgeStatus, SourceStatus } from './status.ts';
+import { Attribution } from './turn/attribution.ts';
+import { Pricing } from './turn/pricing.ts';
+import { TILE_IDS, Tiles } from './turn/tiles.ts';
+import { VERSION } from './version.ts';
+
+const SETTLE_EVERY_MS = 5000;
+const SWEEP_EVERY_MS = 3600_000;
+const POLL_TIMEOUT_MS = 15_000;
+
+export interface BridgeOptions {
+  readonly config: Config;
+  readonly log: Log;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+/** The file in the state folder that holds the ledger. */
+export function ledgerFile(config: Pick<Config, 'state_dir'>): string {
+  return path.join(config.state_dir, 'ledger.db');
+}
+
+export class Bridge {
+  readonly #config: Config;
+  readonly #log: Log;
+  readonly #found: FoundAccounts;
+  readonly #tiles: Tiles;
+  readonly #admin: AdminServer;
+  readonly #startedMs = Date.now();
+  #ledger!: Ledger;
+  #health!: Health;
+  #intake!: Intake;
+  #socket: SocketServer | undefined;
+  #spool: SpoolDrain | undefined;
+  #poller: Poller | undefined;
+  #timers: NodeJS.Timeout[] = [];
+  #metricsUrl = '';
+  #isRestored = false;
+  #stopped: Promise<void> | undefined;
+
+  /**
+   * Starts a bridge; resolves when it listens and its totals are restored.
+   * @throws PermanentFailure when something is set up wrongly or taken; nothing is left running then
+   */
+  static async start(options: BridgeOptions): Promise<Bridge> {
+    const bridge = new Bridge(options);
+    try {
+      await bridge.#start();
+    } catch (error) {
+      await bridge.stop();
+      throw error;
+    }
+    return bridge;
+  }
+
+  private constructor({ config, log, env = process.env }: BridgeOptions) {
+    this.#config = config;
+    this.#log = log;
+    this.#found = findAccounts({ config, env, home: os.homedir(), platform: process.platform });
+    const providers = this.#found.accounts.map(({ provider }) => provider);
+    this.#tiles = new Tiles(config.telemetry.provider_links, providers);
+    this.#admin = new AdminServer({
+      listen: config.metrics.listen,
+      ...metricsToken(config, env),
+      collect: () => this.#health.scrape(),
+      ready: () => this.#notReady(),
+      page: () => landingPage(this.status()),
+      log,
+    });
+  }
+
+  /** What the bridge tells about itself. */
+  status(): BridgeStatus {
+    const ledger = this.#ledger.health();
+    return {
+      version: VERSION,
+      node: process.version,
+      pid: process.pid,
+      started_ms: this.#startedMs,
+      ...(this.#config.file ? { config_file: this.#config.file } : {}),
+      state_dir: this.#config.state_dir,
+      time_zone: this.#config.time_zone,
+      ...(this.#socket ? { socket: this.#config.socket.path } : {}),
+      metrics_url: this.#metricsUrl,
+      ready: this.#notReady().length === 0,
+      not_ready: this.#notReady(),
+      sources: this.#sourceNames().map((source) => this.#sourceStatus(source)),
+      ...(this.#spool
+        ? {
+            spool: {
+              dir: this.#config.spool.dir,
+              waiting: this.#spool.waiting(),
+              quarantined: this.#spool.quarantined(),
+            },
+          }
+        : {}),
+      ledger: {
+        file: ledgerFile(this.#config),
+        size_bytes: this.#ledger.sizeBytes(),
+        created_ms: this.#ledger.createdMs,
+        turns: ledger.turns,
+        tool_calls: ledger.toolCalls,
+        sessions: ledger.sessions,
+        books_balance: ledger.booksBalance,
+        ...(ledger.lastTurnMs === undefined ? {} : { last_turn_ms: ledger.lastTurnMs }),
+        ...(ledger.problem === undefined ? {} : { problem: ledger.problem }),
+      },
+      accounts: this.#accountLines(),
+      tiles: tileReport(this.#ledger, this.#tiles),
+      unmapped: this.#tiles
+        .unmapped(this.#ledger.upstreamProviders())
+        .map(({ upstreamProvider, reason, fix }) => ({ upstream_provider: upstreamProvider, reason, fix })),
+      unfinished: this.#ledger.unfinishedTurns(),
+      last_heard_ms: this.#intake.lastHeardMs(),
+    };
+  }
+
+  /** What a user wants to see after a start: where it listens and whom it found. */
+  banner(): string[] {
+    const { config_file, socket, spool, accounts, ledger } = this.status();
+    return [
+      `Tollbridge ${VERSION} runs.`,
+      `  metrics   ${this.#metricsUrl}/metrics   (a page for people: ${this.#metricsUrl}/)`,
+      `  socket    ${socket ?? 'off (socket.enabled is false)'}`,
+      `  spool     ${spool?.dir ?? 'off (spool.enabled is false)'}`,
+      `  ledger    ${ledger.file}`,
+      `  config    ${config_file ?? 'none: all defaults'}`,
+      ...(accounts.length === 0
+        ? ['  accounts  none found. Turns are metered all the same; to watch an OpenCode account set OPENCODE_API_KEY.']
+        : accounts.map(
+            ({ provider, account, found_in }, index) =>
+              `  ${index === 0 ? 'accounts' : '        '}  ${provider} · ${account} (from ${found_in})`,
+          )),
+      ...this.#found.notes.map((note) => `  note      ${note}`),
+    ];
+  }
+
+  /** Stops with the flow: sources, then the ledger, then the readers. Safe to call more than once. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #start(): Promise<void> {
+    const config = this.#config;
+    this.#metricsUrl = (await this.#admin.start()).url;
+    this.#ledger = Ledger.open({
+      file: ledgerFile(config),
+      timeZone: config.time_zone,
+      retentionMs: config.retention,
+      caps: config.labels.caps,
+      log: this.#log,
+      onCommit: (commit) => this.#health.committed(commit),
+    });
+    const { accounts } = this.#found;
+    this.#health = new Health({
+      version: VERSION,
+      sources: this.#sourceNames(),
+      producers: [new LedgerMetricProducer({ reading: this.#ledger, tiles: this.#tiles, accounts })],
+    });
+    this.#isRestored = true;
+    this.#intake = new Intake({ sink: this.#ledger, attribution: this.#attribution(), meter: this.#health });
+    this.#timers = [
+      setInterval(() => this.#quietly('settle', this.#ledger.settle()), SETTLE_EVERY_MS),
+      setInterval(() => this.#quietly('sweep', this.#ledger.sweep()), SWEEP_EVERY_MS),
+    ];
+    await this.#startSources();
+  }
+
+  #attribution(): Attribution {
+    const { gateways, pricing, labels } = this.#config;
+    const { accounts } = this.#found;
+    return new Attribution({ gateways, pricing: new Pricing(pricing), accounts, project: labels.project });
+  }
+
+  async #startSources(): Promise<void> {
+    const { socket, spool, poll } = this.#config;
+    const common = { intake: this.#intake, identity: identityOf(this.#config), meter: this.#health, log: this.#log };
+    if (socket.enabled) {
+      const server = new SocketServer({
+        ...common,
+        path: socket.path,
+        group: socket.group,
+        status: () => this.status(),
+        health: () => healthz(),
+      });
+      await server.start();
+      this.#socket = server;
+    }
+    if (spool.enabled) {
+      this.#spool = new SpoolDrain({ ...common, dir: spool.dir });
+      await this.#spool.start();
+    }
+    const polled = this.#found.accounts.filter(isPolled);
+    if (polled.length > 0) {
+      const intervalMs = poll.interval;
+      const pollers = polled.map((account) => {
+        const zen = new OpencodeZen({ account, timeoutMs: POLL_TIMEOUT_MS, intervalMs });
+        return { account, poll: zen.poll.bind(zen) };
+      });
+      const record = async (result: Parameters<Ledger['recordPoll']>[0]) => {
+        await this.#ledger.recordPoll(result);
+      };
+      this.#poller = new Poller({ pollers, intervalMs, record, meter: this.#health, log: this.#log });
+      this.#poller.start();
+    }
+  }
+
+  async #stop(): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer);
+    await Promise.all([this.#socket?.stop(), this.#spool?.stop(), this.#poller?.stop()]);
+    // Prometheus must not see totals that are about to go: its last sample stays the last committed one.
+    await this.#admin.stop();
+    this.#ledger?.close();
+    await this.#health?.shutdown();
+  }
+
+  #notReady(): string[] {
+    if (!this.#isRestored) return ['The totals are being restored from the ledger.'];
+    return this.#ledger.problem ? [this.#ledger.problem] : [];
+  }
+
+  #sourceNames(): string[] {
+    const { socket, spool } = this.#config;
+    const names: string[] = [];
+    if (socket.enabled) names.push('socket');
+    if (spool.enabled) names.push('spool');
+    if (this.#found.accounts.some(isPolled)) names.push('poller');
+    return names;
+  }
+
+  #sourceStatus(source: string): SourceStatus {
+    const lastSuccessMs = this.#health.lastSuccessMs(source);
+    const problem = source === 'spool' ? this.#spool?.problem() : undefined;
+    return {
+      source,
+      up: this.#health.isUp(source),
+      ...(lastSuccessMs === undefined ? {} : { last_success_ms: lastSuccessMs }),
+      ...(problem === undefined ? {} : { problem }),
+      events: this.#health.events(source),
+    };
+  }
+
+  #accountLines(): AccountStatusLine[] {
+    const results = new Map(
+      this.#ledger.pollResults().map((result) => [`${result.provider}/${result.account}`, result]),
+    );
+    return this.#found.accounts.map((account) => {
+      const { provider, id, foundIn } = account;
+      const result = results.get(`${provider}/${id}`);
+      return {
+        provider,
+        account: id,
+        found_in: foundIn,
+        status: result?.status ?? 'unknown',
+        message:
+          result?.message ??
+          (isPolled(account) ? 'not polled yet' : 'labels turns only: this version does not poll this provider'),
+        ...(result ? { taken_ms: result.takenMs } : {}),
+        ...(result?.quotas ? { quotas: result.quotas } : {}),
+      };
+    });
+  }
+
+  /** Timers must not end the process: the ledger has logged what went wrong, and the next round tries again. */
+  #quietly(what: string, work: Promise<void>): void {
+    work.catch((error) => this.#log.debug({ error: messageOf(error) }, `${what} will be tried again`));
+  }
+}
+
+function identityOf({ socket: { identity } }: Config) {
+  return {
+    ...(identity?.team ? { team: identity.team } : {}),
+    ...(identity?.user ? { user: identity.user } : {}),
+  };
+}
+
+function metricsToken(config: Config, env: NodeJS.ProcessEnv): { token?: string } {
+  const name = config.metrics.token_env;
+  if (!name) return {};
+  const token = env[name]?.trim();
+  if (!token) {
+    throw new PermanentFailure(
+      `metrics.token_env names ${name}, but that variable is empty: /metrics would be open. Set it, or remove the key.`,
+    );
+  }
+  return { token };
+}
+
+/** The answer of `/healthz`, in the shape that OpenUsage's clients check. */
+function healthz(): object {
+  return {
+    status: 'ok',
+    daemon_version: VERSION,
+    api_version: 'v1',
+    integration_version: VERSION,
+    provider_registry_hash: createHash('sha256')
+      .update([...TILE_IDS].sort().join(','))
+      .digest('hex'),
+  };
+}

@@ -1,0 +1,163 @@
+#!/usr/bin/env node
+// argv → command. The only place that prints a command's lines, sets the exit code and ends the process:
+// 0 all is well, 1 something failed, 2 the command line was wrong.
+// Commands are loaded when they are called, so that help is there at once.
+
+import os from 'node:os';
+import { createInterface } from 'node:readline/promises';
+import { styleText } from 'node:util';
+import { Argument, Command, CommanderError } from 'commander';
+import type { Report } from './commands/show.ts';
+import type { Config } from './config.ts';
+import { messageOf, PermanentFailure, RetryableFailure } from './failure.ts';
+import { VERSION } from './version.ts';
+
+const WRONG_USAGE = 2;
+/** A terminal's Ctrl-C reaches us twice under npm: from the terminal, and passed on by npm. The echo is no second wish. */
+const SECOND_SIGNAL_AFTER_MS = 500;
+const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+interface ConfigOption {
+  readonly config?: string;
+}
+
+async function loadConfig({ config }: ConfigOption): Promise<Config> {
+  return (await import('./config.ts')).loadConfig(config);
+}
+
+function print(lines: readonly string[]): void {
+  for (const line of lines) process.stdout.write(`${line}\n`);
+}
+
+function finish({ lines, exitCode }: Report): void {
+  print(lines);
+  process.exitCode = exitCode;
+}
+
+/** Resolves at the first signal to stop; the second one, meant as such, ends the process at once. */
+function stopSignal(): Promise<void> {
+  return new Promise((resolve) => {
+    let firstMs: number | undefined;
+    for (const signal of STOP_SIGNALS) {
+      process.on(signal, () => {
+        firstMs ??= performance.now();
+        if (performance.now() - firstMs >= SECOND_SIGNAL_AFTER_MS) process.exit(128 + os.constants.signals[signal]);
+        resolve();
+      });
+    }
+  });
+}
+
+async function start(options: ConfigOption & { readonly logLevel?: string }, command: Command): Promise<void> {
+  const { createLog, LOG_LEVELS } = await import('./log.ts');
+  const config = await loadConfig(options);
+  const level = LOG_LEVELS.find((known) => known === (options.logLevel ?? config.log.level));
+  if (!level) {
+    command.error(`error: --log-level must be one of ${LOG_LEVELS.join(', ')}`, { exitCode: WRONG_USAGE });
+  }
+  const { Bridge } = await import('./bridge.ts');
+  const stopped = stopSignal();
+  const bridge = await Bridge.start({ config, log: createLog(level) });
+  print(bridge.banner());
+  await stopped;
+  await bridge.stop();
+  // Everything is committed; a connection that somebody else keeps open must not keep us.
+  process.exit(0);
+}
+
+/** Asks on the terminal. Without one nobody can answer, and silence is not consent. */
+async function confirm(question: string): Promise<boolean> {
+  if (!process.stdin.isTTY || !process.stdout.isTTY) {
+    throw new PermanentFailure(`${question} Nobody can be asked here, so nothing was changed. To say yes, add --yes.`);
+  }
+  const terminal = createInterface({ input: process.stdin, output: process.stdout });
+  try {
+    return /^y(es)?$/i.test((await terminal.question(`${question} [y/N] `)).trim());
+  } finally {
+    terminal.close();
+  }
+}
+
+function buildProgram(): Command {
+  const program = new Command('tollbridge')
+    .description('Meters every turn of a coding agent exactly once and shows its cost to Prometheus.')
+    .version(VERSION)
+    .exitOverride()
+    .showHelpAfterError('Run "tollbridge help" to see what there is.');
+  const withConfig = (command: Command) =>
+    command.option('--config <file>', 'use this file instead of ~/.config/tollbridge/tollbridge.yaml');
+  const place = { env: process.env, home: os.homedir() };
+
+  withConfig(program.command('start').description('run the bridge until it is told to stop'))
+    .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default: the one of the configuration)')
+    .action(start);
+
+  withConfig(program.command('check-config').description('check the configuration and show what it comes to')).action(
+    async (options: ConfigOption) => {
+      const { describeConfig } = await import('./commands/check-config.ts');
+      finish(describeConfig({ config: await loadConfig(options), ...place }));
+    },
+  );
+
+  const agent = new Argument('<agent>', 'the coding agent').choices(['opencode']);
+  withConfig(program.command('install').description("put Tollbridge's plugin into a coding agent"))
+    .addArgument(agent)
+    .action(async (_agent: string, options: ConfigOption) => {
+      const { installOpencode } = await import('./commands/install.ts');
+      print(installOpencode({ config: await loadConfig(options), ...place }));
+    });
+  program
+    .command('uninstall')
+    .description('take the plugin out again')
+    .addArgument(agent)
+    .action(async () => {
+      const { uninstallOpencode } = await import('./commands/install.ts');
+      print(uninstallOpencode(place));
+    });
+
+  withConfig(program.command('doctor').description('find out what is wrong and what to do about it'))
+    .option('--json', 'for programs', false)
+    .action(async (options: ConfigOption & { readonly json: boolean }) => {
+      const [{ doctor }, config] = await Promise.all([import('./commands/doctor.ts'), import('./config.ts')]);
+      const load = () => config.loadConfig(options.config);
+      finish(await doctor({ json: options.json, nowMs: Date.now(), loadConfig: load, ...place }));
+    });
+
+  withConfig(program.command('status').description('show cost, tokens and turns of every tile'))
+    .option('--json', 'for programs', false)
+    .action(async (options: ConfigOption & { readonly json: boolean }) => {
+      const { showStatus } = await import('./commands/status.ts');
+      finish(await showStatus({ config: await loadConfig(options), json: options.json, nowMs: Date.now() }));
+    });
+
+  const ledger = program.command('ledger').description('look after the ledger');
+  withConfig(ledger.command('new').description('move a damaged ledger aside; counting starts anew'))
+    .option('--yes', 'do not ask', false)
+    .action(async (options: ConfigOption & { readonly yes: boolean }) => {
+      const { startNewLedger } = await import('./commands/new-ledger.ts');
+      const ask = options.yes ? async () => true : confirm;
+      finish(await startNewLedger({ config: await loadConfig(options), nowMs: Date.now(), confirm: ask }));
+    });
+  return program;
+}
+
+function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : WRONG_USAGE;
+  const isExpected = error instanceof PermanentFailure || error instanceof RetryableFailure;
+  const text = isExpected || !(error instanceof Error) ? messageOf(error) : (error.stack ?? error.message);
+  process.stderr.write(`${styleText('red', 'tollbridge:', { stream: process.stderr })} ${text}\n`);
+  return 1;
+}
+
+// `tollbridge status | head` closes the pipe early, which is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(0);
+});
+
+const argv = process.argv.slice(2);
+try {
+  await buildProgram().parseAsync(argv.length === 0 ? ['help'] : argv, { from: 'user' });
+} catch (error) {
+  process.exitCode = exitCodeOf(error);
+}

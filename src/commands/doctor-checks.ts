@@ -1,0 +1,266 @@
+// What doctor looks at, as data: each check has a name and says what it found.
+
+import { readdirSync } from 'node:fs';
+import path from 'node:path';
+import { type Config, defaultConfigFile } from '../config.ts';
+import { messageOf } from '../failure.ts';
+import type { AccountStatusLine, BridgeStatus } from '../status.ts';
+import type { BridgeAnswer } from './ask-bridge.ts';
+import { pluginState } from './install.ts';
+import { countOf, showAgo, showBytes, showCount } from './show.ts';
+
+/** The spool is emptied every two seconds, so a few files may always be on their way. */
+const SPOOL_BACKLOG_FILES = 100;
+const SCRAPE_TIMEOUT_MS = 10_000;
+
+export interface Finding {
+  readonly level: 'ok' | 'warning' | 'problem';
+  /** What is so, and what it means. */
+  readonly what: string;
+  /** What to do about it. */
+  readonly next?: string;
+}
+
+export interface Check<Facts> {
+  readonly name: string;
+  run(facts: Facts): Finding | readonly Finding[] | Promise<Finding | readonly Finding[]>;
+}
+
+/** What can be checked as soon as the configuration is known. */
+export interface ConfigFacts {
+  readonly config: Config;
+  readonly answer: BridgeAnswer;
+  readonly env: NodeJS.ProcessEnv;
+  readonly home: string;
+}
+
+/** What only a running bridge knows. */
+export interface BridgeFacts extends ConfigFacts {
+  readonly status: BridgeStatus;
+  readonly nowMs: number;
+}
+
+export const CONFIG_CHECKS: readonly Check<ConfigFacts>[] = [
+  { name: 'bridge', run: ({ answer }) => checkBridge(answer) },
+  { name: 'plugin', run: checkPlugin },
+  { name: 'spool', run: ({ config, answer }) => checkSpool(config, answer) },
+];
+
+export const BRIDGE_CHECKS: readonly Check<BridgeFacts>[] = [
+  { name: 'OpenCode', run: checkHeard },
+  { name: 'sources', run: ({ status }) => checkSources(status) },
+  { name: 'ledger', run: ({ status, nowMs }) => checkLedger(status.ledger, nowMs) },
+  { name: 'accounts', run: ({ status }) => checkAccounts(status.accounts) },
+  { name: 'tiles', run: ({ status }) => checkTiles(status) },
+  { name: 'turns', run: ({ status }) => checkUnfinished(status) },
+  { name: 'metrics', run: checkScrape },
+];
+
+function checkBridge(answer: BridgeAnswer): Finding {
+  if (!answer.answers) {
+    const what = `no bridge answers: ${answer.why}. Until one runs, nothing is counted; what the plugin sends waits in the spool.`;
+    return {
+      level: 'problem',
+      what,
+      next: 'Start it with "tollbridge start" (and the same --config, if you use one).',
+    };
+  }
+  const { version, pid, ready, not_ready } = answer.status;
+  if (ready) return { level: 'ok', what: `${version} answers (process ${pid})` };
+  return { level: 'warning', what: `${version} answers, but is not ready: ${not_ready.join('; ')}` };
+}
+
+function checkPlugin({ config, home, env }: ConfigFacts): Finding {
+  const { state, path: file } = pluginState({ config, home, env });
+  const install = installCommand(config);
+  switch (state) {
+    case 'current':
+      return { level: 'ok', what: file };
+    case 'absent':
+      return { level: 'warning', what: `OpenCode has no plugin at ${file}: its turns are not seen`, next: install };
+    case 'outdated':
+      return {
+        level: 'warning',
+        what: `${file} was installed by another version or for another configuration`,
+        next: `${install}, then restart OpenCode`,
+      };
+    case 'edited':
+      return {
+        level: 'warning',
+        what: `${file} was changed by hand, so it may send something else than this version expects`,
+        next: `Keep it if you mean it; "${install}" puts ours back and keeps yours as a backup.`,
+      };
+  }
+}
+
+function installCommand({ file }: Config): string {
+  const named = file === undefined || file === defaultConfigFile() ? '' : ` --config ${file}`;
+  return `tollbridge install opencode${named}`;
+}
+
+function checkSpool(config: Config, answer: BridgeAnswer): Finding[] {
+  const { enabled, dir } = config.spool;
+  if (!enabled)
+    return [
+      { level: 'warning', what: 'switched off (spool.enabled: false): turns made while no bridge runs are lost' },
+    ];
+  const { waiting, quarantined } = (answer.answers && answer.status.spool) || spoolOnDisk(dir);
+  const findings: Finding[] = [];
+  if (quarantined > 0) {
+    findings.push({
+      level: 'warning',
+      what: `${countOf(quarantined, 'file')} could not be read and ${quarantined === 1 ? 'is' : 'are'} not counted`,
+      next: `The .reason files in ${path.join(dir, 'quarantine')} say why. Mended files can be moved back to ${dir}.`,
+    });
+  }
+  if (!answer.answers && waiting > 0) {
+    findings.push({
+      level: 'warning',
+      what: `${countOf(waiting, 'file')} wait in ${dir}; a bridge counts them as soon as it starts`,
+    });
+  } else if (waiting > SPOOL_BACKLOG_FILES) {
+    findings.push({
+      level: 'warning',
+      what: `${countOf(waiting, 'file')} wait in ${dir}`,
+      next: 'Right after a start this is normal. If the number does not fall, see the log of the bridge.',
+    });
+  }
+  return findings.length > 0 ? findings : [{ level: 'ok', what: `nothing waits in ${dir}` }];
+}
+
+function spoolOnDisk(dir: string): { waiting: number; quarantined: number } {
+  const count = (folder: string) => {
+    try {
+      return readdirSync(folder).filter((name) => name.endsWith('.json')).length;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 0;
+      throw error;
+    }
+  };
+  return { waiting: count(dir), quarantined: count(path.join(dir, 'quarantine')) };
+}
+
+function checkHeard({ status, config, home, env, nowMs }: BridgeFacts): Finding[] {
+  const heardMs = status.last_heard_ms.opencode;
+  if (heardMs !== undefined) return [{ level: 'ok', what: `last heard ${showAgo(heardMs, nowMs)}` }];
+  // What is not installed cannot be heard; the check of the plugin has said so.
+  if (pluginState({ config, home, env }).state === 'absent') return [];
+  const next = 'Send OpenCode a prompt. If it ran before the plugin was installed, restart it first.';
+  return [{ level: 'warning', what: 'never heard of since the bridge started', next }];
+}
+
+function checkSources({ sources }: BridgeStatus): Finding[] {
+  const findings = sources.flatMap(({ source, up, problem, events }): Finding[] => {
+    const rejected = events.rejected ?? 0;
+    if (!up) return [{ level: 'problem', what: `${source} is down: ${problem ?? 'see the log of the bridge'}` }];
+    if (problem) return [{ level: 'warning', what: `${source}: ${problem}` }];
+    if (rejected === 0) return [];
+    const next = `tollbridge_events_rejected_total{source="${source}"} on the metrics page says why, by reason.`;
+    return [{ level: 'warning', what: `${source}: ${countOf(rejected, 'event')} refused and not counted`, next }];
+  });
+  return findings.length > 0
+    ? findings
+    : [{ level: 'ok', what: sources.map(({ source }) => source).join(', ') || 'none' }];
+}
+
+function checkLedger(ledger: BridgeStatus['ledger'], nowMs: number): Finding {
+  const startAnew = `Stop the bridge, keep a copy of ${ledger.file} for a report, and begin a new one with "tollbridge ledger new".`;
+  if (ledger.problem) return { level: 'problem', what: ledger.problem, next: startAnew };
+  if (!ledger.books_balance) {
+    return {
+      level: 'problem',
+      what: 'its sums do not agree with each other, so its numbers cannot be trusted',
+      next: startAnew,
+    };
+  }
+  const last = ledger.last_turn_ms === undefined ? '' : `, the last ${showAgo(ledger.last_turn_ms, nowMs)}`;
+  return {
+    level: 'ok',
+    what: `${countOf(ledger.turns, 'turn')}${last}; the books balance (${showBytes(ledger.size_bytes)})`,
+  };
+}
+
+const ACCOUNT_LEVELS = {
+  ok: 'ok',
+  unknown: 'ok',
+  near_limit: 'warning',
+  limited: 'warning',
+  unsupported: 'warning',
+  error: 'warning',
+  auth_required: 'problem',
+} as const satisfies Record<AccountStatusLine['status'], Finding['level']>;
+
+function checkAccounts(accounts: readonly AccountStatusLine[]): Finding[] {
+  if (accounts.length === 0) {
+    const what = 'none found: turns are counted all the same, but nothing is known of keys and limits';
+    return [
+      {
+        level: 'ok',
+        what,
+        next: 'Set OPENCODE_API_KEY, sign in with "opencode auth login", or name one under accounts:.',
+      },
+    ];
+  }
+  return accounts.map(({ provider, account, found_in, status, message }) => {
+    const level = ACCOUNT_LEVELS[status];
+    const next = status === 'auth_required' ? { next: `Put a valid key where this one was found: ${found_in}` } : {};
+    return { level, what: `${provider}/${account}: ${message || status}`, ...next };
+  });
+}
+
+function checkTiles({ unmapped, tiles }: BridgeStatus): Finding[] {
+  if (unmapped.length === 0) return [{ level: 'ok', what: tiles.map(({ tile }) => tile).join(', ') || 'none yet' }];
+  return unmapped.map(({ upstream_provider, reason, fix }) => ({
+    level: 'warning',
+    what:
+      reason === 'mapped_target_missing'
+        ? `${upstream_provider} is linked to a tile that does not exist`
+        : `${upstream_provider} belongs to no tile`,
+    next: `In tollbridge.yaml: ${fix}`,
+  }));
+}
+
+function checkUnfinished({ unfinished }: BridgeStatus): Finding[] {
+  if (unfinished.length === 0) return [{ level: 'ok', what: 'none hangs unfinished' }];
+  return unfinished.map(({ agent, provider, turns }) => ({
+    level: 'warning',
+    what: `${countOf(turns, 'turn')} of ${agent} at ${provider} began over 15 minutes ago and never finished`,
+    next: 'Usual when the agent was killed: what such a turn cost is known only if the agent reports it later.',
+  }));
+}
+
+async function checkScrape({ status, config, env }: BridgeFacts): Promise<Finding> {
+  const url = new URL('/metrics', status.metrics_url);
+  const tokenVariable = config.metrics.token_env;
+  const token = tokenVariable && env[tokenVariable];
+  if (tokenVariable && !token) {
+    const what = `${url} was not scraped: it asks for the token in ${tokenVariable}, which is not set here`;
+    return { level: 'warning', what, next: `Run doctor with ${tokenVariable} set.` };
+  }
+  let response: Response;
+  try {
+    const headers = token ? { authorization: `Bearer ${token}` } : {};
+    response = await fetch(url, { headers, redirect: 'error', signal: AbortSignal.timeout(SCRAPE_TIMEOUT_MS) });
+    const text = await response.text();
+    const samples = text.match(/^(?:toll|tollbridge)_\w+(?=[ {])/gm)?.length ?? 0;
+    if (response.ok && samples > 0) return { level: 'ok', what: `${url} shows ${showCount(samples)} series` };
+    if (response.ok)
+      return {
+        level: 'problem',
+        what: `${url} answers, but shows none of our metrics`,
+        next: 'Is another program on this port? See metrics.listen.',
+      };
+  } catch (error) {
+    const cause = error instanceof Error && error.cause ? messageOf(error.cause) : messageOf(error);
+    return {
+      level: 'problem',
+      what: `${url} cannot be scraped: ${cause}`,
+      next: 'See metrics.listen and the log of the bridge.',
+    };
+  }
+  const next =
+    response.status === 401
+      ? `The bridge was started with another value of ${tokenVariable ?? 'its token'}.`
+      : 'See the log of the bridge.';
+  return { level: 'problem', what: `${url} answers with HTTP ${response.status}`, next };
+}

@@ -1,0 +1,205 @@
+// Puts the OpenCode plugin where OpenCode loads it from, takes it away again, and says what stands there.
+//
+// The file starts with a line that names it ours and holds the digest of the rest. By that line it is recognised, and
+// by the digest an edited one is told from one that an older version wrote.
+
+import { createHash } from 'node:crypto';
+import { lstatSync, mkdirSync, readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Config } from '../config.ts';
+import { messageOf, PermanentFailure } from '../failure.ts';
+import { VERSION } from '../version.ts';
+
+/** OpenCode loads `*.ts` and `*.js` of both folders; its documentation names the first. */
+const FOLDERS = ['plugins', 'plugin'] as const;
+const EXTENSIONS = ['.ts', '.js'] as const;
+const HEADER = /^\/\/ Tollbridge plugin for OpenCode, version (\S+), sha256 ([0-9a-f]{64})\n/;
+const BACKUPS_MAX = 1000;
+
+export interface Place {
+  /** The user's home directory. */
+  readonly home: string;
+  /** Where XDG_CONFIG_HOME is read from. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+export interface Installation extends Place {
+  readonly config: Config;
+}
+
+export interface PluginState {
+  /** `outdated`: ours, untouched, but not what this version and configuration would install. `edited`: changed by hand. */
+  readonly state: 'absent' | 'current' | 'outdated' | 'edited';
+  readonly path: string;
+}
+
+function openCodeFolder({ home, env }: Place): string {
+  return path.join(env.XDG_CONFIG_HOME?.trim() || path.join(home, '.config'), 'opencode');
+}
+
+/** The plugin as it stands beside this file: `.ts` from source, `.js` when built. */
+function pluginSource(): { text: string; extension: string } {
+  const extension = path.extname(fileURLToPath(import.meta.url));
+  const text = readFileSync(new URL(`../plugin/opencode${extension}`, import.meta.url), 'utf8');
+  return { text, extension };
+}
+
+const digestOf = (text: string) => createHash('sha256').update(text).digest('hex');
+
+/** Every place in which OpenCode would load a plugin of ours, the one we install to first. */
+function places(place: Place, extension: string): [string, ...string[]] {
+  const all = FOLDERS.flatMap((folder) =>
+    EXTENSIONS.map((ending) => path.join(openCodeFolder(place), folder, `tollbridge${ending}`)),
+  );
+  const target = path.join(openCodeFolder(place), FOLDERS[0], `tollbridge${extension}`);
+  return [target, ...all.filter((file) => file !== target)];
+}
+
+/** The plugin's text with this configuration's socket and spool written into it. */
+function render({ config }: Installation): { text: string; extension: string } {
+  const { text, extension } = pluginSource();
+  const values = {
+    __TOLLBRIDGE_SOCKET__: config.socket.enabled ? config.socket.path : '',
+    __TOLLBRIDGE_SPOOL__: config.spool.enabled ? config.spool.dir : '',
+    __TOLLBRIDGE_VERSION__: VERSION,
+  };
+  let body = text;
+  for (const [placeholder, value] of Object.entries(values)) {
+    const quoted = `'${placeholder}'`;
+    if (!body.includes(quoted)) throw new Error(`the plugin's source has no ${quoted}`);
+    body = body.replace(quoted, () => JSON.stringify(value));
+  }
+  const header = `// Tollbridge plugin for OpenCode, version ${VERSION}, sha256 ${digestOf(body)}\n`;
+  return { text: header + body, extension };
+}
+
+/** The text of a file; undefined where there is none. */
+function textAt(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
+    throw new PermanentFailure(
+      `${file} cannot be read: ${messageOf(error)}. Make it readable or remove it, then try again.`,
+    );
+  }
+}
+
+function linkTargetAt(file: string): string | undefined {
+  return lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink() ? readlinkSync(file) : undefined;
+}
+
+/** Renames a file out of OpenCode's sight, to the first free `.bak-<n>`. */
+function moveAside(file: string): string {
+  for (let n = 1; n <= BACKUPS_MAX; n++) {
+    const backup = `${file}.bak-${n}`;
+    if (lstatSync(backup, { throwIfNoEntry: false })) continue;
+    renameSync(file, backup);
+    return backup;
+  }
+  throw new PermanentFailure(
+    `${path.dirname(file)} holds ${BACKUPS_MAX} backups of the plugin. Remove some, then try again.`,
+  );
+}
+
+function writeWhole(file: string, text: string): void {
+  const partial = `${file}.${process.pid}.tmp`;
+  try {
+    mkdirSync(path.dirname(file), { recursive: true });
+    writeFileSync(partial, text, { flag: 'wx' });
+    renameSync(partial, file);
+  } catch (error) {
+    rmSync(partial, { force: true });
+    throw new PermanentFailure(
+      `${file} cannot be written: ${messageOf(error)}. The plugin is not installed. Make its folder writable for you, then run: tollbridge install opencode`,
+    );
+  }
+}
+
+/**
+ * Installs the plugin for OpenCode, or renews it. A second run changes nothing.
+ * @returns what was done, as lines for the user
+ * @throws PermanentFailure when the file cannot or must not be written
+ */
+export function installOpencode(installation: Installation): string[] {
+  const { config } = installation;
+  if (!config.socket.enabled && !config.spool.enabled) {
+    throw new PermanentFailure(
+      'Socket and spool are both switched off, so the plugin could not reach the bridge. Set socket.enabled or spool.enabled to true, then run: tollbridge install opencode',
+    );
+  }
+  const { text, extension } = render(installation);
+  const [target, ...elsewhere] = places(installation, extension);
+  const link = linkTargetAt(target);
+  if (link !== undefined) {
+    throw new PermanentFailure(
+      `${target} is a symbolic link to ${link}. It was left as it is, because that file may not be ours to change. Remove the link, then run: tollbridge install opencode`,
+    );
+  }
+
+  const lines: string[] = [];
+  const standing = textAt(target);
+  if (standing === text) {
+    lines.push(`The OpenCode plugin is installed and current: ${target}. Nothing was changed.`);
+  } else {
+    if (standing !== undefined) lines.push(`What stood there was kept as ${moveAside(target)}.`);
+    writeWhole(target, text);
+    lines.unshift(`Installed the OpenCode plugin: ${target}`);
+    lines.push('Restart OpenCode: it loads plugins when it starts.');
+    if (!lstatSync(path.join(openCodeFolder(installation), 'node_modules'), { throwIfNoEntry: false })) {
+      lines.push(
+        'Its first start then takes longer, without a network by a minute or more: OpenCode fetches its own plugin package once.',
+      );
+    }
+  }
+  for (const other of elsewhere) {
+    if (linkTargetAt(other) === undefined && HEADER.test(textAt(other) ?? '')) {
+      lines.push(`OpenCode would load ${other} as well. It was moved to ${moveAside(other)}.`);
+    }
+  }
+  if (!config.socket.enabled) lines.push('The socket is switched off: turns reach the bridge through the spool only.');
+  if (!config.spool.enabled) lines.push('The spool is switched off: turns taken while no bridge runs are lost.');
+  return lines;
+}
+
+/**
+ * Removes the plugin, and nothing but it: other files and backups stay.
+ * @returns what was done, as lines for the user
+ * @throws PermanentFailure when our file cannot be removed
+ */
+export function uninstallOpencode(place: Place): string[] {
+  const lines: string[] = [];
+  for (const file of places(place, EXTENSIONS[0])) {
+    const text = textAt(file);
+    if (text === undefined) continue;
+    if (!HEADER.test(text) || linkTargetAt(file) !== undefined) {
+      lines.push(`${file} was not written by Tollbridge. It was left as it is.`);
+      continue;
+    }
+    try {
+      rmSync(file);
+    } catch (error) {
+      throw new PermanentFailure(
+        `${file} cannot be removed: ${messageOf(error)}. OpenCode still loads it. Remove it by hand.`,
+      );
+    }
+    lines.push(`Removed the OpenCode plugin: ${file}`, 'An OpenCode that runs now still has it loaded. Restart it.');
+  }
+  return lines.length > 0 ? lines : ['The OpenCode plugin is not installed. Nothing was changed.'];
+}
+
+/**
+ * What stands where OpenCode would load the plugin from.
+ * @throws PermanentFailure when it cannot be read
+ */
+export function pluginState(installation: Installation): PluginState {
+  const { text, extension } = render(installation);
+  const candidates = places(installation, extension);
+  const file = candidates.find((candidate) => textAt(candidate) !== undefined) ?? candidates[0];
+  const standing = textAt(file);
+  if (standing === undefined) return { state: 'absent', path: file };
+  if (standing === text && file === candidates[0]) return { state: 'current', path: file };
+  const header = HEADER.exec(standing);
+  const isUntouched = header !== null && digestOf(standing.slice(header[0].length)) === header[2];
+  return { state: isUntouched ? 'outdated' : 'edited', path: file };
+}

@@ -1,0 +1,134 @@
+// How the mistakes of a configuration are told: all at once, each with its place, what was found there and what was
+// expected. Values under keys that hold or lead to a secret are never shown.
+
+import type { YAMLParseError } from 'yaml';
+import type { z } from 'zod';
+import { PermanentFailure } from './failure.ts';
+
+/** More of a value says nothing more, and a whole pasted file would bury the other mistakes. */
+const SHOWN_MAX_CHARACTERS = 60;
+/** A key pasted where its variable, file or URL belongs must not be repeated on a screen or in a log. */
+const SECRET_KEYS = /(_env|_key|_file|_url|token|cookie|secret|password)$/i;
+
+const TYPE_NAMES: Readonly<Record<string, string>> = {
+  object: 'a mapping',
+  record: 'a mapping',
+  array: 'a list',
+  string: 'text',
+  number: 'a number',
+  int: 'a whole number',
+  boolean: 'true or false',
+};
+
+/** What the parser's own codes mean to somebody who writes the file: what was found, what was expected. */
+const YAML_CODES: Readonly<Record<string, readonly [string, string]>> = {
+  DUPLICATE_KEY: ['a key that was there before', 'expected each key once'],
+  TAB_AS_INDENT: ['a tab as indentation', 'expected spaces'],
+  BAD_INDENT: ['a line indented differently from those it belongs to', 'expected keys of one level under each other'],
+  MULTIPLE_DOCS: ['a second document (---)', 'expected one document'],
+  TAG_RESOLVE_FAILED: ['a tag (!…)', 'expected the plain value'],
+};
+
+/** One mistake in a configuration. */
+export interface ConfigMistake {
+  readonly path: string;
+  readonly found: string;
+  readonly expected: string;
+}
+
+/** Thrown when a configuration cannot be used. `mistakes` holds all of them; the message lists them. */
+export class ConfigFailure extends PermanentFailure {
+  readonly mistakes: readonly ConfigMistake[];
+
+  constructor(source: string, mistakes: readonly ConfigMistake[]) {
+    const lines = mistakes.map((m) => `  ${m.path}: found ${m.found}; ${m.expected}`);
+    const count = mistakes.length === 1 ? '1 mistake' : `${mistakes.length} mistakes`;
+    super(`${source} has ${count}:\n${lines.join('\n')}\nCorrect the file, then try it with: tollbridge check-config`);
+    this.mistakes = mistakes;
+  }
+}
+
+/** `accounts[0].id` for `['accounts', 0, 'id']`. */
+export function pathText(at: readonly PropertyKey[]): string {
+  const text = at.reduce<string>(
+    (before, key) =>
+      typeof key === 'number' ? `${before}[${key}]` : before ? `${before}.${String(key)}` : String(key),
+    '',
+  );
+  return text || '(whole file)';
+}
+
+function describe(value: unknown, at: readonly PropertyKey[]): string {
+  if (value === undefined) return 'nothing';
+  if (value === null) return 'an empty value';
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  if (typeof value === 'object') return 'a mapping';
+  if (at.some((key) => SECRET_KEYS.test(String(key)))) return 'a value that is not shown here';
+  const text = JSON.stringify(value);
+  return text.length > SHOWN_MAX_CHARACTERS ? `${text.slice(0, SHOWN_MAX_CHARACTERS - 2)}…"` : text;
+}
+
+function valueAt(root: unknown, at: readonly PropertyKey[]): unknown {
+  let value = root;
+  for (const key of at) {
+    if (value === null || typeof value !== 'object') return undefined;
+    value = (value as Record<PropertyKey, unknown>)[key];
+  }
+  return value;
+}
+
+function expectation(issue: z.core.$ZodIssue): string {
+  if (issue.message.startsWith('expected')) return issue.message;
+  switch (issue.code) {
+    case 'invalid_type':
+      return `expected ${TYPE_NAMES[issue.expected] ?? issue.expected}`;
+    case 'invalid_value':
+      return `expected one of ${issue.values.map((value) => JSON.stringify(value)).join(', ')}`;
+    case 'too_small':
+      return issue.origin === 'string' ? 'expected text that is not empty' : `expected at least ${issue.minimum}`;
+    case 'too_big':
+      return `expected at most ${issue.maximum}`;
+    default:
+      return `expected something else (${issue.code})`;
+  }
+}
+
+/** The mistakes behind one finding of the schema. `input` is what the file holds. */
+export function toMistakes(issue: z.core.$ZodIssue, input: unknown): ConfigMistake[] {
+  const value = valueAt(input, issue.path);
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => ({
+      path: pathText([...issue.path, key]),
+      found: 'an unknown key',
+      expected: 'expected one that the documentation names; check the spelling and the indentation',
+    }));
+  }
+  if (issue.code === 'invalid_key') {
+    const expected = issue.issues.map(expectation).join(', ');
+    return [{ path: pathText(issue.path), found: 'a key of another form', expected }];
+  }
+  if (issue.code === 'invalid_union') {
+    // The only union is the one of `gateways`: one provider id, or a mapping, whose own mistakes say more.
+    const ofMapping = issue.errors.at(-1) ?? [];
+    if (value !== null && typeof value === 'object' && !Array.isArray(value)) {
+      return ofMapping.flatMap((inner) => toMistakes({ ...inner, path: [...issue.path, ...inner.path] }, input));
+    }
+    const expected = 'expected a provider id, or a mapping of model globs to provider ids';
+    return [{ path: pathText(issue.path), found: describe(value, issue.path), expected }];
+  }
+  const isStructureMissing = issue.code === 'invalid_type' && ['object', 'record', 'array'].includes(issue.expected);
+  const found = isStructureMissing && typeof value === 'string' ? 'text' : describe(value, issue.path);
+  return [{ path: pathText(issue.path), found, expected: expectation(issue) }];
+}
+
+/** The mistake behind an error or a warning of the YAML parser. Never quotes the text. */
+export function toYamlMistake(error: Pick<YAMLParseError, 'code' | 'linePos'>): ConfigMistake {
+  const [found, expected] = YAML_CODES[error.code] ?? ['text that is not YAML', `expected valid YAML (${error.code})`];
+  return { path: `line ${error.linePos?.[0].line ?? '?'}`, found, expected };
+}
+
+/** The first mistake of each place: what follows from it says nothing new. */
+export function firstOfEachPlace(mistakes: readonly ConfigMistake[]): ConfigMistake[] {
+  const places = new Set<string>();
+  return mistakes.filter(({ path }) => !places.has(path) && places.add(path));
+}

@@ -1,0 +1,64 @@
+// Opens the ledger's file: one writer, checked, up to date.
+
+import { chmodSync, closeSync, mkdirSync, openSync } from 'node:fs';
+import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { messageOf, PermanentFailure } from '../failure.ts';
+import { migrate } from './schema.ts';
+
+const SQLITE_BUSY = 5;
+const SQLITE_LOCKED = 6;
+const SQLITE_CORRUPT = 11;
+const SQLITE_NOTADB = 26;
+
+/** SQLite's primary result code of a thrown error; 0 when it is none of SQLite's. */
+export function sqliteCode(thrown: unknown): number {
+  return ((thrown as { errcode?: number }).errcode ?? 0) & 0xff;
+}
+
+/**
+ * Opens the file, or makes it, and takes SQLite's exclusive lock on it for as long as it is open. The kernel frees the
+ * lock when the process dies, however it dies.
+ * @throws PermanentFailure when another process has it, a newer program wrote it, or it is damaged
+ */
+export function openDatabase(file: string): DatabaseSync {
+  mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
+  // Made by us, with our mode, before SQLite opens it; its -wal takes the same mode.
+  closeSync(openSync(file, 'a', 0o600));
+  chmodSync(file, 0o600);
+  const db = new DatabaseSync(file, { timeout: 0 });
+  try {
+    db.exec(
+      'PRAGMA locking_mode = EXCLUSIVE; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; BEGIN EXCLUSIVE; COMMIT',
+    );
+    db.exec(
+      'PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 67108864; PRAGMA foreign_keys = ON',
+    );
+    const { integrity_check: verdict } = db.prepare('PRAGMA integrity_check(1)').get() as { integrity_check: string };
+    if (verdict !== 'ok') throw damaged(file, verdict);
+    migrate(db, file);
+    return db;
+  } catch (error) {
+    db.close();
+    switch (sqliteCode(error)) {
+      case SQLITE_BUSY:
+      case SQLITE_LOCKED:
+        throw new PermanentFailure(
+          `Another Tollbridge has the ledger ${file}. One process counts, so this one stops. ` +
+            'Ask the running one with `tollbridge status`, or set state_dir to another folder.',
+        );
+      case SQLITE_CORRUPT:
+      case SQLITE_NOTADB:
+        throw damaged(file, messageOf(error));
+      default:
+        throw error;
+    }
+  }
+}
+
+function damaged(file: string, what: string): PermanentFailure {
+  return new PermanentFailure(
+    `The ledger ${file} is damaged (${what.split('\n')[0]}). It was left as it is: it may hold the only record of what was spent. ` +
+      'Restore a copy of it, or start a new one with `tollbridge ledger new`, which moves this one aside.',
+  );
+}

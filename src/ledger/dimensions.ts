@@ -1,0 +1,100 @@
+// The label combinations of turns, and the cells of the window gauges, each under a small id.
+
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import type { TurnEvent } from '../turn/turn-event.ts';
+import { OTHER } from './totals.ts';
+import type { Cell, Windows } from './windows.ts';
+
+/** Beyond this many (upstream provider, provider, model) the model of a new one is `other` in the windows. */
+const CELLS_MAX = 5000;
+/** Combinations kept in memory; the rest is looked up on disk. */
+const CACHED_MAX = 20_000;
+
+const NAMES = ['agent', 'provider', 'account', 'upstream_provider', 'model', 'project', 'team', 'user'] as const;
+
+/** What a turn is booked under; '' stands for a label that is left out. */
+export type Dimension = Readonly<Record<(typeof NAMES)[number], string>>;
+
+/** The labels that a turn states. */
+export function labelsOf(event: TurnEvent): Dimension {
+  return {
+    agent: event.agent,
+    provider: event.provider,
+    account: event.account ?? '',
+    upstream_provider: event.upstreamProvider,
+    model: event.model,
+    project: event.project ?? '',
+    team: event.team ?? '',
+    user: event.user ?? '',
+  };
+}
+
+export class Dimensions {
+  readonly #windows: Windows;
+  readonly #idOf = new Map<string, number>();
+  readonly #byId = new Map<number, Dimension>();
+  readonly #cellIds = new Map<string, number>();
+  readonly #insert: StatementSync;
+  readonly #select: StatementSync;
+  readonly #selectById: StatementSync;
+  readonly #insertCell: StatementSync;
+
+  constructor(db: DatabaseSync, windows: Windows) {
+    this.#windows = windows;
+    const columns = NAMES.join(', ');
+    this.#insert = db.prepare(
+      `INSERT OR IGNORE INTO dimension (${columns}) VALUES (${NAMES.map(() => '?').join(', ')})`,
+    );
+    this.#select = db.prepare(`SELECT id FROM dimension WHERE ${NAMES.map((name) => `${name} = ?`).join(' AND ')}`);
+    this.#selectById = db.prepare(`SELECT ${columns} FROM dimension WHERE id = ?`);
+    this.#insertCell = db.prepare(
+      'INSERT INTO cell (upstream_provider, provider, model) VALUES (?, ?, ?) RETURNING id',
+    );
+  }
+
+  /** The id of a label combination, made when it is new. */
+  idOf(dimension: Dimension): number {
+    const values = NAMES.map((name) => dimension[name]);
+    const key = values.join('\0');
+    let id = this.#idOf.get(key);
+    if (id !== undefined) return id;
+    this.#insert.run(...values);
+    id = (this.#select.get(...values) as { id: number }).id;
+    if (this.#idOf.size >= CACHED_MAX) this.#idOf.clear();
+    this.#idOf.set(key, id);
+    return id;
+  }
+
+  byId(id: number): Dimension {
+    let dimension = this.#byId.get(id);
+    if (dimension) return dimension;
+    dimension = { ...(this.#selectById.get(id) as unknown as Dimension) };
+    if (this.#byId.size >= CACHED_MAX) this.#byId.clear();
+    this.#byId.set(id, dimension);
+    return dimension;
+  }
+
+  /** The window cell of a turn. */
+  cellOf({ upstreamProvider, provider, model }: Omit<Cell, 'id'>): number {
+    const known = this.#cellIds.get(`${upstreamProvider}\0${provider}\0${model}`);
+    if (known !== undefined) return known;
+    if (model !== OTHER && this.#windows.cellCount >= CELLS_MAX)
+      return this.cellOf({ upstreamProvider, provider, model: OTHER });
+    const { id } = this.#insertCell.get(upstreamProvider, provider, model) as { id: number };
+    this.#remember({ id, upstreamProvider, provider, model });
+    this.#windows.addCell({ id, upstreamProvider, provider, model });
+    return id;
+  }
+
+  /** Forgets what is cached and takes the cells that the windows have loaded. */
+  load(): void {
+    this.#idOf.clear();
+    this.#byId.clear();
+    this.#cellIds.clear();
+    for (const cell of this.#windows.cells()) this.#remember(cell);
+  }
+
+  #remember({ id, upstreamProvider, provider, model }: Cell): void {
+    this.#cellIds.set(`${upstreamProvider}\0${provider}\0${model}`, id);
+  }
+}

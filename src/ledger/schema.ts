@@ -1,0 +1,138 @@
+// The ledger's tables and how they came to be. One entry per version, never edited once released: a new version appends.
+
+import type { DatabaseSync } from 'node:sqlite';
+import { PermanentFailure } from '../failure.ts';
+
+const MIGRATIONS: readonly string[] = [
+  `
+  -- Single facts about the ledger itself: created_ms, horizon_ms.
+  CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+  -- A combination of label values. '' stands for a label that is left out (NULLs would not be unique).
+  CREATE TABLE dimension (
+    id INTEGER PRIMARY KEY,
+    agent TEXT NOT NULL, provider TEXT NOT NULL, account TEXT NOT NULL, upstream_provider TEXT NOT NULL,
+    model TEXT NOT NULL, project TEXT NOT NULL, team TEXT NOT NULL, user TEXT NOT NULL,
+    UNIQUE (agent, provider, account, upstream_provider, model, project, team, user)
+  ) STRICT;
+
+  -- The rows of the window gauges: one per (upstream provider, provider, model).
+  CREATE TABLE cell (
+    id INTEGER PRIMARY KEY,
+    upstream_provider TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL,
+    UNIQUE (upstream_provider, provider, model)
+  ) STRICT;
+
+  -- One row per turn, holding the highest vector seen. phase: 0 in progress, 1 finished, 2 completed.
+  -- dimension_id is what the first complete vector stated; series_id is the same under the label caps of that moment.
+  CREATE TABLE turn (
+    id INTEGER PRIMARY KEY,
+    agent TEXT NOT NULL, session_id TEXT NOT NULL, message_id TEXT NOT NULL,
+    dimension_id INTEGER NOT NULL REFERENCES dimension (id),
+    series_id INTEGER NOT NULL REFERENCES dimension (id),
+    cell_id INTEGER NOT NULL REFERENCES cell (id),
+    upstream_evidence TEXT NOT NULL,
+    event_id TEXT NOT NULL, phase INTEGER NOT NULL,
+    status TEXT NOT NULL, reason TEXT,
+    started_ms INTEGER NOT NULL, completed_ms INTEGER, dated_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL,
+    input INTEGER NOT NULL, output INTEGER NOT NULL, reasoning INTEGER NOT NULL,
+    cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL,
+    cost_nano INTEGER, estimated_nano INTEGER, pricing TEXT NOT NULL,
+    counted INTEGER NOT NULL DEFAULT 0, timed INTEGER NOT NULL DEFAULT 0, settled INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (agent, session_id, message_id)
+  ) STRICT;
+  CREATE INDEX turn_unsettled ON turn (received_ms) WHERE settled = 0 AND phase > 0;
+  CREATE INDEX turn_in_progress ON turn (dated_ms) WHERE phase = 0;
+  CREATE INDEX turn_dated ON turn (dated_ms);
+
+  -- origin: 0 a bare notice (hook), 1 the agent's own record. booked: 0 held until its message is known.
+  CREATE TABLE tool_call (
+    agent TEXT NOT NULL, session_id TEXT NOT NULL, call_id TEXT NOT NULL,
+    message_id TEXT, tool TEXT NOT NULL, mcp_server TEXT, status TEXT NOT NULL,
+    started_ms INTEGER, completed_ms INTEGER, project TEXT,
+    origin INTEGER NOT NULL, booked INTEGER NOT NULL, received_ms INTEGER NOT NULL,
+    PRIMARY KEY (agent, session_id, call_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX tool_call_of_message ON tool_call (agent, session_id, message_id);
+  CREATE INDEX tool_call_held ON tool_call (received_ms) WHERE booked = 0;
+  CREATE INDEX tool_call_received ON tool_call (received_ms);
+
+  CREATE TABLE session (
+    agent TEXT NOT NULL, session_id TEXT NOT NULL, project TEXT NOT NULL, received_ms INTEGER NOT NULL,
+    PRIMARY KEY (agent, session_id)
+  ) STRICT, WITHOUT ROWID;
+
+  -- When a session last had a turn that an upstream provider served: enough to count a window's distinct sessions.
+  CREATE TABLE session_upstream (
+    agent TEXT NOT NULL, session_id TEXT NOT NULL, upstream_provider TEXT NOT NULL, last_ms INTEGER NOT NULL,
+    PRIMARY KEY (agent, session_id, upstream_provider)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX session_upstream_last ON session_upstream (last_ms);
+
+  CREATE TABLE permission (
+    agent TEXT NOT NULL, session_id TEXT NOT NULL, request_id TEXT NOT NULL,
+    message_id TEXT, asked_ms INTEGER, replied_ms INTEGER, received_ms INTEGER NOT NULL,
+    PRIMARY KEY (agent, session_id, request_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX permission_of_message ON permission (agent, session_id, message_id);
+  CREATE INDEX permission_received ON permission (received_ms);
+
+  -- The totals behind the counters and histograms, in the integer units of their family.
+  CREATE TABLE counter (
+    family TEXT NOT NULL, labels TEXT NOT NULL, value INTEGER NOT NULL,
+    PRIMARY KEY (family, labels)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE histogram (
+    family TEXT NOT NULL, labels TEXT NOT NULL, counts TEXT NOT NULL, sum INTEGER NOT NULL,
+    PRIMARY KEY (family, labels)
+  ) STRICT, WITHOUT ROWID;
+
+  -- Label values that have, or may earn, a series of their own.
+  CREATE TABLE label_value (
+    label TEXT NOT NULL, value TEXT NOT NULL, weight INTEGER NOT NULL, admitted INTEGER NOT NULL,
+    PRIMARY KEY (label, value)
+  ) STRICT, WITHOUT ROWID;
+
+  -- Net sums by event time; bucket = Unix ms / 15 minutes. Kept for good: windows and audits read them.
+  CREATE TABLE rollup (
+    bucket INTEGER NOT NULL, cell_id INTEGER NOT NULL REFERENCES cell (id),
+    cost_nano INTEGER NOT NULL, tokens INTEGER NOT NULL, cache_read INTEGER NOT NULL,
+    turns INTEGER NOT NULL, priced_turns INTEGER NOT NULL,
+    PRIMARY KEY (bucket, cell_id)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE pricing_state (
+    provider TEXT NOT NULL, model TEXT NOT NULL, state TEXT NOT NULL, dated_ms INTEGER NOT NULL,
+    PRIMARY KEY (provider, model)
+  ) STRICT, WITHOUT ROWID;
+
+  -- The newest reading of every account, as the allow-listed JSON of a poll result.
+  CREATE TABLE poll_result (
+    provider TEXT NOT NULL, account TEXT NOT NULL, taken_ms INTEGER NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (provider, account)
+  ) STRICT, WITHOUT ROWID;
+  `,
+];
+
+/** The schema version that this program writes. */
+export const SCHEMA_VERSION = MIGRATIONS.length;
+
+/**
+ * Brings the tables up to `SCHEMA_VERSION`, each step in a transaction of its own.
+ * @throws PermanentFailure when a newer program wrote the ledger
+ */
+export function migrate(db: DatabaseSync, file: string): void {
+  const row = db.prepare('PRAGMA user_version').get() as { user_version: number };
+  if (row.user_version > SCHEMA_VERSION) {
+    throw new PermanentFailure(
+      `The ledger ${file} was written by a newer Tollbridge (its schema is ${row.user_version}, this one knows ${SCHEMA_VERSION}). ` +
+        'Nothing was changed. Update Tollbridge, or set state_dir to another folder.',
+    );
+  }
+  for (let version = row.user_version; version < SCHEMA_VERSION; version++) {
+    db.exec('BEGIN IMMEDIATE');
+    db.exec(MIGRATIONS[version] as string);
+    db.exec(`PRAGMA user_version = ${version + 1}`);
+    db.exec('COMMIT');
+  }
+}

@@ -1,0 +1,196 @@
+// The running totals behind every counter and histogram: integers in memory for the scrape, the same integers on disk.
+// They only grow. A change becomes visible in memory and is flushed in the same synchronous transaction; when that
+// fails, the ledger loads them anew, so memory never shows what the disk does not hold.
+
+import type { DatabaseSync } from 'node:sqlite';
+import type { MetricFamily } from '../metrics/catalogue.ts';
+import type { CounterPoint, HistogramPoint, Labels } from './reading.ts';
+
+/** Label values by name; undefined and '' mean that the label is left out. */
+export type LabelValues = Readonly<Record<string, string | undefined>>;
+
+export const OTHER = 'other';
+
+/** Labels whose values are a closed set of our own: they never need folding. */
+const CLOSED_LABELS: ReadonlySet<string> = new Set([
+  'status',
+  'token_type',
+  'reason',
+  'error_type',
+  'gen_ai_operation_name',
+  'gen_ai_token_type',
+  'metric',
+]);
+
+interface Counter {
+  readonly labels: Labels;
+  value: number;
+}
+
+interface Histogram {
+  readonly labels: Labels;
+  readonly counts: number[];
+  sum: number;
+}
+
+function pick(family: MetricFamily, values: LabelValues, fold: boolean): Labels {
+  const labels: Record<string, string> = {};
+  for (const name of family.labels) {
+    const value = values[name];
+    if (value) labels[name] = fold && !CLOSED_LABELS.has(name) ? OTHER : value;
+  }
+  return Object.freeze(labels);
+}
+
+/** NUL separates: decoders refuse control characters, so no value holds one. */
+function keyOf(family: MetricFamily, values: LabelValues): string {
+  let key = '';
+  for (const name of family.labels) key += `${values[name] ?? ''}\0`;
+  return key;
+}
+
+export class Totals {
+  readonly #counters = new Map<string, Map<string, Counter>>();
+  readonly #histograms = new Map<string, Map<string, Histogram>>();
+  readonly #grand = new Map<string, number>();
+  readonly #dirtyCounters = new Map<Counter, string>();
+  readonly #dirtyHistograms = new Map<Histogram, string>();
+  readonly #maxSeries: number;
+  #seriesCount = 0;
+
+  /** @param maxSeries beyond this many series, new label sets fold into `other` (corrections excepted) */
+  constructor(maxSeries: number) {
+    this.#maxSeries = maxSeries;
+  }
+
+  /** Series held, each histogram bucket, sum and count being one. */
+  get seriesCount(): number {
+    return this.#seriesCount;
+  }
+
+  counters(name: string): Iterable<CounterPoint> {
+    return this.#counters.get(name)?.values() ?? [];
+  }
+
+  histograms(name: string): Iterable<HistogramPoint> {
+    return this.#histograms.get(name)?.values() ?? [];
+  }
+
+  /** The sum over all series of a counter, kept as it grows. */
+  grand(family: MetricFamily): number {
+    return this.#grand.get(family.name) ?? 0;
+  }
+
+  /**
+   * Adds to a counter; `delta` 0 gives birth to its series. Returns false when the label set had to be folded.
+   * @param delta integer ≥ 0 in the family's unit
+   * @param exempt corrections: bounded by the series they correct, so the cap on all series does not touch them
+   */
+  add(family: MetricFamily, values: LabelValues, delta: number, exempt = false): boolean {
+    if (!Number.isSafeInteger(delta) || delta < 0)
+      throw new RangeError(`${family.name}: a counter cannot move by ${delta}`);
+    const series = this.#family(this.#counters, family);
+    let folded = false;
+    let counter = series.get(keyOf(family, values));
+    if (!counter) {
+      folded = !exempt && this.#seriesCount >= this.#maxSeries;
+      const labels = pick(family, values, folded);
+      const key = keyOf(family, labels);
+      counter = series.get(key);
+      if (!counter) {
+        counter = { labels, value: 0 };
+        series.set(key, counter);
+        this.#seriesCount += 1;
+        this.#dirtyCounters.set(counter, family.name);
+      }
+    }
+    if (delta > 0) {
+      counter.value += delta;
+      this.#grand.set(family.name, this.grand(family) + delta);
+      this.#dirtyCounters.set(counter, family.name);
+    }
+    return !folded;
+  }
+
+  /** Adds one observation to a histogram. `value` is an integer ≥ 0 in the family's unit (ms for seconds). */
+  observe(family: MetricFamily, values: LabelValues, value: number): void {
+    const buckets = family.buckets ?? [];
+    const series = this.#family(this.#histograms, family);
+    let histogram = series.get(keyOf(family, values));
+    if (!histogram) {
+      const labels = pick(family, values, this.#seriesCount >= this.#maxSeries);
+      const key = keyOf(family, labels);
+      histogram = series.get(key);
+      if (!histogram) {
+        histogram = { labels, counts: new Array(buckets.length + 1).fill(0), sum: 0 };
+        series.set(key, histogram);
+        this.#seriesCount += buckets.length + 3;
+      }
+    }
+    const at = buckets.findIndex((bound) => value <= bound * family.scale);
+    const index = at === -1 ? buckets.length : at;
+    histogram.counts[index] = (histogram.counts[index] as number) + 1;
+    histogram.sum += value;
+    this.#dirtyHistograms.set(histogram, family.name);
+  }
+
+  /** Writes what changed; call it inside the transaction that books the cause. */
+  flush(db: DatabaseSync): void {
+    if (this.#dirtyCounters.size > 0) {
+      const upsert = db.prepare(
+        'INSERT INTO counter (family, labels, value) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value',
+      );
+      for (const [counter, name] of this.#dirtyCounters)
+        upsert.run(name, JSON.stringify(counter.labels), counter.value);
+    }
+    if (this.#dirtyHistograms.size > 0) {
+      const upsert = db.prepare(
+        'INSERT INTO histogram (family, labels, counts, sum) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET counts = excluded.counts, sum = excluded.sum',
+      );
+      for (const [histogram, name] of this.#dirtyHistograms) {
+        upsert.run(name, JSON.stringify(histogram.labels), JSON.stringify(histogram.counts), histogram.sum);
+      }
+    }
+    this.#forgetDirty();
+  }
+
+  /** Replaces everything in memory by what the disk holds. */
+  load(db: DatabaseSync, families: readonly MetricFamily[]): void {
+    this.#counters.clear();
+    this.#histograms.clear();
+    this.#grand.clear();
+    this.#forgetDirty();
+    this.#seriesCount = 0;
+    const byName = new Map(families.map((family) => [family.name, family]));
+    for (const row of db.prepare('SELECT family, labels, value FROM counter').iterate()) {
+      const family = byName.get(row.family as string);
+      if (!family) continue;
+      const labels: Labels = Object.freeze(JSON.parse(row.labels as string));
+      this.#family(this.#counters, family).set(keyOf(family, labels), { labels, value: row.value as number });
+      this.#grand.set(family.name, this.grand(family) + (row.value as number));
+      this.#seriesCount += 1;
+    }
+    for (const row of db.prepare('SELECT family, labels, counts, sum FROM histogram').iterate()) {
+      const family = byName.get(row.family as string);
+      if (!family) continue;
+      const labels: Labels = Object.freeze(JSON.parse(row.labels as string));
+      const counts = JSON.parse(row.counts as string) as number[];
+      this.#family(this.#histograms, family).set(keyOf(family, labels), { labels, counts, sum: row.sum as number });
+      this.#seriesCount += counts.length + 2;
+    }
+  }
+
+  #family<T>(families: Map<string, Map<string, T>>, family: MetricFamily): Map<string, T> {
+    let series = families.get(family.name);
+    if (!series) {
+      series = new Map();
+      families.set(family.name, series);
+    }
+    return series;
+  }
+
+  #forgetDirty(): void {
+    this.#dirtyCounters.clear();
+    this.#dirtyHistograms.clear();
+  }
+}

@@ -1,0 +1,416 @@
+// Books turns. One row per turn, keyed by (agent, session, message); of two vectors the higher wins, in any order of
+// arrival; only a winning vector moves totals, by the difference; what it takes back goes to the corrections.
+
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import { TOLL } from '../metrics/catalogue.ts';
+import {
+  type Booking,
+  type ConflictField,
+  type ErrorReason,
+  NO_TOKENS,
+  PHASES,
+  type PricingState,
+  TOKEN_TYPES,
+  type TokenCounts,
+  type TurnEvent,
+  type TurnStatus,
+} from '../turn/turn-event.ts';
+import { semconvProviderName } from '../turn/upstream-provider.ts';
+import { type Dimension, type Dimensions, labelsOf } from './dimensions.ts';
+import type { LabelCaps } from './label-caps.ts';
+import type { Totals } from './totals.ts';
+import type { Amounts, Windows } from './windows.ts';
+
+/** A turn dated further ahead than this is dated by receipt: its clock is wrong. */
+const AHEAD_TOLERANCE_MS = 5 * 60_000;
+/** A turn that finished but is never said to be completed counts after this. */
+export const SETTLE_MS = 60_000;
+/** No model step takes this long; what claims to, has a wrong clock, and would only distort the histograms. */
+const DURATION_MAX_MS = 30 * 86_400_000;
+const COMPLETED = PHASES.indexOf('completed');
+const IN_PROGRESS = PHASES.indexOf('in_progress');
+
+/** A turn as its row holds it. */
+export interface TurnRow {
+  readonly id: number;
+  readonly agent: string;
+  readonly session_id: string;
+  readonly message_id: string;
+  readonly dimension_id: number;
+  readonly series_id: number;
+  readonly cell_id: number;
+  readonly event_id: string;
+  readonly phase: number;
+  readonly status: TurnStatus;
+  readonly reason: ErrorReason | null;
+  readonly started_ms: number;
+  readonly completed_ms: number | null;
+  readonly dated_ms: number;
+  readonly received_ms: number;
+  readonly input: number;
+  readonly output: number;
+  readonly reasoning: number;
+  readonly cache_read: number;
+  readonly cache_write: number;
+  readonly cost_nano: number | null;
+  readonly estimated_nano: number | null;
+  readonly pricing: PricingState;
+  readonly counted: number;
+  readonly timed: number;
+}
+
+/** What a vector brings to the totals. */
+interface Usage {
+  readonly tokens: TokenCounts;
+  readonly costNano: number;
+  readonly estimatedNano: number;
+  readonly pricing: PricingState;
+}
+
+const NOTHING: Usage = { tokens: NO_TOKENS, costNano: 0, estimatedNano: 0, pricing: 'stated' };
+const totalTokens = (tokens: TokenCounts) => TOKEN_TYPES.reduce((sum, type) => sum + tokens[type], 0);
+
+function usageOf(source: TurnEvent | TurnRow): Usage {
+  if ('kind' in source) {
+    const { tokens, costNano = 0, estimatedNano = 0, pricing } = source;
+    return { tokens, costNano, estimatedNano, pricing };
+  }
+  return {
+    tokens: source,
+    costNano: source.cost_nano ?? 0,
+    estimatedNano: source.estimated_nano ?? 0,
+    pricing: source.pricing,
+  };
+}
+
+type Rank = readonly [phase: number, eventId: string, output: number, total: number, cost: number];
+
+/** A total order over the vectors of one turn, so that the winner does not depend on the order of arrival. */
+function rankOf(source: TurnEvent | TurnRow): Rank {
+  if ('kind' in source) {
+    const { tokens } = source;
+    return [
+      PHASES.indexOf(source.phase),
+      source.eventId ?? '',
+      tokens.output,
+      totalTokens(tokens),
+      source.costNano ?? -1,
+    ];
+  }
+  return [source.phase, source.event_id, source.output, totalTokens(source), source.cost_nano ?? -1];
+}
+
+function compareRanks(a: Rank, b: Rank): number {
+  for (let i = 0; i < a.length; i++) {
+    if (a[i]! < b[i]!) return -1;
+    if (a[i]! > b[i]!) return 1;
+  }
+  return 0;
+}
+
+interface Parts {
+  readonly totals: Totals;
+  readonly caps: LabelCaps;
+  readonly windows: Windows;
+  readonly dimensions: Dimensions;
+}
+
+export class TurnBook {
+  readonly #parts: Parts;
+  readonly #db: DatabaseSync;
+  readonly #find: StatementSync;
+  readonly #insert: StatementSync;
+  readonly #update: StatementSync;
+  readonly #markCounted: StatementSync;
+  readonly #touchSession: StatementSync;
+  readonly #setPricing: StatementSync;
+  readonly #finishedLongAgo: StatementSync;
+
+  constructor(db: DatabaseSync, parts: Parts) {
+    this.#db = db;
+    this.#parts = parts;
+    this.#find = db.prepare('SELECT * FROM turn WHERE agent = ? AND session_id = ? AND message_id = ?');
+    this.#insert = db.prepare(
+      `INSERT INTO turn (agent, session_id, message_id, dimension_id, series_id, cell_id, upstream_evidence, event_id, phase, status, reason,
+         started_ms, completed_ms, dated_ms, received_ms, input, output, reasoning, cache_read, cache_write, cost_nano, estimated_nano, pricing)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    );
+    this.#update = db.prepare(
+      `UPDATE turn SET dimension_id = ?, series_id = ?, cell_id = ?, upstream_evidence = ?, event_id = ?, phase = ?, status = ?, reason = ?,
+         started_ms = ?, completed_ms = ?, dated_ms = ?, received_ms = ?, input = ?, output = ?, reasoning = ?, cache_read = ?, cache_write = ?,
+         cost_nano = ?, estimated_nano = ?, pricing = ? WHERE id = ?`,
+    );
+    this.#markCounted = db.prepare('UPDATE turn SET counted = 1, timed = ? WHERE id = ?');
+    this.#touchSession = db.prepare(
+      `INSERT INTO session_upstream (agent, session_id, upstream_provider, last_ms) VALUES (?, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET last_ms = max(last_ms, excluded.last_ms)`,
+    );
+    this.#setPricing = db.prepare(
+      `INSERT INTO pricing_state (provider, model, state, dated_ms) VALUES (?, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET state = excluded.state, dated_ms = excluded.dated_ms WHERE excluded.dated_ms >= dated_ms`,
+    );
+    this.#finishedLongAgo = db.prepare(
+      'SELECT * FROM turn WHERE settled = 0 AND phase > 0 AND counted = 0 AND received_ms <= ? ORDER BY id LIMIT ?',
+    );
+  }
+
+  /** The turn that a tool call names, once any vector of it is known. */
+  find(agent: string, sessionId: string, messageId: string): TurnRow | undefined {
+    return this.#find.get(agent, sessionId, messageId) as TurnRow | undefined;
+  }
+
+  /**
+   * Books one vector inside the caller's transaction.
+   * @param horizonMs turns dated before it were deleted: an unknown one may have been counted, so it is refused
+   */
+  book(event: TurnEvent, nowMs: number, horizonMs: number): Booking {
+    const row = this.find(event.agent, event.sessionId, event.messageId);
+    const statedMs = event.completedMs ?? event.startedMs;
+    const redated = statedMs > nowMs + AHEAD_TOLERANCE_MS;
+    const datedMs = redated ? (row?.dated_ms ?? nowMs) : statedMs;
+    if (!row && datedMs < horizonMs) {
+      return {
+        outcome: {
+          type: 'rejected',
+          reason: 'too_late',
+          detail:
+            'dated before the horizon: turns of that time are no longer kept, so it cannot be told from one already counted',
+        },
+      };
+    }
+    if (row && compareRanks(rankOf(event), rankOf(row)) <= 0) {
+      return { outcome: { type: 'duplicate' }, ...this.#conflicts(event, row) };
+    }
+    if (this.#wouldOverflow(event)) {
+      return {
+        outcome: {
+          type: 'rejected',
+          reason: 'overflow',
+          detail: 'the totals would pass what an exact integer can hold',
+        },
+      };
+    }
+    const booking = row ? this.#win(event, row, { nowMs, datedMs }) : this.#begin(event, { nowMs, datedMs });
+    return redated ? { ...booking, redated } : booking;
+  }
+
+  /** Counts the turns that finished 60 s ago and were never said to be completed. Returns how many. */
+  settle(nowMs: number, limit: number): number {
+    const rows = this.#finishedLongAgo.all(nowMs - SETTLE_MS, limit) as unknown as TurnRow[];
+    for (const row of rows) this.#count(row);
+    return rows.length;
+  }
+
+  #dimension(id: number): Dimension {
+    return this.#parts.dimensions.byId(id);
+  }
+
+  #begin(event: TurnEvent, at: { nowMs: number; datedMs: number }): Booking {
+    const places = this.#places(event);
+    const { lastInsertRowid } = this.#insert.run(
+      event.agent,
+      event.sessionId,
+      event.messageId,
+      places.dimensionId,
+      places.seriesId,
+      places.cellId,
+      ...this.#columns(event, at),
+    );
+    const row = this.#db.prepare('SELECT * FROM turn WHERE id = ?').get(lastInsertRowid) as unknown as TurnRow;
+    this.#bear(row);
+    if (row.phase !== IN_PROGRESS) this.#move(row, NOTHING, undefined);
+    if (row.phase === COMPLETED) this.#count(row);
+    return { outcome: { type: 'recorded' } };
+  }
+
+  #win(event: TurnEvent, old: TurnRow, at: { nowMs: number; datedMs: number }): Booking {
+    // Dimensions are fixed by the first complete vector. Before that nothing was booked under them, so they may change.
+    const fixed = old.phase !== IN_PROGRESS;
+    const places = fixed
+      ? { dimensionId: old.dimension_id, seriesId: old.series_id, cellId: old.cell_id }
+      : this.#places(event);
+    this.#update.run(places.dimensionId, places.seriesId, places.cellId, ...this.#columns(event, at), old.id);
+    const row = this.#db.prepare('SELECT * FROM turn WHERE id = ?').get(old.id) as unknown as TurnRow;
+    if (!fixed) this.#bear(row);
+    if (row.phase !== IN_PROGRESS) this.#move(row, fixed ? usageOf(old) : NOTHING, fixed ? old : undefined);
+    if (row.phase === COMPLETED) this.#count(row);
+    const said = row.phase > old.phase || row.status !== old.status || !sameUsage(usageOf(row), usageOf(old));
+    return { outcome: { type: said ? 'updated' : 'duplicate' }, ...this.#conflicts(event, old) };
+  }
+
+  /** The values of the columns that a winning vector sets, in the order in which both statements name them. */
+  #columns(event: TurnEvent, { nowMs, datedMs }: { nowMs: number; datedMs: number }) {
+    const { tokens } = event;
+    return [
+      event.upstreamEvidence,
+      event.eventId ?? '',
+      PHASES.indexOf(event.phase),
+      event.status,
+      event.reason ?? null,
+      event.startedMs,
+      event.completedMs ?? null,
+      datedMs,
+      nowMs,
+      tokens.input,
+      tokens.output,
+      tokens.reasoning,
+      tokens.cache_read,
+      tokens.cache_write,
+      event.costNano ?? null,
+      event.estimatedNano ?? null,
+      event.pricing,
+    ] as const;
+  }
+
+  /** Where a turn is booked: what it stated, what is exported under the label caps of now, and its window cell. */
+  #places(event: TurnEvent) {
+    const { dimensions, caps } = this.#parts;
+    const { tokens, costNano, estimatedNano } = usageOf(event);
+    const stated = labelsOf(event);
+    // A turn that ended is more than a birth even when it used nothing: it is counted, so its values keep their series.
+    const weight = event.phase === 'in_progress' ? 0 : Math.max(1, costNano + estimatedNano + totalTokens(tokens));
+    const exported = { ...stated };
+    for (const name of Object.keys(stated) as (keyof Dimension)[])
+      exported[name] = caps.exported(name, stated[name], weight);
+    const dimensionId = dimensions.idOf(stated);
+    const seriesId = dimensions.idOf(exported);
+    if (seriesId !== dimensionId) this.#parts.totals.add(TOLL.seriesOverflow, { metric: TOLL.turns.name }, 1);
+    const cellId = dimensions.cellOf({
+      upstreamProvider: exported.upstream_provider,
+      provider: exported.provider,
+      model: stated.model,
+    });
+    return { dimensionId, seriesId, cellId };
+  }
+
+  /** Gives birth to the turn's series, so that their first increment has a 0 before it. */
+  #bear(row: TurnRow): void {
+    const { totals } = this.#parts;
+    const series = this.#dimension(row.series_id);
+    totals.add(TOLL.cost, series, 0);
+    for (const type of TOKEN_TYPES) totals.add(TOLL.tokens, { ...series, token_type: type }, 0);
+    totals.add(TOLL.turns, { ...series, status: 'ok' }, 0);
+    if (row.pricing === 'estimated') totals.add(TOLL.costEstimated, series, 0);
+  }
+
+  /** Moves totals and rollups from what the turn had brought so far to what its row now holds. */
+  #move(row: TurnRow, before: Usage, old: TurnRow | undefined): void {
+    const { totals, windows } = this.#parts;
+    const series = this.#dimension(row.series_id);
+    const after = usageOf(row);
+    const shift = (up: typeof TOLL.cost, down: typeof TOLL.cost, labels: Record<string, string>, delta: number) => {
+      if (delta > 0) totals.add(up, labels, delta);
+      else if (delta < 0) totals.add(down, labels, -delta, true);
+    };
+    shift(TOLL.cost, TOLL.costCorrections, series, after.costNano - before.costNano);
+    shift(TOLL.costEstimated, TOLL.costEstimatedCorrections, series, after.estimatedNano - before.estimatedNano);
+    for (const type of TOKEN_TYPES) {
+      shift(
+        TOLL.tokens,
+        TOLL.tokensCorrections,
+        { ...series, token_type: type },
+        after.tokens[type] - before.tokens[type],
+      );
+    }
+    if (old) windows.book(row.cell_id, old.dated_ms, amounts(before, old.counted, -1));
+    windows.book(row.cell_id, row.dated_ms, amounts(after, row.counted, 1));
+    if (row.counted) this.#countUnpriced(series, after, before);
+  }
+
+  /** Counts a turn that is over, once; observes its duration when it is known, once. */
+  #count(row: TurnRow): void {
+    const { totals, windows } = this.#parts;
+    const series = this.#dimension(row.series_id);
+    const duration = row.completed_ms === null ? undefined : row.completed_ms - row.started_ms;
+    const timed = duration !== undefined && duration >= 0 && duration <= DURATION_MAX_MS;
+    if (timed && !row.timed) this.#observeDuration(row, series, duration);
+    if (row.counted && (row.timed || !timed)) return;
+    this.#markCounted.run(timed ? 1 : 0, row.id);
+    if (row.counted) return;
+    const usage = usageOf(row);
+    totals.add(TOLL.turns, { ...series, status: row.status }, 1);
+    if (row.status === 'error') totals.add(TOLL.turnErrors, { ...series, reason: row.reason ?? 'other' }, 1);
+    this.#countUnpriced(series, usage, NOTHING);
+    this.#observeTokens(series, usage.tokens);
+    windows.book(row.cell_id, row.dated_ms, { ...amounts(NOTHING, 1, 1), pricedTurns: isPriced(usage) ? 1 : 0 });
+    this.#touchSession.run(row.agent, row.session_id, series.upstream_provider, row.dated_ms);
+    if (totalTokens(usage.tokens) > 0 || usage.costNano > 0) {
+      this.#setPricing.run(series.provider, series.model, usage.pricing, row.dated_ms);
+    }
+  }
+
+  #countUnpriced(series: Dimension, after: Usage, before: Usage): void {
+    if (after.pricing !== 'unknown') return;
+    const tokens = totalTokens(after.tokens) - totalTokens(before.tokens);
+    if (tokens > 0) this.#parts.totals.add(TOLL.unpricedTokens, series, tokens);
+  }
+
+  #observeDuration(row: TurnRow, series: Dimension, durationMs: number): void {
+    const { totals } = this.#parts;
+    totals.observe(TOLL.turnDuration, series, durationMs);
+    const error = row.status === 'ok' ? {} : { error_type: row.reason ?? row.status };
+    totals.observe(TOLL.genAiOperationDuration, { ...genAiLabels(series), ...error }, durationMs);
+  }
+
+  #observeTokens(series: Dimension, tokens: TokenCounts): void {
+    if (totalTokens(tokens) === 0) return;
+    const labels = genAiLabels(series);
+    const { totals } = this.#parts;
+    const input = tokens.input + tokens.cache_read + tokens.cache_write;
+    totals.observe(TOLL.genAiTokenUsage, { ...labels, gen_ai_token_type: 'input' }, input);
+    totals.observe(TOLL.genAiTokenUsage, { ...labels, gen_ai_token_type: 'output' }, tokens.output + tokens.reasoning);
+  }
+
+  /** The fields in which a vector differs from the dimensions that the first complete one fixed. */
+  #conflicts(event: TurnEvent, row: TurnRow): { conflicts?: readonly ConflictField[] } {
+    if (row.phase === IN_PROGRESS || event.phase === 'in_progress') return {};
+    const booked = this.#dimension(row.dimension_id);
+    const stated = labelsOf(event);
+    const fields = (['provider', 'model', 'upstream_provider', 'account', 'project', 'team', 'user'] as const).filter(
+      (field) => stated[field] !== booked[field],
+    );
+    return fields.length > 0 ? { conflicts: fields } : {};
+  }
+
+  #wouldOverflow(event: TurnEvent): boolean {
+    const { totals } = this.#parts;
+    const usage = usageOf(event);
+    return (
+      !Number.isSafeInteger(totals.grand(TOLL.cost) + usage.costNano) ||
+      !Number.isSafeInteger(totals.grand(TOLL.costEstimated) + usage.estimatedNano) ||
+      !Number.isSafeInteger(totals.grand(TOLL.tokens) + totalTokens(usage.tokens))
+    );
+  }
+}
+
+function genAiLabels(series: Dimension) {
+  return {
+    gen_ai_operation_name: 'chat',
+    gen_ai_provider_name: semconvProviderName(series.upstream_provider),
+    gen_ai_request_model: series.model,
+  };
+}
+
+/** A turn without any usage has a known cost, 0: an error or an abort does not make a window's cost unknown. */
+function isPriced(usage: Usage): boolean {
+  return usage.pricing !== 'unknown' || totalTokens(usage.tokens) === 0;
+}
+
+function amounts(usage: Usage, counted: number, sign: 1 | -1): Amounts {
+  const { tokens } = usage;
+  return {
+    costNano: sign * usage.costNano,
+    tokens: sign * (tokens.input + tokens.output + tokens.reasoning + tokens.cache_write),
+    cacheRead: sign * tokens.cache_read,
+    turns: sign * counted,
+    pricedTurns: sign * (counted && isPriced(usage) ? 1 : 0),
+  };
+}
+
+function sameUsage(a: Usage, b: Usage): boolean {
+  return (
+    a.costNano === b.costNano &&
+    a.estimatedNano === b.estimatedNano &&
+    TOKEN_TYPES.every((type) => a.tokens[type] === b.tokens[type])
+  );
+}

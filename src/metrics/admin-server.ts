@@ -1,0 +1,263 @@
+// The HTTP server that Prometheus scrapes and people open: /metrics, two probes and the landing page.
+
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { type AddressInfo, isIPv6 } from 'node:net';
+import { promisify } from 'node:util';
+import { constants, gzip } from 'node:zlib';
+import { messageOf, PermanentFailure } from '../failure.ts';
+import type { Log } from '../log.ts';
+import { LANDING_PAGE_CSP } from './landing-page.ts';
+
+/** A scraper or two and a browser; more is somebody probing, and must not take the bridge's file descriptors. */
+const CONNECTIONS_MAX = 64;
+/** Requests have no bodies: whoever is slower than this holds a connection for nothing. */
+const REQUEST_TIMEOUT_MS = 5_000;
+/** A reader that takes nothing for so long is gone. Longer than any scrape takes to build. */
+const IDLE_SOCKET_TIMEOUT_MS = 30_000;
+/** Above the usual scrape interval of 15 s, so that Prometheus keeps its connection. */
+const KEEP_ALIVE_TIMEOUT_MS = 20_000;
+/** How long answers under way may take when the bridge stops. */
+const STOP_GRACE_MS = 2_000;
+
+const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
+const TEXT_TYPE = 'text/plain; charset=utf-8';
+
+const compress = promisify(gzip);
+
+interface Answer {
+  readonly status: number;
+  readonly body: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface AdminServerOptions {
+  /** Port 0 takes a free one. */
+  readonly listen: { readonly host: string; readonly port: number };
+  /** Asked of who reads /metrics and the landing page; the probes stay open. */
+  readonly token?: string;
+  /** The whole text of a scrape. Rejects when any part of it is missing. */
+  readonly collect: () => Promise<string>;
+  /** Why the bridge is not ready, one line each; none when it is. */
+  readonly ready: () => readonly string[];
+  /** The landing page, as HTML. */
+  readonly page: () => string;
+  readonly log: Log;
+}
+
+export class AdminServer {
+  readonly #options: AdminServerOptions;
+  readonly #tokenDigest: Buffer | undefined;
+  readonly #server: Server;
+  readonly #routes = new Map<string, { needsToken: boolean; answer: () => Answer | Promise<Answer> }>([
+    ['/', { needsToken: true, answer: () => this.#page() }],
+    ['/metrics', { needsToken: true, answer: () => this.#metrics() }],
+    ['/-/healthy', { needsToken: false, answer: () => ({ status: 200, body: 'OK\n' }) }],
+    ['/-/ready', { needsToken: false, answer: () => this.#readiness() }],
+  ]);
+  /** Once totals were restored they stay restored: a later trouble must not end every series. */
+  #wasReady = false;
+  #scrape: Promise<string> | undefined;
+
+  constructor(options: AdminServerOptions) {
+    this.#options = options;
+    this.#tokenDigest = options.token === undefined ? undefined : digest(options.token);
+    this.#server = createServer(
+      {
+        requestTimeout: REQUEST_TIMEOUT_MS,
+        headersTimeout: REQUEST_TIMEOUT_MS,
+        keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+        connectionsCheckingInterval: 1_000,
+      },
+      (request, response) => {
+        this.#serve(request, response).catch((error) => {
+          options.log.error(`a request to the metrics server failed: ${messageOf(error)}`);
+          response.destroy();
+        });
+      },
+    );
+    this.#server.maxConnections = CONNECTIONS_MAX;
+    this.#server.setTimeout(IDLE_SOCKET_TIMEOUT_MS);
+  }
+
+  /**
+   * Begins to listen.
+   * @returns where, as a URL without a path
+   * @throws PermanentFailure when the address cannot be had
+   */
+  async start(): Promise<{ url: string }> {
+    const { host, port } = this.#options.listen;
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', (error) => reject(listenFailure(error, this.#options.listen)));
+      this.#server.listen({ host, port }, resolve);
+    });
+    this.#server.removeAllListeners('error');
+    this.#server.on('error', (error) =>
+      this.#options.log.error(`the metrics server had an error: ${messageOf(error)}`),
+    );
+    const bound = this.#server.address() as AddressInfo;
+    if (!isLoopback(bound.address) && this.#tokenDigest === undefined) {
+      this.#options.log.warn(
+        `metrics are served on ${addressText(host, bound.port)} without a token: whoever reaches it can read what is spent. ` +
+          'Set metrics.token_env, or metrics.listen to 127.0.0.1.',
+      );
+    }
+    return { url: `http://${addressText(host, bound.port)}` };
+  }
+
+  /** Stops listening and lets answers under way finish, within bounds. May be called twice, and without a start. */
+  async stop(): Promise<void> {
+    if (!this.#server.listening) return;
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#server.closeIdleConnections();
+    const forced = setTimeout(() => this.#server.closeAllConnections(), STOP_GRACE_MS);
+    await closed;
+    clearTimeout(forced);
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    // A sender that leaves early is its own business.
+    response.on('error', () => {});
+    const answer = await this.#answer(request);
+    let body = Buffer.from(answer.body);
+    const headers: Record<string, string> = {
+      'content-type': TEXT_TYPE,
+      'cache-control': 'no-store',
+      'x-content-type-options': 'nosniff',
+      ...answer.headers,
+    };
+    if (headers['content-type'] === METRICS_TYPE) {
+      headers.vary = 'accept-encoding';
+      if (acceptsGzip(request)) {
+        headers['content-encoding'] = 'gzip';
+        body = await compress(body, { level: constants.Z_BEST_SPEED });
+      }
+    }
+    // After `close` a kept-alive connection would hold up the stop.
+    if (!this.#server.listening) headers.connection = 'close';
+    response.writeHead(answer.status, { ...headers, 'content-length': String(body.length) });
+    response.end(body);
+  }
+
+  async #answer(request: IncomingMessage): Promise<Answer> {
+    const path = (request.url ?? '/').split('?', 1)[0]!;
+    const route = this.#routes.get(path);
+    if (!route)
+      return { status: 404, body: `There is nothing here, only at: ${[...this.#routes.keys()].join(', ')}\n` };
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      return { status: 405, headers: { allow: 'GET, HEAD' }, body: 'This can only be read: use GET or HEAD.\n' };
+    }
+    if (route.needsToken && !this.#isAllowed(request)) {
+      return {
+        status: 401,
+        headers: { 'www-authenticate': 'Bearer realm="tollbridge"' },
+        body: 'A token is needed: send "Authorization: Bearer …" with the value of the variable that metrics.token_env names.\n',
+      };
+    }
+    return await route.answer();
+  }
+
+  #readiness(): Answer {
+    const reasons = this.#options.ready();
+    if (reasons.length === 0) return { status: 200, body: 'OK\n' };
+    return { status: 503, body: `${reasons.join('\n')}\n` };
+  }
+
+  async #metrics(): Promise<Answer> {
+    if (!this.#wasReady) {
+      const readiness = this.#readiness();
+      // Totals that are not restored yet would read as counters that fell.
+      if (readiness.status !== 200) return { ...readiness, headers: { 'retry-after': '1' } };
+      this.#wasReady = true;
+    }
+    try {
+      return { status: 200, headers: { 'content-type': METRICS_TYPE }, body: await this.#collectOnce() };
+    } catch (error) {
+      // 500 and not half a text: Prometheus then says that the scrape failed, instead of ending every series.
+      this.#options.log.error(`a scrape failed: ${messageOf(error)}`);
+      return {
+        status: 500,
+        body: 'The metrics could not be collected, so none are shown. The reason is in the log of the bridge; try: tollbridge doctor\n',
+      };
+    }
+  }
+
+  /** Scrapes that overlap share one collect, so that slow ones never pile up. */
+  #collectOnce(): Promise<string> {
+    this.#scrape ??= this.#options.collect().finally(() => {
+      this.#scrape = undefined;
+    });
+    return this.#scrape;
+  }
+
+  #page(): Answer {
+    const headers = {
+      'content-type': 'text/html; charset=utf-8',
+      'content-security-policy': LANDING_PAGE_CSP,
+      'referrer-policy': 'no-referrer',
+    };
+    try {
+      return { status: 200, headers, body: this.#options.page() };
+    } catch (error) {
+      this.#options.log.error(`the landing page failed: ${messageOf(error)}`);
+      return {
+        status: 500,
+        body: 'The page could not be built; the reason is in the log of the bridge. /metrics is not affected.\n',
+      };
+    }
+  }
+
+  #isAllowed(request: IncomingMessage): boolean {
+    if (this.#tokenDigest === undefined) return true;
+    const given = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '')?.[1];
+    return given !== undefined && timingSafeEqual(digest(given), this.#tokenDigest);
+  }
+}
+
+/** Of equal length whatever was given, so that a comparison tells nothing by its time. */
+function digest(token: string): Buffer {
+  return createHash('sha256').update(token).digest();
+}
+
+function acceptsGzip(request: IncomingMessage): boolean {
+  const accepted = String(request.headers['accept-encoding'] ?? '');
+  return accepted.split(',').some((coding) => {
+    const [name, ...parameters] = coding.split(';').map((part) => part.trim().toLowerCase());
+    const quality = parameters.find((parameter) => parameter.startsWith('q='))?.slice(2);
+    return name === 'gzip' && Number(quality ?? 1) > 0;
+  });
+}
+
+function isLoopback(address: string): boolean {
+  return address === '::1' || address.replace(/^::ffff:/, '').startsWith('127.');
+}
+
+function addressText(host: string, port: number): string {
+  return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+function listenFailure(error: unknown, listen: { host: string; port: number }): PermanentFailure {
+  const address = addressText(listen.host, listen.port);
+  const next = 'set metrics.listen in tollbridge.yaml to another address';
+  switch ((error as NodeJS.ErrnoException).code) {
+    case 'EADDRINUSE':
+      return new PermanentFailure(
+        `${address} is in use: another program, perhaps another bridge, listens there, so metrics cannot be served. ` +
+          `Stop it, or ${next}.`,
+      );
+    case 'EACCES':
+      return new PermanentFailure(
+        `${address} may not be listened on by this user (ports below 1024 are reserved), so metrics cannot be served. ` +
+          `To mend it, ${next}, for example 127.0.0.1:9464.`,
+      );
+    case 'EADDRNOTAVAIL':
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+      return new PermanentFailure(
+        `${address} is no address of this machine, so metrics cannot be served there. ` +
+          `To mend it, ${next}: 127.0.0.1:${listen.port} for this machine only, 0.0.0.0:${listen.port} for all its networks.`,
+      );
+    default:
+      return new PermanentFailure(`${address} cannot be listened on: ${messageOf(error)}. To mend it, ${next}.`);
+  }
+}

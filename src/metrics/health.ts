@@ -1,0 +1,203 @@
+// The bridge's own health, and the one place where a scrape is put together: SDK instruments for what this process
+// does, the ledger's producer beside them, one reader over both.
+
+import { type Meter, ValueType } from '@opentelemetry/api';
+import { PrometheusSerializer } from '@opentelemetry/exporter-prometheus';
+import { RuntimeNodeInstrumentation } from '@opentelemetry/instrumentation-runtime-node';
+import { resourceFromAttributes } from '@opentelemetry/resources';
+import { MeterProvider, type MetricProducer, MetricReader } from '@opentelemetry/sdk-metrics';
+import { messageOf } from '../failure.ts';
+import type { PollOutcome } from '../poll/poll-result.ts';
+import type { Booking } from '../turn/turn-event.ts';
+import { BRIDGE, type MetricFamily } from './catalogue.ts';
+import { Exposition } from './exposition.ts';
+import { LEDGER_SCOPE } from './producer.ts';
+
+/** All labels here are closed sets, so this is never reached; the SDK's own limit of 2000 would fold series silently. */
+const SERIES_PER_INSTRUMENT_MAX = 100_000;
+
+type EventOutcome = Booking['outcome']['type'];
+export type EventCounts = Record<'received' | EventOutcome, number>;
+
+interface SourceState {
+  readonly events: EventCounts;
+  isUp: boolean;
+  lastSuccessMs?: number;
+}
+
+/** A reader that is asked, and never asks by itself. */
+class ScrapeReader extends MetricReader {
+  protected override async onShutdown(): Promise<void> {}
+  protected override async onForceFlush(): Promise<void> {}
+}
+
+/** Counts what sources, pollers and the ledger report, and renders it together with the ledger's own metrics. */
+export class Health {
+  readonly #reader: ScrapeReader;
+  readonly #provider: MeterProvider;
+  readonly #runtime = new RuntimeNodeInstrumentation({ enabled: false });
+  readonly #ledgerText = new Exposition();
+  readonly #healthText = new PrometheusSerializer(undefined, false, undefined, true, true);
+  readonly #instruments: ReturnType<typeof createInstruments>;
+  readonly #sources = new Map<string, SourceState>();
+  #isShutDown = false;
+
+  /**
+   * @param options.sources every source this bridge runs; their counters start at 0
+   * @param options.producers what is exported beside the health metrics, in the ledger's scope
+   */
+  constructor(options: { version: string; sources: readonly string[]; producers: readonly MetricProducer[] }) {
+    this.#reader = new ScrapeReader({
+      metricProducers: [...options.producers],
+      cardinalitySelector: () => SERIES_PER_INSTRUMENT_MAX,
+    });
+    this.#provider = new MeterProvider({
+      resource: resourceFromAttributes({ 'service.name': 'tollbridge', 'service.version': options.version }),
+      readers: [this.#reader],
+    });
+    this.#instruments = createInstruments(this.#provider.getMeter('tollbridge'));
+    this.#runtime.setMeterProvider(this.#provider);
+    this.#runtime.enable();
+    this.#instruments.buildInfo.record(1, { version: options.version, node: process.version });
+    for (const source of options.sources) this.#source(source);
+  }
+
+  /** So many events came in. Their outcomes follow through `booked`. */
+  received(source: string, events: number): void {
+    this.#source(source).events.received += events;
+    this.#instruments.received.add(events, { source });
+  }
+
+  /** What became of one event. */
+  booked(source: string, { outcome, redated, conflicts }: Booking): void {
+    const { events } = this.#source(source);
+    const { ignored, rejected, ...plain } = this.#instruments;
+    events[outcome.type] += 1;
+    if (outcome.type === 'ignored') ignored.add(1, { source, kind: outcome.kind });
+    else if (outcome.type === 'rejected') rejected.add(1, { source, reason: outcome.reason });
+    else plain[outcome.type].add(1, { source });
+    if (redated) plain.redated.add(1, { source });
+    for (const field of conflicts ?? []) plain.conflicting.add(1, { source, field });
+  }
+
+  /** A sender left in the middle of a request. */
+  truncated(source: string): void {
+    this.#source(source);
+    this.#instruments.truncated.add(1, { source });
+  }
+
+  up(source: string, isUp: boolean): void {
+    this.#source(source).isUp = isUp;
+    this.#instruments.sourceUp.record(isUp ? 1 : 0, { source });
+  }
+
+  /** A source delivered; Unix ms. */
+  success(source: string, atMs: number): void {
+    this.#source(source).lastSuccessMs = atMs;
+    this.#instruments.sourceLastSuccess.record(atMs / 1e3, { source });
+  }
+
+  /** A poll ended. `intervalSeconds` is the pause until the next one, back-off included. */
+  polled(poll: {
+    provider: string;
+    account: string;
+    result: PollOutcome;
+    seconds: number;
+    intervalSeconds: number;
+  }): void {
+    const { provider, account, result } = poll;
+    this.#instruments.polls.add(1, { provider, account, result });
+    this.#instruments.pollDuration.record(poll.seconds, { provider });
+    this.#instruments.pollInterval.record(poll.intervalSeconds, { provider, account });
+  }
+
+  /** The ledger committed a batch. */
+  committed(commit: { events: number; seconds: number }): void {
+    this.#instruments.batchSize.record(commit.events);
+    this.#instruments.commitDuration.record(commit.seconds);
+  }
+
+  /** Events of a source since this process began, by what became of them. */
+  events(source: string): Readonly<EventCounts> {
+    return { ...this.#source(source).events };
+  }
+
+  /** What the source last said of itself; false before it said anything. */
+  isUp(source: string): boolean {
+    return this.#sources.get(source)?.isUp ?? false;
+  }
+
+  /** Unix ms; undefined before the first delivery. */
+  lastSuccessMs(source: string): number | undefined {
+    return this.#sources.get(source)?.lastSuccessMs;
+  }
+
+  /**
+   * Everything as Prometheus text, format 0.0.4: whole or not at all, because a family that is missing from one scrape
+   * reads as a series that ended.
+   * @throws Error when any part could not be collected
+   */
+  async scrape(): Promise<string> {
+    const startedMs = performance.now();
+    try {
+      const { resourceMetrics, errors } = await this.#reader.collect();
+      if (errors.length > 0) throw new Error(errors.map(messageOf).join('; '));
+      const { resource, scopeMetrics } = resourceMetrics;
+      const ledger = scopeMetrics.filter(({ scope }) => scope.name === LEDGER_SCOPE);
+      const health = scopeMetrics
+        .filter(({ scope }) => scope.name !== LEDGER_SCOPE)
+        .map(({ scope, metrics }) => ({ scope, metrics: metrics.filter((metric) => metric.dataPoints.length > 0) }));
+      const ledgerText = await this.#ledgerText.render(ledger.flatMap(({ metrics }) => metrics));
+      return ledgerText + this.#healthText.serialize({ resource, scopeMetrics: health });
+    } finally {
+      this.#instruments.scrapeDuration.record((performance.now() - startedMs) / 1e3);
+    }
+  }
+
+  /** Stops measuring; scrapes fail from then on. */
+  async shutdown(): Promise<void> {
+    if (this.#isShutDown) return;
+    this.#isShutDown = true;
+    this.#runtime.disable();
+    await this.#provider.shutdown();
+  }
+
+  #source(source: string): SourceState {
+    const known = this.#sources.get(source);
+    if (known) return known;
+    const { received, recorded, updated, duplicate, redated, truncated } = this.#instruments;
+    for (const counter of [received, recorded, updated, duplicate, redated, truncated]) counter.add(0, { source });
+    const events: EventCounts = { received: 0, recorded: 0, updated: 0, duplicate: 0, ignored: 0, rejected: 0 };
+    const state: SourceState = { events, isUp: false };
+    this.#sources.set(source, state);
+    return state;
+  }
+}
+
+function createInstruments(meter: Meter) {
+  const counter = ({ otelName, help, unit }: MetricFamily) =>
+    meter.createCounter(otelName, { description: help, unit, valueType: ValueType.INT });
+  const gauge = ({ otelName, help, unit }: MetricFamily) => meter.createGauge(otelName, { description: help, unit });
+  const histogram = ({ otelName, help, unit, buckets = [] }: MetricFamily) =>
+    meter.createHistogram(otelName, { description: help, unit, advice: { explicitBucketBoundaries: [...buckets] } });
+  return {
+    buildInfo: gauge(BRIDGE.buildInfo),
+    received: counter(BRIDGE.received),
+    recorded: counter(BRIDGE.recorded),
+    updated: counter(BRIDGE.updated),
+    duplicate: counter(BRIDGE.duplicate),
+    ignored: counter(BRIDGE.ignored),
+    rejected: counter(BRIDGE.rejected),
+    conflicting: counter(BRIDGE.conflicting),
+    redated: counter(BRIDGE.redated),
+    truncated: counter(BRIDGE.truncated),
+    sourceUp: gauge(BRIDGE.sourceUp),
+    sourceLastSuccess: gauge(BRIDGE.sourceLastSuccess),
+    polls: counter(BRIDGE.polls),
+    pollDuration: histogram(BRIDGE.pollDuration),
+    pollInterval: gauge(BRIDGE.pollInterval),
+    commitDuration: histogram(BRIDGE.commitDuration),
+    batchSize: histogram(BRIDGE.batchSize),
+    scrapeDuration: histogram(BRIDGE.scrapeDuration),
+  } satisfies Record<keyof typeof BRIDGE, unknown>;
+}

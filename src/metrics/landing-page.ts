@@ -1,0 +1,282 @@
+// The page at /: what the bridge knows at a glance, in one self-contained HTML document without a script.
+
+import { createHash } from 'node:crypto';
+import type { AccountStatusLine, BridgeStatus, TileStatus, TileWindow } from '../status.ts';
+import { LANDING_STYLE, TILE_HUES } from './landing-style.ts';
+import { html, Markup } from './markup.ts';
+
+const REFRESH_SECONDS = 30;
+
+const STYLE_HASH = createHash('sha256').update(LANDING_STYLE).digest('base64');
+
+/** The page may show its own style and icon. Nothing else may load, run, post or frame it. */
+export const LANDING_PAGE_CSP = [
+  "default-src 'none'",
+  `style-src 'sha256-${STYLE_HASH}'`,
+  'img-src data:',
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join('; ');
+
+const SHOWN_WINDOWS = [
+  ['today', 'Today'],
+  ['7d', '7 days'],
+  ['month', 'This month'],
+] as const;
+
+const STATUS_TONES: Record<AccountStatusLine['status'], string> = {
+  ok: 'good',
+  near_limit: 'fair',
+  limited: 'bad',
+  auth_required: 'bad',
+  error: 'bad',
+  unsupported: 'plain',
+  unknown: 'plain',
+};
+
+/** A toll gate: two posts, a raised bar. Drawn in one colour that reads on light and dark. */
+const LOGO = new Markup(
+  '<svg viewBox="0 0 40 40" role="img" aria-label="Tollbridge"><rect width="40" height="40" rx="10" fill="#3b5bdb"/>' +
+    '<g stroke="#fff" stroke-width="3" stroke-linecap="round" fill="none"><path d="M11 30V17M11 20 31 9"/>' +
+    '<path d="M6 30h28"/><path d="M29 30v-7"/></g></svg>',
+);
+const ICON = `data:image/svg+xml,${encodeURIComponent(
+  LOGO.text.replace('<svg ', '<svg xmlns="http://www.w3.org/2000/svg" '),
+)}`;
+
+/**
+ * The whole page.
+ * @param nowMs Unix ms, from which ages are told
+ */
+export function landingPage(status: BridgeStatus, nowMs = Date.now()): string {
+  const sections = [
+    notices(status),
+    totals(status.tiles),
+    tiles(status.tiles),
+    accounts(status.accounts, nowMs),
+    sources(status, nowMs),
+    facts(status, nowMs),
+  ];
+  const page = html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="${REFRESH_SECONDS}">
+<title>Tollbridge</title>
+<link rel="icon" href="${ICON}">
+<style>${new Markup(LANDING_STYLE)}</style>
+</head>
+<body>
+<div class="page">
+<header>
+${LOGO}
+<div><h1>Tollbridge</h1><div class="quiet small">Every turn pays its toll once</div></div>
+<nav>${badge(status.ready ? 'good' : 'fair', status.ready ? 'ready' : 'not ready')}<a href="/metrics">/metrics</a></nav>
+</header>
+<main>
+${sections}
+</main>
+<footer>Version ${status.version} · Node ${status.node} · process ${status.pid} · up ${duration(nowMs - status.started_ms)} · this page renews itself every ${REFRESH_SECONDS} s</footer>
+</div>
+</body>
+</html>
+`;
+  return page.text;
+}
+
+function badge(tone: string, text: string): Markup {
+  return html`<span class="badge ${tone}">${text}</span>`;
+}
+
+function notices(status: BridgeStatus): Markup {
+  const { ledger, spool, unfinished, unmapped } = status;
+  const pieces: Markup[] = [];
+  if (!status.ready) {
+    const reasons = status.not_ready.map((reason) => html`<li>${reason}</li>`);
+    pieces.push(html`<div class="notice fair"><strong>Not ready yet</strong><ul>${reasons}</ul></div>`);
+  }
+  if (ledger.problem !== undefined || !ledger.books_balance) {
+    const problem =
+      ledger.problem ?? 'Counters, corrections and windows do not agree to the last nano-dollar and token.';
+    pieces.push(
+      html`<div class="notice bad"><strong>The ledger needs attention</strong><p>${problem}</p><p>Next: <code>tollbridge doctor</code></p></div>`,
+    );
+  }
+  if (ledger.turns === 0) pieces.push(firstSteps(status));
+  if (unmapped.length > 0) {
+    const fixes = unmapped.map(
+      ({ upstream_provider, reason, fix }) =>
+        html`<li><strong>${upstream_provider}</strong> <span class="quiet">(${reason.replaceAll('_', ' ')})</span><pre><code>${fix}</code></pre></li>`,
+    );
+    pieces.push(
+      html`<div class="notice fair"><strong>Upstream providers that no tile shows</strong><p>They are counted in full. A line in <code>tollbridge.yaml</code> puts each under a tile:</p><ul>${fixes}</ul></div>`,
+    );
+  }
+  if (spool && spool.quarantined > 0) {
+    pieces.push(
+      html`<div class="notice fair"><strong>${plural(spool.quarantined, 'spool file')} in quarantine</strong><p>They could not be read as turns and are not counted. The reasons lie beside them in the folder <code>quarantine</code> of <code>${spool.dir}</code>.</p></div>`,
+    );
+  }
+  if (unfinished.length > 0) {
+    const lines = unfinished.map((u) => html`<li>${u.agent} at ${u.provider}: ${plural(u.turns, 'turn')}</li>`);
+    pieces.push(
+      html`<div class="notice plain"><strong>Turns that never finished</strong><p>They began more than 15 minutes ago; what they used is unknown, so it is not counted.</p><ul>${lines}</ul></div>`,
+    );
+  }
+  return html`${pieces}`;
+}
+
+function firstSteps(status: BridgeStatus): Markup {
+  const heard = Object.keys(status.last_heard_ms);
+  const seen =
+    heard.length > 0
+      ? html`<p>${heard.join(', ')} is connected; its first finished turn will show here.</p>`
+      : html`<p>The bridge runs, and no agent has sent anything. To connect OpenCode:</p>`;
+  return html`<div class="notice plain"><strong>No turn received yet</strong>${seen}
+<ol><li>Install the plugin: <code>tollbridge install opencode</code></li>
+<li>Start OpenCode anew and ask it anything; the turn shows here when it is finished.</li>
+<li>Still nothing? <code>tollbridge doctor</code> says what is missing and what to do.</li></ol></div>`;
+}
+
+function totals(all: readonly TileStatus[]): Markup {
+  if (all.length === 0) return html``;
+  const columns = SHOWN_WINDOWS.map(([window, title]) => {
+    const inWindow = all.map((tile) => tile.windows[window]).filter((sums) => sums !== undefined);
+    const priced = inWindow.filter((sums) => sums.cost_usd !== undefined);
+    const unpricedTurns = inWindow.filter((sums) => sums.cost_usd === undefined).reduce((sum, w) => sum + w.turns, 0);
+    const cost = priced.length > 0 ? priced.reduce((sum, w) => sum + (w.cost_usd ?? 0), 0) : undefined;
+    const turns = inWindow.reduce((sum, w) => sum + w.turns, 0);
+    const tokens = inWindow.reduce((sum, w) => sum + w.tokens + w.cache_read_tokens, 0);
+    const note = unpricedTurns > 0 && html` · cost of ${plural(unpricedTurns, 'turn')} unknown`;
+    return html`<div><div class="quiet small">${title}</div><div class="sum">${money(cost)}</div><div class="quiet small">${plural(turns, 'turn')} · ${compact(tokens)} tokens${note}</div></div>`;
+  });
+  return html`<section class="totals" aria-label="All tiles together">${columns}</section>`;
+}
+
+function tiles(all: readonly TileStatus[]): Markup {
+  if (all.length === 0) return html``;
+  const monthCost = (tile: TileStatus) => tile.windows.month?.cost_usd ?? -1;
+  const cards = [...all].sort((a, b) => monthCost(b) - monthCost(a) || (a.tile < b.tile ? -1 : 1)).map(card);
+  return html`<section><h2>Tiles</h2><div class="cards">${cards}</div></section>`;
+}
+
+function card({ tile, upstream_providers: upstreams, windows }: TileStatus): Markup {
+  const rows = SHOWN_WINDOWS.map(([window, title]) => {
+    const sums = windows[window];
+    return html`<tr><th scope="row">${title}</th><td class="number">${money(sums?.cost_usd)}</td><td class="number" title="${tokenTitle(sums)}">${sums ? compact(sums.tokens) : '–'}</td><td class="number">${sums ? grouped(sums.turns) : '–'}</td></tr>`;
+  });
+  const served = upstreams.join(', ') !== tile && html`<span class="quiet small">${upstreams.join(', ')}</span>`;
+  return html`<article class="card hue-${hueOf(tile)}"><div class="top"><h3>${tile}</h3>${served}</div>
+<div class="cost">${money(windows.today?.cost_usd)} <small>today</small></div>
+<table><thead><tr><td></td><th scope="col" class="number">Cost</th><th scope="col" class="number">Tokens</th><th scope="col" class="number">Turns</th></tr></thead><tbody>${rows}</tbody></table></article>`;
+}
+
+function accounts(lines: readonly AccountStatusLine[], nowMs: number): Markup {
+  if (lines.length === 0) return html``;
+  const rows = lines.map((line) => {
+    const quotas = (line.quotas ?? []).map(
+      ({ quota, window, usedRatio, resetMs }) =>
+        html`<div class="quota"><meter min="0" max="1" low="0.8" high="0.95" optimum="0" value="${usedRatio}"></meter><span>${percent(usedRatio)} of ${quota} ${window}</span>${resetMs !== undefined && resetMs > nowMs && html`<span class="quiet small">anew in ${duration(resetMs - nowMs)}</span>`}</div>`,
+    );
+    return html`<tr><th scope="row">${line.account}<div class="quiet small">${line.provider} · from ${line.found_in}</div></th><td>${badge(STATUS_TONES[line.status], line.status.replaceAll('_', ' '))}</td><td>${line.message}${quotas}</td><td class="quiet number">${line.taken_ms === undefined ? 'never' : ago(nowMs - line.taken_ms)}</td></tr>`;
+  });
+  return html`<section><h2>Accounts</h2><div class="sheet"><table><thead><tr><th scope="col">Account</th><th scope="col">State</th><th scope="col">What it says</th><th scope="col" class="number">Read</th></tr></thead><tbody>${rows}</tbody></table></div></section>`;
+}
+
+const EVENT_COLUMNS = ['received', 'recorded', 'updated', 'duplicate', 'ignored', 'rejected'] as const;
+
+function sources(status: BridgeStatus, nowMs: number): Markup {
+  if (status.sources.length === 0) return html``;
+  const heads = EVENT_COLUMNS.map((name) => html`<th scope="col" class="number">${name}</th>`);
+  const rows = status.sources.map(({ source, up, last_success_ms: success, problem, events }) => {
+    const cells = EVENT_COLUMNS.map((name) => html`<td class="number">${grouped(events[name] ?? 0)}</td>`);
+    return html`<tr><th scope="row">${source}${problem && html`<div class="quiet small">${problem}</div>`}</th><td>${badge(up ? 'good' : 'bad', up ? 'up' : 'down')}</td>${cells}<td class="quiet number">${success === undefined ? 'never' : ago(nowMs - success)}</td></tr>`;
+  });
+  return html`<section><h2>Sources</h2><div class="sheet"><table><thead><tr><th scope="col">Source</th><th scope="col">State</th>${heads}<th scope="col" class="number">Last delivery</th></tr></thead><tbody>${rows}</tbody></table></div>
+<p class="quiet small">Events since this process began. Every one received is recorded, updated, duplicate, ignored or rejected.</p></section>`;
+}
+
+function facts(status: BridgeStatus, nowMs: number): Markup {
+  const { ledger, spool, last_heard_ms: heard } = status;
+  const lines: [string, Markup | false | undefined][] = [
+    ['Listens on', status.socket !== undefined && html`<code>${status.socket}</code>`],
+    ['Metrics', html`<code>${status.metrics_url}</code>`],
+    ['Spool', spool && html`<code>${spool.dir}</code> · ${plural(spool.waiting, 'file')} waiting`],
+    [
+      'Ledger',
+      html`${plural(ledger.turns, 'turn')}, ${plural(ledger.tool_calls, 'tool call')}, ${plural(ledger.sessions, 'session')} in ${bytes(ledger.size_bytes)} · counting since ${day(ledger.created_ms, status.time_zone)} · ${ledger.books_balance ? 'the books balance' : 'the books do not balance'}`,
+    ],
+    ['Last turn', html`${ledger.last_turn_ms === undefined ? 'none yet' : ago(nowMs - ledger.last_turn_ms)}`],
+    [
+      'Agents heard',
+      html`${
+        Object.entries(heard)
+          .map(([agent, ms]) => `${agent} ${ago(nowMs - ms)}`)
+          .join(', ') || 'none since the start'
+      }`,
+    ],
+    [
+      'Configuration',
+      html`${status.config_file === undefined ? 'all defaults' : html`<code>${status.config_file}</code>`}`,
+    ],
+    ['State folder', html`<code>${status.state_dir}</code>`],
+    ['Time zone', html`${status.time_zone}`],
+  ];
+  const entries = lines.map(([term, text]) => (text ? html`<dt>${term}</dt><dd>${text}</dd>` : html``));
+  return html`<section><h2>This bridge</h2><div class="sheet"><dl>${entries}</dl></div></section>`;
+}
+
+/** The same tile has the same colour everywhere and always. */
+function hueOf(tile: string): number {
+  return createHash('sha256').update(tile).digest().readUInt8(0) % TILE_HUES;
+}
+
+/** To the cent from one cent up; below that, as many places as show two digits. Unknown is not zero. */
+function money(usd: number | undefined): string {
+  if (usd === undefined) return 'unknown';
+  if (usd > 0 && usd < 0.01) return `$${usd.toLocaleString('en-US', { maximumSignificantDigits: 2 })}`;
+  return usd.toLocaleString('en-US', { style: 'currency', currency: 'USD' });
+}
+
+function tokenTitle(sums: TileWindow | undefined): string {
+  if (!sums) return '';
+  return `${grouped(sums.tokens)} tokens, and ${grouped(sums.cache_read_tokens)} read from the cache`;
+}
+
+function compact(number: number): string {
+  return number.toLocaleString('en-US', { notation: 'compact', maximumFractionDigits: 1 });
+}
+
+function grouped(number: number): string {
+  return number.toLocaleString('en-US');
+}
+
+function percent(ratio: number): string {
+  return ratio.toLocaleString('en-US', { style: 'percent', maximumFractionDigits: 1 });
+}
+
+function plural(number: number, noun: string): string {
+  return `${grouped(number)} ${noun}${number === 1 ? '' : 's'}`;
+}
+
+function bytes(size: number): string {
+  return size < 1024 ** 2 ? `${grouped(Math.ceil(size / 1024))} KiB` : `${grouped(Math.round(size / 1024 ** 2))} MiB`;
+}
+
+function duration(ms: number): string {
+  const minutes = Math.floor(Math.max(0, ms) / 60e3);
+  if (minutes < 1) return `${Math.floor(Math.max(0, ms) / 1e3)} s`;
+  if (minutes < 60) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} days`;
+}
+
+function ago(ms: number): string {
+  return `${duration(ms)} ago`;
+}
+
+function day(ms: number, timeZone: string): string {
+  return new Date(ms).toLocaleDateString('en-GB', { dateStyle: 'medium', timeZone });
+}

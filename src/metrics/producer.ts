@@ -1,0 +1,234 @@
+// The bridge from the ledger to OpenTelemetry: a MetricProducer that reads totals instead of counting itself. Its
+// counters survive restarts, and a series that the ledger no longer shows is gone at the next collect.
+
+import { type HrTime, ValueType } from '@opentelemetry/api';
+import { emptyResource } from '@opentelemetry/resources';
+import {
+  AggregationTemporality,
+  type CollectionResult,
+  DataPointType,
+  type MetricData,
+  type MetricProducer,
+} from '@opentelemetry/sdk-metrics';
+import { type Labels, type LedgerReading, WINDOWS, type WindowRow } from '../ledger/reading.ts';
+import { ACCOUNT_STATUSES, type PollResult } from '../poll/poll-result.ts';
+import { type MetricFamily, TOLL } from './catalogue.ts';
+import { LabelSets } from './label-sets.ts';
+import { sumRows, type TileMap, upstreamsByTile } from './tile-report.ts';
+
+/** The scope of everything that comes from the ledger. */
+export const LEDGER_SCOPE = 'tollbridge.ledger';
+
+/** Models shown by name per window and provider; beyond these a chart is unreadable and the series add up. */
+const WINDOW_MODELS_MAX = 20;
+const OTHER_MODEL = 'other';
+
+const FAMILIES: readonly MetricFamily[] = Object.values(TOLL);
+
+/** An account that turns and polls are labelled with. */
+export interface ConfiguredAccount {
+  readonly provider: string;
+  readonly id: string;
+  /** Where it was found, for people; not a label. */
+  readonly foundIn: string;
+}
+
+interface Span {
+  readonly startTime: HrTime;
+  readonly endTime: HrTime;
+}
+
+/** Values in the ledger's units. One label set has one value, whatever a poll repeats: Prometheus takes no duplicates. */
+type Gauges = Map<MetricFamily, Map<Labels, number>>;
+
+/**
+ * All families of the ledger as OpenTelemetry metrics, cumulative since the ledger was created. A collect is one
+ * synchronous pass over committed state, so its families agree with each other, and it copies what the ledger may
+ * change later. It rejects with whatever the ledger throws.
+ */
+export class LedgerMetricProducer implements MetricProducer {
+  readonly #reading: LedgerReading;
+  readonly #tiles: TileMap;
+  readonly #accounts: readonly ConfiguredAccount[];
+  readonly #labels = new LabelSets();
+
+  constructor(options: { reading: LedgerReading; tiles: TileMap; accounts: readonly ConfiguredAccount[] }) {
+    this.#reading = options.reading;
+    this.#tiles = options.tiles;
+    this.#accounts = options.accounts;
+  }
+
+  async collect(): Promise<CollectionResult> {
+    const span: Span = { startTime: hrTime(this.#reading.createdMs), endTime: hrTime(Date.now()) };
+    const metrics = FAMILIES.filter((family) => family.type !== 'gauge').map((family) => this.#restored(family, span));
+    const series = new Map(metrics.map((metric) => [metric.descriptor.name, metric.dataPoints.length]));
+    for (const [family, values] of this.#gauges(series)) metrics.push(gaugeMetric(family, values, span));
+    this.#labels.forgetUnused();
+    const scopeMetrics = [{ scope: { name: LEDGER_SCOPE }, metrics: metrics.filter((m) => m.dataPoints.length > 0) }];
+    return { resourceMetrics: { resource: emptyResource(), scopeMetrics }, errors: [] };
+  }
+
+  /** A counter or histogram, as far as the ledger holds it. */
+  #restored(family: MetricFamily, span: Span): MetricData {
+    const { name, type, scale } = family;
+    if (type === 'counter') {
+      const dataPoints = Array.from(this.#reading.counters(name), ({ labels, value }) => ({
+        ...span,
+        attributes: labels,
+        // Divided once, from an integer: as monotone as the integer itself.
+        value: value / scale,
+      }));
+      return { ...described(family), dataPointType: DataPointType.SUM, isMonotonic: true, dataPoints };
+    }
+    const boundaries = [...(family.buckets ?? [])];
+    const dataPoints = Array.from(this.#reading.histograms(name), ({ labels, counts, sum }) => ({
+      ...span,
+      attributes: labels,
+      value: {
+        buckets: { boundaries, counts: [...counts] },
+        sum: sum / scale,
+        count: counts.reduce((total, count) => total + count, 0),
+      },
+    }));
+    return { ...described(family), dataPointType: DataPointType.HISTOGRAM, dataPoints };
+  }
+
+  #gauges(series: ReadonlyMap<string, number>): Gauges {
+    const gauges: Gauges = new Map();
+    const set: SetGauge = (family, labels, value) => {
+      if (value === undefined) return;
+      const values = gauges.get(family) ?? new Map<Labels, number>();
+      gauges.set(family, values.set(this.#labels.of(labels), value));
+    };
+    this.#ledgerGauges(set, series);
+    this.#tileGauges(set);
+    this.#windowGauges(set);
+    this.#accountGauges(set);
+    return gauges;
+  }
+
+  #ledgerGauges(set: SetGauge, series: ReadonlyMap<string, number>): void {
+    const reading = this.#reading;
+    set(TOLL.ledgerSize, {}, reading.sizeBytes());
+    set(TOLL.ledgerCreated, {}, reading.createdMs);
+    for (const { name, otelName } of FAMILIES) {
+      const held = series.get(otelName);
+      if (held !== undefined) set(TOLL.series, { metric: name }, held);
+    }
+    for (const { agent, provider, turns } of reading.unfinishedTurns()) {
+      set(TOLL.turnsUnfinished, { agent, provider }, turns);
+    }
+    for (const { provider, model, state } of reading.pricingStates())
+      set(TOLL.pricingInfo, { provider, model, state }, 1);
+  }
+
+  #tileGauges(set: SetGauge): void {
+    for (const [tile, upstreams] of upstreamsByTile(this.#reading, this.#tiles)) {
+      for (const upstream of upstreams) set(TOLL.tileInfo, { upstream_provider: upstream, tile }, 1);
+      for (const window of WINDOWS) {
+        set(TOLL.windowSessions, { window, tile }, this.#reading.windowSessions(window, upstreams));
+      }
+    }
+    for (const { upstreamProvider, reason } of this.#tiles.unmapped(this.#reading.upstreamProviders())) {
+      set(TOLL.upstreamUnmapped, { upstream_provider: upstreamProvider, reason }, 1);
+    }
+  }
+
+  #windowGauges(set: SetGauge): void {
+    const groups = Map.groupBy(
+      this.#reading.windowRows(),
+      (row) => `${row.window} ${row.upstreamProvider} ${row.provider}`,
+    );
+    for (const rows of groups.values()) {
+      const { window, upstreamProvider, provider } = rows[0]!;
+      const tile = this.#tiles.tileOf(upstreamProvider);
+      const labels = { window, tile, upstream_provider: upstreamProvider, provider };
+      const all = sumRows(rows);
+      set(TOLL.windowCost, labels, all.costNano);
+      set(TOLL.windowTokens, labels, all.tokens);
+      set(TOLL.windowCacheReadTokens, labels, all.cacheReadTokens);
+      set(TOLL.windowTurns, labels, all.turns);
+      for (const [model, modelRows] of topModels(rows)) {
+        const sum = sumRows(modelRows);
+        set(TOLL.windowModelCost, { ...labels, model }, sum.costNano);
+        set(TOLL.windowModelTokens, { ...labels, model }, sum.tokens);
+      }
+    }
+  }
+
+  #accountGauges(set: SetGauge): void {
+    const accounts = new Map<string, { provider: string; account: string; result?: PollResult }>();
+    for (const { provider, id } of this.#accounts) accounts.set(`${provider} ${id}`, { provider, account: id });
+    for (const result of this.#reading.pollResults()) {
+      const { provider, account } = result;
+      accounts.set(`${provider} ${account}`, { provider, account, result });
+    }
+    for (const { provider, account, result } of accounts.values()) {
+      const labels = { provider, account };
+      set(TOLL.accountInfo, { ...labels, auth_scope: result?.authScope }, 1);
+      const current = result?.status ?? 'unknown';
+      for (const status of ACCOUNT_STATUSES) set(TOLL.accountStatus, { ...labels, status }, status === current ? 1 : 0);
+      if (result) pollGauges(result, set);
+    }
+  }
+}
+
+/** Adds a point in the ledger's units; an unknown value adds none. */
+type SetGauge = (
+  family: MetricFamily,
+  labels: Readonly<Record<string, string | undefined>>,
+  value: number | undefined,
+) => void;
+
+function pollGauges(result: PollResult, set: SetGauge): void {
+  const labels = { provider: result.provider, account: result.account };
+  const answers = Object.values(result.routes);
+  set(TOLL.snapshotTimestamp, labels, answers.length > 0 ? Math.max(...answers) : undefined);
+  for (const { quota, window, usedRatio, resetMs } of result.quotas ?? []) {
+    set(TOLL.quotaUsedRatio, { ...labels, quota, window }, usedRatio);
+    set(TOLL.quotaReset, { ...labels, quota, window }, resetMs);
+  }
+  set(TOLL.modelsAvailable, labels, result.models?.length);
+  for (const { id, ownedBy } of result.models ?? [])
+    set(TOLL.modelInfo, { ...labels, model: id, owned_by: ownedBy }, 1);
+}
+
+/** The rows by model: those that cost most, then those with most tokens, and the rest under `other`. */
+function topModels(rows: readonly WindowRow[]): Map<string, WindowRow[]> {
+  const named = rows
+    .filter((row) => row.model !== OTHER_MODEL)
+    .sort(
+      (a, b) =>
+        b.costNano - a.costNano ||
+        b.tokens.withoutCacheRead - a.tokens.withoutCacheRead ||
+        (a.model < b.model ? -1 : 1),
+    );
+  const top = new Set(named.slice(0, WINDOW_MODELS_MAX).map((row) => row.model));
+  return Map.groupBy(rows, (row) => (top.has(row.model) ? row.model : OTHER_MODEL));
+}
+
+function gaugeMetric(family: MetricFamily, values: ReadonlyMap<Labels, number>, span: Span): MetricData {
+  const dataPoints = Array.from(values, ([labels, value]) => ({
+    ...span,
+    attributes: labels,
+    value: value / family.scale,
+  }));
+  return { ...described(family), dataPointType: DataPointType.GAUGE, dataPoints };
+}
+
+function described(family: MetricFamily) {
+  const { otelName, help, unit, scale, type } = family;
+  return {
+    descriptor: {
+      name: otelName,
+      description: help,
+      unit,
+      valueType: type === 'counter' && scale === 1 ? ValueType.INT : ValueType.DOUBLE,
+    },
+    aggregationTemporality: AggregationTemporality.CUMULATIVE,
+  };
+}
+
+function hrTime(ms: number): HrTime {
+  return [Math.trunc(ms / 1e3), (ms % 1e3) * 1e6];
+}

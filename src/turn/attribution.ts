@@ -1,0 +1,81 @@
+// What our own rules add to what an agent stated: who served, how it was paid, which account, whose turn, and how much
+// of the project's name may be shown.
+
+import { createHash } from 'node:crypto';
+import type { GatewayRules } from '../config.ts';
+import type { Pricing } from './pricing.ts';
+import type { Identity, MeterEvent, StatedEvent, StatedTurn, TurnEvent } from './turn-event.ts';
+import { resolveUpstream } from './upstream-provider.ts';
+
+/** Enough to tell a user's projects apart, too little to look like a name. */
+const PROJECT_HASH_CHARS = 12;
+
+/** Providers that one account of another provider pays for as well: one key opens Zen and Go. */
+const PAID_BY: ReadonlyMap<string, string> = new Map([['opencode-go', 'opencode']]);
+
+export interface AttributionOptions {
+  readonly gateways: GatewayRules;
+  readonly pricing: Pricing;
+  readonly accounts: readonly { readonly provider: string; readonly id: string }[];
+  /** How a project is shown: by its name, by a hash of it, or not at all. */
+  readonly project: 'name' | 'hash' | 'off';
+}
+
+/** Turns what a sender stated into what the ledger books. */
+export class Attribution {
+  readonly #options: AttributionOptions;
+
+  constructor(options: AttributionOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Adds to an event what the sender does not decide.
+   * @param identity whose credential the event came with; it belongs to turns only
+   */
+  attribute(event: StatedEvent, identity: Identity): MeterEvent {
+    if (event.kind === 'permission') return event;
+    const { project: name, ...rest } = event;
+    const shown = this.#shownProject(name);
+    const project = shown === undefined ? {} : { project: shown };
+    if (rest.kind === 'turn') return { ...this.#turn(rest, identity), ...project };
+    return { ...rest, ...project };
+  }
+
+  #turn(stated: Omit<StatedTurn, 'project'>, { team, user }: Identity): TurnEvent {
+    const { upstreamHint: hint, accountId, ...turn } = stated;
+    const { gateways, pricing } = this.#options;
+    const provider = turn.provider.trim().toLowerCase();
+    const { upstreamProvider, evidence } = resolveUpstream({ provider, model: turn.model, hint }, gateways);
+    const { state, estimatedNano } = pricing.price({ ...turn, provider });
+    const account = this.#account(provider, accountId?.trim());
+    return {
+      ...turn,
+      provider,
+      upstreamProvider,
+      upstreamEvidence: evidence,
+      pricing: state,
+      ...(estimatedNano !== undefined && { estimatedNano }),
+      ...(account !== undefined && { account }),
+      ...(team !== undefined && { team }),
+      ...(user !== undefined && { user }),
+    };
+  }
+
+  /** The account that a sender names, in its configured spelling; else the only one that can have paid. */
+  #account(provider: string, named: string | undefined): string | undefined {
+    const at = (id: string | undefined) =>
+      this.#options.accounts.filter((account) => account.provider.toLowerCase() === id);
+    const own = at(provider);
+    const candidates = own.length > 0 ? own : at(PAID_BY.get(provider));
+    if (!named) return candidates.length === 1 ? candidates[0]!.id : undefined;
+    const same = (account: { readonly id: string }) => account.id.toLowerCase() === named.toLowerCase();
+    return (candidates.find(same) ?? this.#options.accounts.find(same))?.id ?? named;
+  }
+
+  #shownProject(name: string | undefined): string | undefined {
+    if (name === undefined || this.#options.project === 'off') return undefined;
+    if (this.#options.project === 'name') return name;
+    return createHash('sha256').update(name).digest('hex').slice(0, PROJECT_HASH_CHARS);
+  }
+}

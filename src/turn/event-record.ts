@@ -1,0 +1,241 @@
+// The record of `/v1/events`, the spool and a bus. One schema decodes it and is published as docs/event.schema.json.
+
+import { z } from 'zod';
+import { ACCOUNT_STATUSES } from '../poll/poll-result.ts';
+import { type Decoded, decodedEvent, HOOK_AGENTS, rejected } from './decoded.ts';
+import {
+  agentName,
+  costNano,
+  errorReason,
+  id,
+  isObject,
+  mcpServerOf,
+  model,
+  name,
+  notBefore,
+  present,
+  provider,
+  rejectionOf,
+  tokenCount,
+  toolName,
+  unixMs,
+  valueAt,
+} from './fields.ts';
+import { projectName } from './project-name.ts';
+import { NO_TOKENS, TURN_STATUSES } from './turn-event.ts';
+
+const RECORD_VERSION = 1;
+
+const expectedObject = { error: 'expected an object' };
+const version = z.literal(RECORD_VERSION);
+const status = z.enum(TURN_STATUSES, { error: `expected one of ${TURN_STATUSES.join(', ')}` });
+const project = name.meta({ description: 'The base name of the worktree root; of a path only the base name is kept.' });
+const finished = z.boolean({ error: 'expected true or false' });
+
+const turn = z.object({
+  v: version,
+  kind: z.literal('turn'),
+  agent: agentName,
+  id: z.object({ session: id, message: id }, expectedObject),
+  event_id: id.optional().meta({ description: "The sender's id of this description; ids of one agent sort by time." }),
+  time: z.object({ started: unixMs, completed: unixMs.optional() }, expectedObject),
+  finished: finished
+    .optional()
+    .meta({ description: 'The numbers are final, though the turn is not yet completed. A status says so too.' }),
+  provider,
+  model,
+  upstream_provider: name.optional(),
+  project: project.optional(),
+  account_id: name.optional(),
+  status: status
+    .optional()
+    .meta({ description: 'Leave out while the turn is in progress; ok when it completed and nothing else is known.' }),
+  reason: errorReason.optional(),
+  tokens: z
+    .object(
+      {
+        input: tokenCount.optional(),
+        output: tokenCount.optional(),
+        reasoning: tokenCount.optional(),
+        cache_read: tokenCount.optional(),
+        cache_write: tokenCount.optional(),
+      },
+      expectedObject,
+    )
+    .optional()
+    .meta({ description: 'Disjoint: they add up to the total.' }),
+  cost_usd: costNano.optional(),
+});
+
+const tool = z.object({
+  v: version,
+  kind: z.literal('tool'),
+  agent: agentName,
+  id: z.object({ session: id, call: id, message: id.optional() }, expectedObject),
+  time: z.object({ started: unixMs.optional(), completed: unixMs.optional() }, expectedObject).optional(),
+  tool: toolName,
+  mcp_server: name.optional(),
+  status: status.optional().meta({ description: 'Leave out while the tool runs.' }),
+  project: project.optional(),
+});
+
+const session = z.object({
+  v: version,
+  kind: z.literal('session'),
+  agent: agentName,
+  id: z.object({ session: id }, expectedObject),
+  project: project.optional(),
+});
+
+const snapshotStatus = z
+  .string({ error: 'expected the status of a snapshot' })
+  .toLowerCase()
+  .pipe(z.enum(ACCOUNT_STATUSES, { error: `expected one of ${ACCOUNT_STATUSES.join(', ').toUpperCase()}` }));
+const snapshot = z
+  .object(
+    { provider_id: provider, account_id: name, timestamp: unixMs, status: snapshotStatus.default('unknown') },
+    expectedObject,
+  )
+  .meta({ description: 'A UsageSnapshot; what it holds beyond these fields is not read.' });
+const poll = z.object({ v: version, kind: z.literal('poll'), payload: snapshot });
+
+const hook = z.object({
+  v: version.optional(),
+  kind: z.literal('hook').optional(),
+  source: z.enum(HOOK_AGENTS),
+  account_id: name.optional(),
+  payload: z.record(z.string(), z.unknown()).meta({ description: "The body of the agent's hook, as it came." }),
+});
+
+/** The JSON Schema (draft 2020-12) of one record, as plain data. */
+export function eventSchema(): object {
+  const { $schema, ...schema } = z.toJSONSchema(z.union([turn, tool, session, poll, hook]), {
+    io: 'input',
+    unrepresentable: 'any',
+  });
+  return {
+    $schema,
+    title: 'Tollbridge event record',
+    description:
+      'One record of POST /v1/events, of a spool file or of a bus message. Unknown fields are tolerated; null and "" mean absent.',
+    ...schema,
+  };
+}
+
+/** Decodes one record of kind turn, tool, session or poll. Never throws. */
+export function decodeEventRecord(record: Record<string, unknown>): Decoded {
+  const v = valueAt(record, 'v');
+  if (v === undefined) return rejected({ reason: 'missing_field', detail: `v: missing; expected ${RECORD_VERSION}` });
+  if (v !== RECORD_VERSION) {
+    return rejected({
+      reason: 'unsupported_version',
+      detail: `v: expected ${RECORD_VERSION}, the only version that this bridge knows`,
+    });
+  }
+  const kind = valueAt(record, 'kind');
+  switch (kind) {
+    case 'turn':
+      return read(turn, record, toTurn);
+    case 'tool':
+      return read(tool, record, toTool);
+    case 'session':
+      return read(session, record, toSession);
+    case 'poll':
+      // The snapshot's fields may also stand beside the kind.
+      return read(poll, isObject(valueAt(record, 'payload')) ? record : { ...record, payload: record }, toPoll);
+    case undefined:
+    case null:
+      return rejected({ reason: 'missing_field', detail: 'kind: missing; expected turn, tool, session, poll or hook' });
+    default:
+      return rejected({ reason: 'unknown_kind', detail: 'kind: expected turn, tool, session, poll or hook' });
+  }
+}
+
+function read<T>(schema: z.ZodType<T>, record: Record<string, unknown>, decode: (stated: T) => Decoded): Decoded {
+  const stated = withoutBlanks(record);
+  const result = schema.safeParse(stated);
+  if (result.success) return decode(result.data);
+  const issue = result.error.issues[0]!;
+  const path = issue.path.join('.');
+  return rejected(rejectionOf(issue, path, valueAt(stated, path)));
+}
+
+/** The record without what is null or '', one object deep: the same as absent. */
+function withoutBlanks(stated: Record<string, unknown>, depth = 1): Record<string, unknown> {
+  const entries = Object.entries(stated).filter(([, value]) => value !== null && value !== '');
+  return Object.fromEntries(
+    entries.map(([key, value]) => [key, depth > 0 && isObject(value) ? withoutBlanks(value, depth - 1) : value]),
+  );
+}
+
+function toTurn(stated: z.output<typeof turn>): Decoded {
+  const { started, completed } = stated.time;
+  const isFinished = stated.finished ?? stated.status !== undefined;
+  const turnStatus = stated.status ?? 'ok';
+  return decodedEvent(
+    present({
+      kind: 'turn',
+      agent: stated.agent,
+      sessionId: stated.id.session,
+      messageId: stated.id.message,
+      eventId: stated.event_id,
+      phase: completed !== undefined ? 'completed' : isFinished ? 'finished' : 'in_progress',
+      status: turnStatus,
+      reason: turnStatus === 'error' ? (stated.reason ?? 'other') : undefined,
+      startedMs: started,
+      completedMs: notBefore(started, completed),
+      provider: stated.provider,
+      model: stated.model,
+      upstreamHint: stated.upstream_provider,
+      project: projectName(stated.project),
+      accountId: stated.account_id,
+      tokens: { ...NO_TOKENS, ...present(stated.tokens ?? {}) },
+      costNano: stated.cost_usd,
+    }),
+  );
+}
+
+function toTool(stated: z.output<typeof tool>): Decoded {
+  const startedMs = stated.time?.started;
+  const completedMs = notBefore(startedMs, stated.time?.completed);
+  if (stated.status === undefined && completedMs === undefined) return { type: 'ignored', kind: 'tool_progress' };
+  return decodedEvent(
+    present({
+      kind: 'tool',
+      agent: stated.agent,
+      sessionId: stated.id.session,
+      callId: stated.id.call,
+      messageId: stated.id.message,
+      tool: stated.tool,
+      mcpServer: stated.mcp_server ?? mcpServerOf(stated.tool),
+      status: stated.status ?? 'ok',
+      startedMs,
+      completedMs,
+      project: projectName(stated.project),
+      origin: 'part',
+    }),
+  );
+}
+
+function toSession(stated: z.output<typeof session>): Decoded {
+  return decodedEvent(
+    present({
+      kind: 'session',
+      agent: stated.agent,
+      sessionId: stated.id.session,
+      project: projectName(stated.project),
+    }),
+  );
+}
+
+function toPoll({ payload }: z.output<typeof poll>): Decoded {
+  return {
+    type: 'poll',
+    poll: {
+      provider: payload.provider_id,
+      account: payload.account_id,
+      takenMs: payload.timestamp,
+      status: payload.status,
+    },
+  };
+}

@@ -1,0 +1,260 @@
+// The strict reading of single fields. Every value that enters the normal form passes through one of these types,
+// whichever road it came by; a value that does not fit is refused with the field's name and what was expected,
+// and never quoted.
+
+import { z } from 'zod';
+import { type Decoded, type HookContext, rejected } from './decoded.ts';
+import { ERROR_REASONS, type ErrorReason, type Rejection, type RejectReason } from './turn-event.ts';
+
+/** Ids become keys of the ledger; the longest seen is 64 characters. */
+const ID_MAX_CHARS = 200;
+/** Names that become label values. */
+const NAME_MAX_CHARS = 128;
+const PROVIDER_MAX_CHARS = 64;
+/** More than any model can read or write in one step, and a million such turns still add up exactly. */
+const TOKENS_MAX = 1e9;
+/** More than any one step costs; what is beyond it is a wrong unit. */
+const COST_MAX_USD = 10_000;
+const NANO_PER_USD = 1e9;
+/** No agent metered here is older than 2020; what is beyond 2100 is a wrong unit. */
+const EARLIEST_MS = Date.UTC(2020, 0, 1);
+const LATEST_MS = Date.UTC(2100, 0, 1);
+/** Bare numbers above these are µs and ms; below they are seconds. */
+const MICROSECONDS_ABOVE = 1e15;
+const MILLISECONDS_ABOVE = 1e12;
+
+const NUMERIC = /^[+-]?\d{1,25}(?:\.\d{1,25})?(?:e[+-]?\d{1,3})?$/i;
+const ISO_TIME = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)(Z|[+-]\d\d:?\d\d)?)?$/i;
+/** No control characters, no line breaks of any kind, no half characters; something to see. */
+const VISIBLE_TEXT = /^(?=.*\S)[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]+$/u;
+
+function text(expectation: string, maxChars: number, pattern: RegExp) {
+  const error = { error: `expected ${expectation}` };
+  return z.string(error).trim().min(1, error).max(maxChars, error).regex(pattern, error);
+}
+
+/** A number; one written as a string is as good. */
+const asNumber = (stated: unknown) => {
+  if (typeof stated !== 'string') return stated;
+  const trimmed = stated.trim();
+  return NUMERIC.test(trimmed) ? Number(trimmed) : stated;
+};
+
+/** Unix time in ms of a number in s, ms or µs (told apart by size) or of an ISO 8601 text; anything else as it is. */
+function asUnixMs(stated: unknown): unknown {
+  const time = asNumber(stated);
+  if (typeof time === 'number') {
+    if (time > MICROSECONDS_ABOVE) return Math.round(time / 1000);
+    return Math.round(time > MILLISECONDS_ABOVE ? time : time * 1000);
+  }
+  const iso = typeof time === 'string' ? ISO_TIME.exec(time.trim()) : null;
+  if (!iso) return stated;
+  const [, date, clock = '00:00', zone = 'Z'] = iso;
+  const ms = Date.parse(`${date}T${clock}${zone.replace(/^([+-]\d\d):?(\d\d)$/, '$1:$2').toUpperCase()}`);
+  return Number.isNaN(ms) ? stated : ms;
+}
+
+const idText = '1 to 200 printable ASCII characters without spaces';
+const tokensText = { error: `expected a whole number from 0 to ${TOKENS_MAX}` };
+const usdText = { error: `expected a number of USD from 0 to ${COST_MAX_USD}` };
+const timeText = { error: 'expected a time between 2020 and 2100, in Unix ms or ISO 8601' };
+const objectText = { error: 'expected an object' };
+
+/** An id is taken as it stands: a space around it is a mistake of the sender, not decoration. */
+export const id = z
+  .string({ error: `expected ${idText}` })
+  .min(1, { error: `expected ${idText}` })
+  .max(ID_MAX_CHARS, { error: `expected ${idText}` })
+  .regex(/^[\x21-\x7e]+$/, { error: `expected ${idText}` });
+export const agentName = z
+  .string({ error: 'expected the name of an agent, such as opencode' })
+  .regex(/^[a-z][a-z0-9_-]{0,31}$/, { error: 'expected 1 to 32 of a-z 0-9 _ -, starting with a letter' });
+/** Lower-cased: the same provider is spelled in more than one way. */
+export const provider = text(
+  'a provider id: 1 to 64 of A-Z a-z 0-9 . _ / -',
+  PROVIDER_MAX_CHARS,
+  /^[A-Za-z0-9._/-]+$/,
+).toLowerCase();
+/** Kept as stated, spaces included. */
+export const model = z
+  .string({ error: 'expected the id of a model' })
+  .min(1, { error: 'expected the id of a model' })
+  .max(NAME_MAX_CHARS, { error: `expected at most ${NAME_MAX_CHARS} characters` })
+  .regex(VISIBLE_TEXT, { error: 'expected no control characters' });
+export const toolName = text(
+  `a tool's name: 1 to ${NAME_MAX_CHARS} of A-Z a-z 0-9 _ . - / :`,
+  NAME_MAX_CHARS,
+  /^[A-Za-z0-9_.\-/:]+$/,
+);
+/** An account, a project or an upstream provider, as people name them. */
+export const name = text(
+  `1 to ${NAME_MAX_CHARS} characters, none of them a control character`,
+  NAME_MAX_CHARS,
+  VISIBLE_TEXT,
+);
+
+export const tokenCount = z
+  .preprocess(asNumber, z.int(tokensText).min(0, tokensText).max(TOKENS_MAX, tokensText))
+  // -0 would be told apart from 0 by an equality that compares bits.
+  .transform((count) => count + 0)
+  .meta({
+    type: ['integer', 'string'],
+    minimum: 0,
+    maximum: TOKENS_MAX,
+    description: 'Whole number, or the same as a string.',
+  });
+
+/** A cost in USD, read into nano-USD. */
+export const costNano = z
+  .preprocess(asNumber, z.number(usdText).min(0, usdText).max(COST_MAX_USD, usdText))
+  .transform((usd) => Math.round(usd * NANO_PER_USD) + 0)
+  .meta({
+    type: ['number', 'string'],
+    minimum: 0,
+    maximum: COST_MAX_USD,
+    description: 'USD. Leave out when unknown; 0 means that 0 was stated.',
+  });
+
+export const unixMs = z
+  .preprocess(asUnixMs, z.number(timeText).min(EARLIEST_MS, timeText).max(LATEST_MS, timeText))
+  .meta({
+    type: ['number', 'string'],
+    description: 'Unix time in ms, or ISO 8601.',
+  });
+
+/** Any text; whatever is not one of the known reasons is `other`, so that a new reason never costs a turn. */
+export const errorReason = z
+  .string({ error: `expected one of ${ERROR_REASONS.join(', ')}` })
+  .transform((reason): ErrorReason => ERROR_REASONS.find((known) => known === reason) ?? 'other')
+  .meta({ description: `One of ${ERROR_REASONS.join(', ')}; anything else is booked as other.` });
+
+export const object = z.record(z.string(), z.unknown(), objectText);
+
+/** Thrown where a field does not fit; only `orRejected` catches it. */
+class Refusal extends Error {
+  readonly rejection: Rejection;
+
+  constructor(rejection: Rejection) {
+    super(rejection.detail);
+    this.rejection = rejection;
+  }
+}
+
+/** Refuses what is being decoded: which field, and what was expected there. Never quote a value. */
+export function refuse(reason: RejectReason, detail: string): never {
+  throw new Refusal({ reason, detail });
+}
+
+/** What `decode` returns, or the rejection it was refused with. */
+export function orRejected(decode: () => Decoded[]): Decoded[] {
+  try {
+    return decode();
+  } catch (thrown) {
+    if (thrown instanceof Refusal) return [rejected(thrown.rejection)];
+    throw thrown;
+  }
+}
+
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Absent is what nobody stated: missing, null, or a text with nothing in it. */
+function isAbsent(value: unknown): boolean {
+  return value === undefined || value === null || (typeof value === 'string' && value.trim() === '');
+}
+
+/** The value at a dotted path, by own properties only: what an object inherits was not sent. */
+export function valueAt(root: unknown, path: string): unknown {
+  let value = root;
+  for (const key of path.split('.')) {
+    if (!isObject(value) || !Object.hasOwn(value, key)) return undefined;
+    value = value[key];
+  }
+  return value;
+}
+
+/** The rejection that a schema's first complaint about `value` stands for. */
+export function rejectionOf(issue: z.core.$ZodIssue, path: string, value: unknown): Rejection {
+  const where = path || 'the record';
+  if (isAbsent(value)) return { reason: 'missing_field', detail: `${where}: missing; ${issue.message}` };
+  return { reason: reasonOf(issue, value), detail: `${where}: ${issue.message}` };
+}
+
+function reasonOf(issue: z.core.$ZodIssue, value: unknown): RejectReason {
+  if (issue.code === 'too_big' && issue.origin === 'string') return 'too_long';
+  if (issue.code === 'invalid_type') {
+    // A fraction, NaN or an infinity is a number still, only not one that can be.
+    return typeof asNumber(value) === 'number' && ['number', 'int'].includes(issue.expected)
+      ? 'out_of_range'
+      : 'wrong_type';
+  }
+  if (issue.code === 'invalid_value') return typeof value === 'string' ? 'out_of_range' : 'wrong_type';
+  return 'out_of_range';
+}
+
+/** Reads the fields of one message. Where several paths are given, the first that states something counts. */
+export class Fields {
+  readonly #root: unknown;
+
+  constructor(root: unknown) {
+    this.#root = root;
+  }
+
+  /** The first value that is stated at one of the paths; undefined when there is none. */
+  at(...paths: string[]): unknown {
+    return this.#find(paths)?.value;
+  }
+
+  /** The text at the first path that states something, lower-cased, to compare with known words; else ''. */
+  word(...paths: string[]): string {
+    const value = this.at(...paths);
+    return typeof value === 'string' ? value.trim().toLowerCase() : '';
+  }
+
+  /** The field's value; refuses the message when it is missing or does not fit. */
+  required<T>(field: z.ZodType<T>, ...paths: string[]): T {
+    const found = this.#find(paths);
+    const result = field.safeParse(found?.value);
+    if (result.success) return result.data;
+    const rejection = rejectionOf(result.error.issues[0]!, found?.path ?? paths[0]!, found?.value);
+    return refuse(rejection.reason, rejection.detail);
+  }
+
+  /** As `required`, but undefined when nothing is stated. What is stated must fit. */
+  optional<T>(field: z.ZodType<T>, ...paths: string[]): T | undefined {
+    return this.#find(paths) && this.required(field, ...paths);
+  }
+
+  #find(paths: string[]): { path: string; value: unknown } | undefined {
+    for (const path of paths) {
+      const value = valueAt(this.#root, path);
+      if (!isAbsent(value)) return { path, value };
+    }
+    return undefined;
+  }
+}
+
+/** The account that a hook's context names; undefined when it names none. */
+export function accountOf(context: HookContext): string | undefined {
+  return new Fields({ account_id: context.accountId }).optional(name, 'account_id');
+}
+
+type Present<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } & {
+  [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined>;
+};
+
+/** The same object without the keys whose value is undefined: unknown is absent. */
+export function present<const T extends object>(fields: T): Present<T> {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Present<T>;
+}
+
+/** The server in an MCP tool's name (`mcp__server__tool`); undefined for other tools. */
+export function mcpServerOf(tool: string): string | undefined {
+  return /^mcp__(.+?)__./.exec(tool)?.[1];
+}
+
+/** An end is never before its start: a clock that was set back in between makes a duration of 0, not a negative one. */
+export function notBefore(startedMs: number | undefined, completedMs: number | undefined): number | undefined {
+  return startedMs === undefined || completedMs === undefined ? completedMs : Math.max(startedMs, completedMs);
+}

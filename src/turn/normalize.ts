@@ -1,0 +1,106 @@
+// The gate to the normal form: from what agents, plugins and other bridges send to events that the ledger takes.
+// Every road (socket, spool, bus) comes through here. Nothing here throws on bad input, and no bad record harms another.
+
+import { isUtf8 } from 'node:buffer';
+import { decodeClaudeCode } from './claude-code.ts';
+import { decodeCodex } from './codex.ts';
+import { type Decoded, HOOK_AGENTS, type HookContext, rejected } from './decoded.ts';
+import { decodeEventRecord } from './event-record.ts';
+import { isObject, valueAt } from './fields.ts';
+import { decodeOpencode } from './opencode.ts';
+
+export { type Decoded, HOOK_AGENTS, type HookContext, type StatedPoll } from './decoded.ts';
+
+const HOOK_DECODERS: Record<(typeof HOOK_AGENTS)[number], (payload: unknown, context: HookContext) => Decoded[]> = {
+  opencode: decodeOpencode,
+  claude_code: decodeClaudeCode,
+  codex: decodeCodex,
+};
+
+const LINE_FEED = 0x0a;
+const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
+const INVALID_JSON = rejected({ reason: 'invalid_json', detail: 'the record: expected one JSON value in UTF-8' });
+const NOT_AN_OBJECT = rejected({ reason: 'wrong_type', detail: 'the record: expected a JSON object' });
+
+/**
+ * Decodes one hook body: what `/v1/hook/<agent>` takes and a spool record's `payload` holds.
+ * Always at least one result; never throws.
+ * @param agent one of HOOK_AGENTS, in any case
+ */
+export function decodeHook(agent: string, payload: unknown, context: HookContext): Decoded[] {
+  const known = HOOK_AGENTS.find((name) => name === agent.trim().toLowerCase());
+  if (!known)
+    return [rejected({ reason: 'unknown_agent', detail: `source: expected one of ${HOOK_AGENTS.join(', ')}` })];
+  return HOOK_DECODERS[known](payload, context);
+}
+
+/**
+ * Decodes one record of `/v1/events`, the spool or a bus. `{source, account_id, payload}` is a hook record without
+ * saying so. Always at least one result; never throws.
+ */
+export function decodeRecord(record: unknown): Decoded[] {
+  if (!isObject(record)) return [NOT_AN_OBJECT];
+  const kind = valueAt(record, 'kind');
+  const isHook =
+    kind === 'hook' || (kind === undefined && Object.hasOwn(record, 'source') && Object.hasOwn(record, 'payload'));
+  return isHook ? decodeHookRecord(record) : [decodeEventRecord(record)];
+}
+
+function decodeHookRecord(record: Record<string, unknown>): Decoded[] {
+  const v = valueAt(record, 'v');
+  if (v !== undefined && v !== 1) return [rejected({ reason: 'unsupported_version', detail: 'v: expected 1' })];
+  const source = valueAt(record, 'source') ?? valueAt(record, 'agent');
+  if (source === undefined)
+    return [rejected({ reason: 'missing_field', detail: 'source: missing; expected the name of an agent' })];
+  if (typeof source !== 'string')
+    return [rejected({ reason: 'wrong_type', detail: 'source: expected the name of an agent' })];
+  if (!Object.hasOwn(record, 'payload'))
+    return [rejected({ reason: 'missing_field', detail: "payload: missing; expected a hook's body" })];
+  const accountId = valueAt(record, 'account_id') ?? undefined;
+  if (accountId !== undefined && typeof accountId !== 'string') {
+    return [rejected({ reason: 'wrong_type', detail: 'account_id: expected a text' })];
+  }
+  return decodeHook(source, record.payload, accountId === undefined ? {} : { accountId });
+}
+
+/**
+ * Decodes a body: one JSON value, an array of records, or NDJSON. A bad line is rejected alone.
+ * @returns in the order of the body; `index` is the record's place in it (blank lines are not counted). Empty for a
+ *   body with nothing in it.
+ */
+export function decodeBody(body: Buffer): { readonly index: number; readonly decoded: Decoded }[] {
+  const content = body.subarray(0, 3).equals(BYTE_ORDER_MARK) ? body.subarray(3) : body;
+  const whole = parse(content);
+  const records =
+    whole === undefined
+      ? lines(content).map(parse)
+      : Array.isArray(whole.value)
+        ? whole.value.map((value) => ({ value }))
+        : [whole];
+  return records.flatMap((parsed, index) =>
+    (parsed ? decodeRecord(parsed.value) : [INVALID_JSON]).map((decoded) => ({ index, decoded })),
+  );
+}
+
+/** The JSON value in some bytes; undefined when they hold none. */
+function parse(bytes: Buffer): { value: unknown } | undefined {
+  if (!isUtf8(bytes)) return undefined;
+  try {
+    return { value: JSON.parse(bytes.toString('utf8')) };
+  } catch {
+    // The error would quote the input.
+    return undefined;
+  }
+}
+
+/** The lines that have something in them. Split as bytes, so that one line in a broken encoding spoils no other. */
+function lines(content: Buffer): Buffer[] {
+  const found: Buffer[] = [];
+  for (let start = 0; start < content.length; ) {
+    const end = content.indexOf(LINE_FEED, start);
+    const line = content.subarray(start, end === -1 ? content.length : end);
+    if (line.some((byte) => byte > 0x20)) found.push(line);
+    start = end === -1 ? content.length : end + 1;
+  }
+  return found;
+}

@@ -1,0 +1,108 @@
+// Whether a turn's cost is known. Agents state 0 for subscriptions, free models and unpriced models alike, so 0 proves
+// nothing: only a rule says free or included, and what no rule knows stays unknown.
+
+import type { PricingRule } from '../config.ts';
+import { matchesGlob } from './glob.ts';
+import { type PricingState, TOKEN_TYPES, type TokenCounts, type TokenType } from './turn-event.ts';
+
+/** Prices are kept as integers of 1e-12 USD per million tokens, so that decimals such as 0.0375 lose nothing. */
+const PRICE_DECIMALS = 12;
+/** What such an integer times tokens must be divided by to give nano-USD: 1e12 · 1e6 / 1e9. */
+const PER_NANO = 10n ** BigInt(PRICE_DECIMALS + 6 - 9);
+
+/** Programs on the user's own host: nobody sends a bill. */
+const OWN_HOSTS = 'ollama lmstudio lm-studio llama.cpp llama-cpp llamacpp vllm local localhost* 127.0.0.1*'.split(' ');
+/** Plans with a flat price, by the ids that models.dev gives them. */
+const SUBSCRIPTIONS = [
+  ...['opencode-go', 'github-copilot', 'kimi-for-coding', 'kimi-code-plan-*', '*-step-plan'],
+  ...['*-coding-plan', '*-coding-plan-*', '*-token-plan', '*-token-plan-*'],
+];
+
+type Rule = {
+  readonly provider: string;
+  readonly model: string;
+  readonly state: PricingState;
+  readonly prices?: TokenPrices;
+};
+
+/** What is true without being configured. The first match counts, and every configured rule comes before these. */
+const BUILT_IN_RULES: readonly Rule[] = [
+  { provider: 'opencode', model: '*-free', state: 'free' },
+  { provider: '*', model: '*:free', state: 'free' },
+  // A local Ollama passes its cloud models on to a plan.
+  { provider: 'ollama', model: '*cloud', state: 'included' },
+  ...OWN_HOSTS.map((provider): Rule => ({ provider, model: '*', state: 'free' })),
+  ...SUBSCRIPTIONS.map((provider): Rule => ({ provider, model: '*', state: 'included' })),
+];
+
+export interface PricedTurn {
+  readonly provider: string;
+  readonly model: string;
+  readonly tokens: TokenCounts;
+  /** As the agent stated it, in nano-USD. */
+  readonly costNano?: number | undefined;
+}
+
+export interface Price {
+  readonly state: PricingState;
+  /** In nano-USD, an integer; present exactly when the state is `estimated`. */
+  readonly estimatedNano?: number;
+}
+
+/** A price in USD as an exact integer of `PRICE_DECIMALS` decimals; what lies beyond them is cut off. */
+function exact(usd: number): bigint {
+  // The shortest text that reads back as the same number is the decimal that a person wrote.
+  const [mantissa = '0', exponent = '0'] = String(usd).split('e');
+  const [whole = '0', fraction = ''] = mantissa.split('.');
+  const shift = PRICE_DECIMALS - fraction.length + Number(exponent);
+  const digits = BigInt(whole + fraction);
+  return shift >= 0 ? digits * 10n ** BigInt(shift) : digits / 10n ** BigInt(-shift);
+}
+
+type TokenPrices = Readonly<Record<TokenType, bigint>>;
+
+function tokenPrices(usd: NonNullable<PricingRule['usd_per_million_tokens']>): TokenPrices {
+  return {
+    input: exact(usd.input),
+    output: exact(usd.output),
+    reasoning: exact(usd.reasoning ?? usd.output),
+    cache_read: exact(usd.cache_read ?? usd.input),
+    cache_write: exact(usd.cache_write ?? usd.input),
+  };
+}
+
+/** Rounded once, at the end, half up. */
+function estimateNano(tokens: TokenCounts, prices: TokenPrices): number {
+  const sum = TOKEN_TYPES.reduce((total, type) => total + BigInt(tokens[type]) * prices[type], 0n);
+  return Number((sum + PER_NANO / 2n) / PER_NANO);
+}
+
+/** Decides how turns are paid, by what the agent stated, by the `pricing:` configuration and by a short built-in list. */
+export class Pricing {
+  readonly #rules: readonly Rule[];
+
+  /** @param rules as configured, the first match counts */
+  constructor(rules: readonly PricingRule[]) {
+    this.#rules = [
+      ...rules.map(({ provider, model, state, usd_per_million_tokens: usd }) => ({
+        provider,
+        model,
+        state,
+        ...(usd && { prices: tokenPrices(usd) }),
+      })),
+      ...BUILT_IN_RULES,
+    ];
+  }
+
+  /**
+   * How a turn was paid. A stated cost above 0 stands; anything else is decided by the rules, and without a match it
+   * is `unknown`. Token counts must be integers ≥ 0.
+   */
+  price(turn: PricedTurn): Price {
+    if (turn.costNano !== undefined && turn.costNano > 0) return { state: 'stated' };
+    const rule = this.#rules.find((r) => matchesGlob(r.provider, turn.provider) && matchesGlob(r.model, turn.model));
+    if (!rule) return { state: 'unknown' };
+    if (!rule.prices) return { state: rule.state };
+    return { state: 'estimated', estimatedNano: estimateNano(turn.tokens, rule.prices) };
+  }
+}

@@ -1,0 +1,113 @@
+// Which OpenUsage tile shows an upstream provider, and what to write into the configuration where none does.
+
+import { UNKNOWN_UPSTREAM } from './upstream-provider.ts';
+
+/** The tiles that OpenUsage has, by the provider ids that it registers. */
+export const TILE_IDS: readonly string[] = [
+  ...[
+    'openai',
+    'anthropic',
+    'azure_openai',
+    'alibaba_cloud',
+    'openrouter',
+    'perplexity',
+    'groq',
+    'mistral',
+    'moonshot',
+  ],
+  ...['deepseek', 'xai', 'zai', 'opencode', 'gemini_api', 'gemini_cli', 'ollama', 'copilot', 'cursor', 'claude_code'],
+  ...[
+    'codex',
+    'amp',
+    'goose',
+    'hermes',
+    'mux',
+    'droid',
+    'crush',
+    'roocode',
+    'kilo_code',
+    'kiro_cli',
+    'zed',
+    'codebuff',
+  ],
+  ...['kimi_cli', 'openclaw', 'pi', 'qwen_cli'],
+];
+
+/** Links that hold unless `telemetry.provider_links` names another target: the tile's id is not our canonical name. */
+const BUILT_IN_LINKS: Readonly<Record<string, string>> = {
+  anthropic: 'claude_code',
+  google: 'gemini_api',
+  'github-copilot': 'copilot',
+  azure: 'azure_openai',
+  alibaba: 'alibaba_cloud',
+  'ollama-cloud': 'ollama',
+};
+
+/** A shorter name is contained in too many others to suggest anything. */
+const SUGGESTION_MIN_CHARS = 3;
+
+export interface UnmappedUpstream {
+  readonly upstreamProvider: string;
+  /** `unconfigured`: no link, and no tile of its own. `mapped_target_missing`: its link names no tile. */
+  readonly reason: 'unconfigured' | 'mapped_target_missing';
+  /** Where its link leads, when it has one. */
+  readonly target?: string;
+  /** One line for tollbridge.yaml that mends it. */
+  readonly fix: string;
+}
+
+/** Upstream providers on the tiles of OpenUsage. Links go one level, never from link to link. */
+export class Tiles {
+  readonly #links: ReadonlyMap<string, string>;
+  readonly #known: ReadonlySet<string>;
+
+  /**
+   * @param links `telemetry.provider_links`: upstream provider → tile, over the built-in ones
+   * @param configuredProviders the providers of all accounts: each has a tile of its own
+   */
+  constructor(links: Readonly<Record<string, string>>, configuredProviders: readonly string[]) {
+    const lower = [...Object.entries(BUILT_IN_LINKS), ...Object.entries(links)]
+      .map(([from, to]) => [from.trim().toLowerCase(), to.trim().toLowerCase()] as const)
+      .filter(([from, to]) => from && to);
+    this.#links = new Map(lower);
+    this.#known = new Set([...TILE_IDS, ...configuredProviders.map((provider) => provider.toLowerCase())]);
+  }
+
+  /** The tile that shows an upstream provider: its link's target, else its own name, whether such a tile exists or not. */
+  tileOf(upstreamProvider: string): string {
+    const name = upstreamProvider.toLowerCase();
+    return this.#links.get(name) ?? name;
+  }
+
+  /** Those upstream providers that no tile shows, each with the line that mends it. */
+  unmapped(upstreamProviders: readonly string[]): UnmappedUpstream[] {
+    const found: UnmappedUpstream[] = [];
+    for (const upstreamProvider of new Set(upstreamProviders.map((name) => name.toLowerCase()))) {
+      if (this.#known.has(this.tileOf(upstreamProvider))) continue;
+      const target = this.#links.get(upstreamProvider);
+      const fix = this.#fix(upstreamProvider, target);
+      if (target === undefined) found.push({ upstreamProvider, reason: 'unconfigured', fix });
+      else found.push({ upstreamProvider, reason: 'mapped_target_missing', target, fix });
+    }
+    return found;
+  }
+
+  #fix(upstreamProvider: string, target: string | undefined): string {
+    // Nobody knows who served: a tile for `unknown` would hide that, so the way out is to say it.
+    if (upstreamProvider === UNKNOWN_UPSTREAM) return 'gateways: { <provider id>: <upstream provider> }';
+    const tile = (target && this.#suggest(target)) || this.#suggest(upstreamProvider) || '<tile>';
+    return `telemetry: { provider_links: { ${upstreamProvider}: ${tile} } }`;
+  }
+
+  /** The longest known tile whose letters and digits contain those of the name or are contained in them. */
+  #suggest(name: string): string | undefined {
+    const plain = (text: string) => text.replace(/[^a-z0-9]/g, '');
+    const wanted = plain(name);
+    if (wanted.length < SUGGESTION_MIN_CHARS) return undefined;
+    const fitting = [...this.#known].filter((tile) => {
+      const id = plain(tile);
+      return id.length >= SUGGESTION_MIN_CHARS && (id.includes(wanted) || wanted.includes(id));
+    });
+    return fitting.sort((a, b) => b.length - a.length || (a < b ? -1 : 1))[0];
+  }
+}

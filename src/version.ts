@@ -1,0 +1,6 @@
+// Which Tollbridge this is. package.json stands one folder above both src/ and dist/.
+
+import { readFileSync } from 'node:fs';
+
+/** As in package.json, for example `0.1.0`. */
+export const VERSION: string = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;

@@ -1,0 +1,70 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { RetryableFailure } from '../../src/failure.ts';
+import type { Decoded } from '../../src/turn/decoded.ts';
+import { decodeHook } from '../../src/turn/normalize.ts';
+import { diskFull, newIntake, turnPayload } from './intake-fixture.ts';
+
+const turn = (n: number) => decodeHook('opencode', turnPayload(n), {})[0]!;
+const mixed = (): Decoded[] => [
+  { type: 'ignored', kind: 'delta' },
+  turn(1),
+  { type: 'rejected', reason: 'out_of_range', detail: 'tokens.input: expected a whole number' },
+  { type: 'poll', poll: { provider: 'openai', account: 'a', takenMs: 5, status: 'ok' } },
+  turn(2),
+  turn(1),
+];
+
+test('every decoded item gets one booking, in order, and is counted once', async () => {
+  const { intake, meter, sink } = newIntake(() => 77);
+  const bookings = await intake.accept('socket', mixed(), { team: 'core', user: 'ada' });
+  assert.deepEqual(
+    bookings.map(({ outcome }) => outcome.type),
+    ['ignored', 'recorded', 'rejected', 'recorded', 'recorded', 'duplicate'],
+  );
+  assert.deepEqual(meter.of('socket'), {
+    ...{ received: 6, recorded: 3, updated: 0, duplicate: 1, ignored: 1, rejected: 1, truncated: 0 },
+    'rejected:out_of_range': 1,
+  });
+  meter.assertConserved('socket');
+  const [first] = sink.events;
+  assert.equal(first?.kind === 'turn' && `${first.team} ${first.user} ${first.upstreamProvider}`, 'core ada anthropic');
+  assert.deepEqual(intake.lastHeardMs(), { opencode: 77 });
+});
+
+test('a poll that a sender made is kept in our own words', async () => {
+  const { intake, sink } = newIntake();
+  await intake.accept('socket', mixed(), {});
+  assert.deepEqual(sink.polls, [
+    {
+      ...{ provider: 'openai', account: 'a', takenMs: 5, status: 'ok' },
+      ...{ message: 'Reported by a sender', routes: { reported: 5 }, intervalMs: 60_000 },
+    },
+  ]);
+});
+
+test('a failed commit counts nothing, and the second try counts everything once', async () => {
+  const { intake, meter, sink } = newIntake();
+  sink.failure = diskFull;
+  await assert.rejects(intake.accept('socket', mixed(), {}), RetryableFailure);
+  assert.equal(meter.of('socket').received, 0);
+  meter.assertConserved('socket');
+  sink.failure = () => undefined;
+  await intake.accept('socket', mixed(), {});
+  assert.equal(meter.of('socket').received, 6);
+  meter.assertConserved('socket');
+});
+
+test('what needs no commit is counted although no commit works', async () => {
+  const { intake, meter, sink } = newIntake();
+  sink.failure = diskFull;
+  await intake.accept('spool', [{ type: 'ignored', kind: 'boot' }], {});
+  assert.equal(meter.of('spool').ignored, 1);
+  assert.equal(sink.attempts, 0);
+});
+
+test('senders cannot fill the memory of who was heard', () => {
+  const { intake } = newIntake(() => 1);
+  for (let n = 0; n < 200; n++) intake.heard(`agent-${n}`);
+  assert.equal(Object.keys(intake.lastHeardMs()).length, 50);
+});
