@@ -112,10 +112,14 @@ async function lock() {
   }
 }
 
-/** `npm ci` begins with an empty node_modules; adding to one that may be in use by a running bridge leaves it in place. */
-function install({ dev, isAddition }) {
+/**
+ * Not `npm ci`: it refuses a lockfile without the packages of platforms that the registry did not have when the file
+ * was written, and it empties node_modules first, which a bridge may be running from. The lockfile is obeyed, not written.
+ */
+function install(dev) {
   const args = [
-    ...(isAddition ? ['install', '--no-save'] : ['ci']),
+    'install',
+    '--no-save',
     dev ? '--include=dev' : '--omit=dev',
     '--include=optional',
     '--engine-strict=false',
@@ -150,10 +154,9 @@ export async function setUp({ dev }) {
   if (isSetUp(readStamp(), dev)) return;
   await lock();
   try {
-    const stamp = readStamp();
-    if (isSetUp(stamp, dev)) return;
-    say(`first run here, installing packages${dev ? ' (with those for the tests)' : ''} …`);
-    install({ dev, isAddition: stamp?.hash === lockfileHash() });
+    if (isSetUp(readStamp(), dev)) return;
+    say(`installing packages${dev ? ' (with those for the tests)' : ''} …`);
+    install(dev);
     const node = chooseNode();
     if (!node) {
       throw new Error(

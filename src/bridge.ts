@@ -1,7 +1,6 @@
 // The composition root: builds every part, starts them against the flow (readers before writers) and stops them with
 // it, so that nothing is taken in that cannot be booked, and what was taken in is booked before the ledger closes.
 
-import { createHash } from 'node:crypto';
 import os from 'node:os';
 import path from 'node:path';
 import type { Config } from './config.ts';
@@ -16,6 +15,7 @@ import { tileReport } from './metrics/tile-report.ts';
 import { type FoundAccounts, findAccounts, isPolled } from './poll/detect.ts';
 import { OpencodeZen } from './poll/opencode-zen.ts';
 import { Poller } from './sources/poller.ts';
+import { healthAnswer } from './sources/socket-routes.ts';
 import { SocketServer } from './sources/socket-server.ts';
 import { Intake } from './sources/source.ts';
 import { SpoolDrain } from './sources/spool-drain.ts';
@@ -87,6 +87,11 @@ export class Bridge {
       page: () => landingPage(this.status()),
       log,
     });
+  }
+
+  /** Where metrics are served, without a path. */
+  get metricsUrl(): string {
+    return this.#metricsUrl;
   }
 
   /** What the bridge tells about itself. */
@@ -202,7 +207,7 @@ export class Bridge {
         path: socket.path,
         group: socket.group,
         status: () => this.status(),
-        health: () => healthz(),
+        health: () => healthAnswer(VERSION, TILE_IDS),
       });
       await server.start();
       this.#socket = server;
@@ -305,17 +310,4 @@ function metricsToken(config: Config, env: NodeJS.ProcessEnv): { token?: string 
     );
   }
   return { token };
-}
-
-/** The answer of `/healthz`, in the shape that OpenUsage's clients check. */
-function healthz(): object {
-  return {
-    status: 'ok',
-    daemon_version: VERSION,
-    api_version: 'v1',
-    integration_version: VERSION,
-    provider_registry_hash: createHash('sha256')
-      .update([...TILE_IDS].sort().join(','))
-      .digest('hex'),
-  };
 }

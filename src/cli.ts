@@ -59,6 +59,8 @@ async function start(options: ConfigOption & { readonly logLevel?: string }, com
   const stopped = stopSignal();
   const bridge = await Bridge.start({ config, log: createLog(level) });
   print(bridge.banner());
+  const { nextStep } = await import('./commands/next-step.ts');
+  print(nextStep({ config, env: process.env, home: os.homedir(), metricsUrl: bridge.metricsUrl }));
   await stopped;
   await bridge.stop();
   // Everything is committed; a connection that somebody else keeps open must not keep us.

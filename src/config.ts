@@ -69,8 +69,8 @@ const envName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'expected the name 
 const labelValue = z
   .string()
   .regex(
-    /^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/,
-    'expected 1 to 64 letters, digits or . _ - @, starting with a letter or digit',
+    /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/,
+    'expected 1 to 64 letters, digits or . _ -, starting with a letter or digit',
   );
 const providerId = z
   .string()

@@ -2,11 +2,12 @@
 
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
-import { type Config, defaultConfigFile } from '../config.ts';
+import type { Config } from '../config.ts';
 import { messageOf } from '../failure.ts';
 import type { AccountStatusLine, BridgeStatus } from '../status.ts';
 import type { BridgeAnswer } from './ask-bridge.ts';
 import { pluginState } from './install.ts';
+import { installCommand } from './next-step.ts';
 import { countOf, showAgo, showBytes, showCount } from './show.ts';
 
 /** The spool is emptied every two seconds, so a few files may always be on their way. */
@@ -72,7 +73,7 @@ function checkBridge(answer: BridgeAnswer): Finding {
 
 function checkPlugin({ config, home, env }: ConfigFacts): Finding {
   const { state, path: file } = pluginState({ config, home, env });
-  const install = installCommand(config);
+  const install = installCommand({ config, env });
   switch (state) {
     case 'current':
       return { level: 'ok', what: file };
@@ -91,11 +92,6 @@ function checkPlugin({ config, home, env }: ConfigFacts): Finding {
         next: `Keep it if you mean it; "${install}" puts ours back and keeps yours as a backup.`,
       };
   }
-}
-
-function installCommand({ file }: Config): string {
-  const named = file === undefined || file === defaultConfigFile() ? '' : ` --config ${file}`;
-  return `tollbridge install opencode${named}`;
 }
 
 function checkSpool(config: Config, answer: BridgeAnswer): Finding[] {

@@ -85,8 +85,13 @@ function textAt(file: string): string | undefined {
   }
 }
 
+/** Where a symbolic link leads; undefined for anything else, and for nothing. */
 function linkTargetAt(file: string): string | undefined {
-  return lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink() ? readlinkSync(file) : undefined;
+  try {
+    return readlinkSync(file);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Renames a file out of OpenCode's sight, to the first free `.bak-<n>`. */
@@ -102,14 +107,18 @@ function moveAside(file: string): string {
   );
 }
 
+/** Writes a file that appears complete or not at all. */
 function writeWhole(file: string, text: string): void {
   const partial = `${file}.${process.pid}.tmp`;
   try {
     mkdirSync(path.dirname(file), { recursive: true });
-    writeFileSync(partial, text, { flag: 'wx' });
-    renameSync(partial, file);
+    try {
+      writeFileSync(partial, text, { flag: 'wx' });
+      renameSync(partial, file);
+    } finally {
+      rmSync(partial, { force: true });
+    }
   } catch (error) {
-    rmSync(partial, { force: true });
     throw new PermanentFailure(
       `${file} cannot be written: ${messageOf(error)}. The plugin is not installed. Make its folder writable for you, then run: tollbridge install opencode`,
     );

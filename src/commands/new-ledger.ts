@@ -54,7 +54,7 @@ export async function startNewLedger({ config, nowMs, confirm }: NewLedgerOption
   return { lines, exitCode: 0 };
 }
 
-/** A bridge without a socket answers nobody, but holds SQLite's lock. Reads only: a damaged file must stay as it is. */
+/** A bridge without a socket answers nobody, but holds SQLite's lock. Reads only: a damaged file and its -wal stay as they are. */
 function isOpenElsewhere(file: string): boolean {
   try {
     const db = new DatabaseSync(file, { readOnly: true, timeout: 0 });

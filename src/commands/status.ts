@@ -40,7 +40,7 @@ function render(status: BridgeStatus, nowMs: number): string[] {
   lines.push(...accountLines(status.accounts, nowMs));
   const { ledger } = status;
   const last = ledger.last_turn_ms === undefined ? '' : `, the last ${showAgo(ledger.last_turn_ms, nowMs)}`;
-  lines.push(`${countOf(ledger.turns, 'turn')} in ${countOf(ledger.sessions, 'session')}${last}`);
+  lines.push(`${countOf(ledger.turns, 'turn')} in all${last}`);
   lines.push(fit(`days begin at midnight in ${status.time_zone}; tokens without those read from the cache`, COLUMNS));
   if (!status.ready) lines.push('', ...status.not_ready.map((reason) => styleText('yellow', `not ready: ${reason}`)));
   if (status.unmapped.length > 0) {

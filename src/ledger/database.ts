@@ -1,10 +1,10 @@
 // Opens the ledger's file: one writer, checked, up to date.
 
-import { chmodSync, closeSync, mkdirSync, openSync } from 'node:fs';
+import { chmodSync, closeSync, mkdirSync, openSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { messageOf, PermanentFailure } from '../failure.ts';
-import { migrate } from './schema.ts';
+import { migrate, refuseNewer } from './schema.ts';
 
 const SQLITE_BUSY = 5;
 const SQLITE_LOCKED = 6;
@@ -19,27 +19,17 @@ export function sqliteCode(thrown: unknown): number {
 /**
  * Opens the file, or makes it, and takes SQLite's exclusive lock on it for as long as it is open. The kernel frees the
  * lock when the process dies, however it dies.
- * @throws PermanentFailure when another process has it, a newer program wrote it, or it is damaged
+ * @throws PermanentFailure when another process has it, a newer program wrote it, it is damaged or cannot be opened
  */
 export function openDatabase(file: string): DatabaseSync {
-  mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
-  // Made by us, with our mode, before SQLite opens it; its -wal takes the same mode.
-  closeSync(openSync(file, 'a', 0o600));
-  chmodSync(file, 0o600);
-  const db = new DatabaseSync(file, { timeout: 0 });
   try {
-    db.exec(
-      'PRAGMA locking_mode = EXCLUSIVE; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; BEGIN EXCLUSIVE; COMMIT',
-    );
-    db.exec(
-      'PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 67108864; PRAGMA foreign_keys = ON',
-    );
-    const { integrity_check: verdict } = db.prepare('PRAGMA integrity_check(1)').get() as { integrity_check: string };
-    if (verdict !== 'ok') throw damaged(file, verdict);
-    migrate(db, file);
-    return db;
+    mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
+    // Made by us, with our mode, before SQLite opens it; its -wal takes the same mode.
+    closeSync(openSync(file, 'a', 0o600));
+    chmodSync(file, 0o600);
+    inspect(file);
+    return take(file);
   } catch (error) {
-    db.close();
     switch (sqliteCode(error)) {
       case SQLITE_BUSY:
       case SQLITE_LOCKED:
@@ -51,8 +41,43 @@ export function openDatabase(file: string): DatabaseSync {
       case SQLITE_NOTADB:
         throw damaged(file, messageOf(error));
       default:
-        throw error;
+        if (error instanceof PermanentFailure) throw error;
+        throw new PermanentFailure(
+          `The ledger ${file} cannot be opened (${messageOf(error)}). Nothing is counted without it, so the bridge stops. ` +
+            'Make room or mend the permissions there, or set state_dir to another folder.',
+        );
     }
+  }
+}
+
+/** Looks before it touches: a connection that may write would carry the log of a crash into a damaged file on closing it. */
+function inspect(file: string): void {
+  const db = new DatabaseSync(file, { readOnly: true, timeout: 0 });
+  try {
+    refuseNewer(db, file);
+    const { integrity_check: verdict } = db.prepare('PRAGMA integrity_check(1)').get() as { integrity_check: string };
+    if (verdict !== 'ok') throw damaged(file, verdict);
+  } finally {
+    db.close();
+  }
+}
+
+function take(file: string): DatabaseSync {
+  const db = new DatabaseSync(file, { timeout: 0 });
+  try {
+    db.exec(
+      'PRAGMA locking_mode = EXCLUSIVE; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; BEGIN EXCLUSIVE; COMMIT',
+    );
+    db.exec(
+      'PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 67108864; PRAGMA foreign_keys = ON',
+    );
+    // The inspection's index of the log; whoever holds the exclusive lock keeps that in memory.
+    rmSync(`${file}-shm`, { force: true });
+    migrate(db, file);
+    return db;
+  } catch (error) {
+    db.close();
+    throw error;
   }
 }
 

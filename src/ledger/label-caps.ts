@@ -101,9 +101,10 @@ export class LabelCaps {
 
   #admit(label: string, value: string, state: Value, weight: number): void {
     state.admitted = true;
-    const { values } = this.#label(label);
-    values.set(value, state);
-    this.#label(label).admitted += 1;
+    const admitting = this.#label(label);
+    admitting.values.set(value, state);
+    admitting.born.delete(value);
+    admitting.admitted += 1;
     this.#spend(label, value, state, weight);
   }
 

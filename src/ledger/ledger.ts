@@ -8,7 +8,7 @@
 import { existsSync, statSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import type { LabelCaps as LabelCapsConfig } from '../config.ts';
-import { messageOf, RetryableFailure } from '../failure.ts';
+import { messageOf, PermanentFailure, RetryableFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 import { type MetricFamily, TOLL } from '../metrics/catalogue.ts';
 import type { PollResult } from '../poll/poll-result.ts';
@@ -36,6 +36,8 @@ const SERIES_WARNING_SHARE = 0.8;
 const FIXED_CAPS = { agent: 20, provider: 100, upstream_provider: 100, account: 200, team: 200 };
 /** SQLite's primary result codes for what may pass: busy, locked, I/O error, full, cannot open, out of memory. */
 const PASSING_SQLITE_CODES: ReadonlySet<number> = new Set([5, 6, 7, 10, 13, 14]);
+/** SQLite's codes for a value that does not fit (too big, constraint, mismatch), and 0 for an error that is not SQLite's. */
+const EVENTS_OWN_CODES: ReadonlySet<number> = new Set([0, 18, 19, 20]);
 
 export interface LedgerOptions {
   readonly file: string;
@@ -93,7 +95,13 @@ export class Ledger implements LedgerReading {
    * @throws PermanentFailure when another process has it, a newer program wrote it, or it is damaged
    */
   static open(options: LedgerOptions): Ledger {
-    return new Ledger(options, openDatabase(options.file));
+    const db = openDatabase(options.file);
+    try {
+      return new Ledger(options, db);
+    } catch (error) {
+      db.close();
+      throw error;
+    }
   }
 
   private constructor(options: LedgerOptions, db: DatabaseSync) {
@@ -128,7 +136,8 @@ export class Ledger implements LedgerReading {
 
   /**
    * Books events; resolves after they are on disk, with one booking for each in order.
-   * @throws RetryableFailure when the commit failed or too much is waiting; nothing of this submission was booked then
+   * @throws RetryableFailure when the commit failed or too much is waiting, PermanentFailure when one of these events
+   * cannot be booked at all; nothing of this submission was booked then
    */
   submit(events: readonly MeterEvent[]): Promise<Booking[]> {
     if (events.length === 0) return Promise.resolve([]);
@@ -298,16 +307,16 @@ export class Ledger implements LedgerReading {
     const group = this.#queue.splice(0, taken);
     this.#backlogEvents -= events;
     const error = this.#transact(group);
-    if (error && group.length > 1 && !isPassing(error)) {
-      for (const submission of group) this.#settleAlone(submission);
+    if (error && group.length > 1 && isEventsOwn(error)) {
+      for (const submission of group) this.#commitAlone(submission);
     } else if (error) {
-      for (const { reject } of group) reject(asRetryable(error));
+      for (const { reject } of group) reject(refusalOf(error));
     }
   }
 
-  #settleAlone(submission: Submission): void {
+  #commitAlone(submission: Submission): void {
     const error = this.#transact([submission]);
-    if (error) submission.reject(asRetryable(error));
+    if (error) submission.reject(refusalOf(error));
   }
 
   /** Runs a group in one transaction and resolves its promises; on failure nothing of it stays, and the error is returned. */
@@ -344,9 +353,13 @@ export class Ledger implements LedgerReading {
     } catch (second) {
       this.#options.log.error({ error: messageOf(second) }, 'the ledger could not be read back after a failed commit');
     }
-    this.#problem = isPassing(error)
+    if (isEventsOwn(error)) {
+      this.#options.log.error({ error: error.message }, 'events that cannot be booked were refused');
+      return error;
+    }
+    this.#problem = PASSING_SQLITE_CODES.has(sqliteCode(error))
       ? `The ledger cannot be written (${error.message}). Events are refused until there is room again; senders keep them and retry.`
-      : `An event could not be booked (${error.message}).`;
+      : `The ledger fails (${error.message}). Events are refused; senders keep them and retry. Restart Tollbridge: it checks the file and says what to do.`;
     this.#options.log.error({ error: error.message }, 'a commit of the ledger failed; its events were refused');
     return error;
   }
@@ -374,10 +387,15 @@ export class Ledger implements LedgerReading {
   }
 }
 
-function isPassing(error: Error): boolean {
-  return PASSING_SQLITE_CODES.has(sqliteCode(error));
+/** Whether the events of a failed commit are to blame: the ledger works, and trying them again cannot help. */
+function isEventsOwn(error: Error): boolean {
+  return EVENTS_OWN_CODES.has(sqliteCode(error));
 }
 
-function asRetryable(error: Error): RetryableFailure {
-  return new RetryableFailure('The ledger could not commit.', { cause: error, retryAfterS: 5 });
+function refusalOf(error: Error): Error {
+  return isEventsOwn(error)
+    ? new PermanentFailure(
+        'An event cannot be booked: a field is missing or does not fit. Nothing sent with it was booked.',
+      )
+    : new RetryableFailure('The ledger could not commit.', { cause: error, retryAfterS: 5 });
 }

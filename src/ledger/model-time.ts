@@ -64,8 +64,9 @@ export class ModelTime {
         busy.map((b): Interval => [b.from_ms, b.to_ms]),
         bounds,
       );
-      const series = this.#dimensions.byId(row.series_id);
-      this.#totals.observe(TOLL.modelDuration, series, row.completed_ms - row.started_ms - taken);
+      const modelMs = row.completed_ms - row.started_ms - taken;
+      // What was timed may have been described anew since, with a completion before its start.
+      if (modelMs >= 0) this.#totals.observe(TOLL.modelDuration, this.#dimensions.byId(row.series_id), modelMs);
     }
     return rows.length;
   }

@@ -11,6 +11,7 @@ export class Retention {
   readonly #retentionMs: number;
   readonly #createdMs: number;
   #horizonMs: number | undefined;
+  #uptimeMs = 0;
 
   constructor(db: DatabaseSync, options: { retentionMs: number; createdMs: number }) {
     this.#db = db;
@@ -25,32 +26,28 @@ export class Retention {
   }
 
   load(): void {
-    const row = this.#db.prepare("SELECT value FROM meta WHERE key = 'horizon_ms'").get() as
-      | { value: number }
-      | undefined;
-    this.#horizonMs = row?.value;
+    const read = this.#db.prepare('SELECT value FROM meta WHERE key = ?');
+    const kept = (key: string) => (read.get(key) as { value: number } | undefined)?.value;
+    this.#horizonMs = kept('horizon_ms');
+    this.#uptimeMs = kept('uptime_ms') ?? 0;
   }
 
   /**
    * Moves the horizon and deletes what lies before it, inside the caller's transaction.
    *
-   * The horizon never moves back, and never further than this process has run since it last moved, so that a clock
-   * that jumps ahead deletes nothing. It starts at the ledger's birth, once the ledger is older than the retention:
-   * until then back-filled history of any age is welcome.
+   * The horizon never moves back, and never further than the ledger was in use, so that a clock that jumps ahead
+   * deletes nothing. It begins at the ledger's birth, once the ledger was in use for longer than the retention: until
+   * then back-filled history of any age is welcome.
    * @param elapsedMs by the monotonic clock, since the previous call
    */
   sweep(nowMs: number, elapsedMs: number): void {
-    const wantedMs = nowMs - this.#retentionMs;
-    if (this.#horizonMs === undefined && wantedMs <= this.#createdMs) return;
-    const fromMs = this.#horizonMs ?? this.#createdMs;
-    const horizonMs = Math.floor(Math.min(wantedMs, fromMs + elapsedMs));
-    if (horizonMs < fromMs) return;
+    this.#uptimeMs += Math.floor(elapsedMs);
+    this.#keep('uptime_ms', this.#uptimeMs);
+    const certainMs = Math.min(nowMs, this.#createdMs + this.#uptimeMs);
+    const horizonMs = Math.max(certainMs - this.#retentionMs, this.#horizonMs ?? this.#createdMs);
+    if (this.#horizonMs === undefined && horizonMs <= this.#createdMs) return;
     this.#horizonMs = horizonMs;
-    this.#db
-      .prepare(
-        "INSERT INTO meta (key, value) VALUES ('horizon_ms', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-      )
-      .run(horizonMs);
+    this.#keep('horizon_ms', horizonMs);
     this.#db
       .prepare('DELETE FROM turn WHERE id IN (SELECT id FROM turn WHERE dated_ms < ? LIMIT ?)')
       .run(horizonMs, ROWS_PER_SWEEP);
@@ -66,5 +63,11 @@ export class Retention {
         )
         .run(horizonMs, ROWS_PER_SWEEP);
     }
+  }
+
+  #keep(key: 'horizon_ms' | 'uptime_ms', value: number): void {
+    this.#db
+      .prepare('INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value')
+      .run(key, value);
   }
 }

@@ -5,7 +5,7 @@ import { PermanentFailure } from '../failure.ts';
 
 const MIGRATIONS: readonly string[] = [
   `
-  -- Single facts about the ledger itself: created_ms, horizon_ms.
+  -- Single facts about the ledger itself: created_ms, uptime_ms, horizon_ms.
   CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
   -- A combination of label values. '' stands for a label that is left out (NULLs would not be unique).
@@ -117,19 +117,27 @@ const MIGRATIONS: readonly string[] = [
 /** The schema version that this program writes. */
 export const SCHEMA_VERSION = MIGRATIONS.length;
 
+function versionOf(db: DatabaseSync): number {
+  return (db.prepare('PRAGMA user_version').get() as { user_version: number }).user_version;
+}
+
+/** @throws PermanentFailure when a newer program wrote the ledger */
+export function refuseNewer(db: DatabaseSync, file: string): void {
+  const version = versionOf(db);
+  if (version <= SCHEMA_VERSION) return;
+  throw new PermanentFailure(
+    `The ledger ${file} was written by a newer Tollbridge (its schema is ${version}, this one knows ${SCHEMA_VERSION}). ` +
+      'Nothing was changed. Update Tollbridge, or set state_dir to another folder.',
+  );
+}
+
 /**
  * Brings the tables up to `SCHEMA_VERSION`, each step in a transaction of its own.
  * @throws PermanentFailure when a newer program wrote the ledger
  */
 export function migrate(db: DatabaseSync, file: string): void {
-  const row = db.prepare('PRAGMA user_version').get() as { user_version: number };
-  if (row.user_version > SCHEMA_VERSION) {
-    throw new PermanentFailure(
-      `The ledger ${file} was written by a newer Tollbridge (its schema is ${row.user_version}, this one knows ${SCHEMA_VERSION}). ` +
-        'Nothing was changed. Update Tollbridge, or set state_dir to another folder.',
-    );
-  }
-  for (let version = row.user_version; version < SCHEMA_VERSION; version++) {
+  refuseNewer(db, file);
+  for (let version = versionOf(db); version < SCHEMA_VERSION; version++) {
     db.exec('BEGIN IMMEDIATE');
     db.exec(MIGRATIONS[version] as string);
     db.exec(`PRAGMA user_version = ${version + 1}`);

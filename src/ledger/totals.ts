@@ -3,7 +3,7 @@
 // fails, the ledger loads them anew, so memory never shows what the disk does not hold.
 
 import type { DatabaseSync } from 'node:sqlite';
-import type { MetricFamily } from '../metrics/catalogue.ts';
+import { type MetricFamily, TOLL } from '../metrics/catalogue.ts';
 import type { CounterPoint, HistogramPoint, Labels } from './reading.ts';
 
 /** Label values by name; undefined and '' mean that the label is left out. */
@@ -58,7 +58,7 @@ export class Totals {
   readonly #maxSeries: number;
   #seriesCount = 0;
 
-  /** @param maxSeries beyond this many series, new label sets fold into `other` (corrections excepted) */
+  /** @param maxSeries beyond this many series, new label sets fold into `other` */
   constructor(maxSeries: number) {
     this.#maxSeries = maxSeries;
   }
@@ -82,43 +82,40 @@ export class Totals {
   }
 
   /**
-   * Adds to a counter; `delta` 0 gives birth to its series. Returns false when the label set had to be folded.
+   * Adds to a counter; `delta` 0 gives birth to its series.
    * @param delta integer ≥ 0 in the family's unit
-   * @param exempt corrections: bounded by the series they correct, so the cap on all series does not touch them
    */
-  add(family: MetricFamily, values: LabelValues, delta: number, exempt = false): boolean {
-    if (!Number.isSafeInteger(delta) || delta < 0)
-      throw new RangeError(`${family.name}: a counter cannot move by ${delta}`);
-    const series = this.#family(this.#counters, family);
-    let folded = false;
-    let counter = series.get(keyOf(family, values));
-    if (!counter) {
-      folded = !exempt && this.#seriesCount >= this.#maxSeries;
-      const labels = pick(family, values, folded);
-      const key = keyOf(family, labels);
-      counter = series.get(key);
-      if (!counter) {
-        counter = { labels, value: 0 };
-        series.set(key, counter);
-        this.#seriesCount += 1;
-        this.#dirtyCounters.set(counter, family.name);
-      }
-    }
-    if (delta > 0) {
-      counter.value += delta;
-      this.#grand.set(family.name, this.grand(family) + delta);
-      this.#dirtyCounters.set(counter, family.name);
-    }
-    return !folded;
+  add(family: MetricFamily, values: LabelValues, delta: number): void {
+    const own = this.#counters.get(family.name)?.get(keyOf(family, values));
+    const fold = !own && this.#isFull;
+    this.#raise(family, own ?? this.#counter(family, pick(family, values, fold)), delta);
+    if (fold && delta > 0) this.#noteFold(family);
+  }
+
+  /**
+   * Adds to the corrections of a counter what was taken back from it, under the labels that the counter has: folded
+   * exactly when that was, so that no series of its own is ever corrected below 0. The cap on all series does not
+   * count here: there are no more corrections than series to correct.
+   */
+  takeBack(
+    counter: MetricFamily,
+    corrections: MetricFamily,
+    { values, delta }: { values: LabelValues; delta: number },
+  ) {
+    const isOwn = this.#family(this.#counters, counter).has(keyOf(counter, values));
+    this.#raise(corrections, this.#counter(corrections, pick(corrections, values, !isOwn)), delta);
   }
 
   /** Adds one observation to a histogram. `value` is an integer ≥ 0 in the family's unit (ms for seconds). */
   observe(family: MetricFamily, values: LabelValues, value: number): void {
+    if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${family.name}: cannot observe ${value}`);
     const buckets = family.buckets ?? [];
     const series = this.#family(this.#histograms, family);
     let histogram = series.get(keyOf(family, values));
     if (!histogram) {
-      const labels = pick(family, values, this.#seriesCount >= this.#maxSeries);
+      const fold = this.#isFull;
+      if (fold) this.#noteFold(family);
+      const labels = pick(family, values, fold);
       const key = keyOf(family, labels);
       histogram = series.get(key);
       if (!histogram) {
@@ -178,6 +175,37 @@ export class Totals {
       this.#family(this.#histograms, family).set(keyOf(family, labels), { labels, counts, sum: row.sum as number });
       this.#seriesCount += counts.length + 2;
     }
+  }
+
+  get #isFull(): boolean {
+    return this.#seriesCount >= this.#maxSeries;
+  }
+
+  #noteFold({ name }: MetricFamily): void {
+    this.#raise(TOLL.seriesOverflow, this.#counter(TOLL.seriesOverflow, { metric: name }), 1);
+  }
+
+  /** The series with these labels, born at 0 when it is new. */
+  #counter(family: MetricFamily, labels: Labels): Counter {
+    const series = this.#family(this.#counters, family);
+    const key = keyOf(family, labels);
+    let counter = series.get(key);
+    if (!counter) {
+      counter = { labels, value: 0 };
+      series.set(key, counter);
+      this.#seriesCount += 1;
+      this.#dirtyCounters.set(counter, family.name);
+    }
+    return counter;
+  }
+
+  #raise(family: MetricFamily, counter: Counter, delta: number): void {
+    if (!Number.isSafeInteger(delta) || delta < 0)
+      throw new RangeError(`${family.name}: a counter cannot move by ${delta}`);
+    if (delta === 0) return;
+    counter.value += delta;
+    this.#grand.set(family.name, this.grand(family) + delta);
+    this.#dirtyCounters.set(counter, family.name);
   }
 
   #family<T>(families: Map<string, Map<string, T>>, family: MetricFamily): Map<string, T> {

@@ -12,8 +12,10 @@ import {
   type PricingState,
   TOKEN_TYPES,
   type TokenCounts,
+  TURN_STATUSES,
   type TurnEvent,
   type TurnStatus,
+  type UpstreamEvidence,
 } from '../turn/turn-event.ts';
 import { semconvProviderName } from '../turn/upstream-provider.ts';
 import { type Dimension, type Dimensions, labelsOf } from './dimensions.ts';
@@ -39,6 +41,7 @@ export interface TurnRow {
   readonly dimension_id: number;
   readonly series_id: number;
   readonly cell_id: number;
+  readonly upstream_evidence: UpstreamEvidence;
   readonly event_id: string;
   readonly phase: number;
   readonly status: TurnStatus;
@@ -83,21 +86,29 @@ function usageOf(source: TurnEvent | TurnRow): Usage {
   };
 }
 
-type Rank = readonly [phase: number, eventId: string, output: number, total: number, cost: number];
+type Rank = readonly (number | string)[];
 
-/** A total order over the vectors of one turn, so that the winner does not depend on the order of arrival. */
+/**
+ * A total order over the vectors of one turn: phase, event id, output, and then all else that is booked, so that the
+ * winner does not depend on the order of arrival.
+ */
 function rankOf(source: TurnEvent | TurnRow): Rank {
-  if ('kind' in source) {
-    const { tokens } = source;
-    return [
-      PHASES.indexOf(source.phase),
-      source.eventId ?? '',
-      tokens.output,
-      totalTokens(tokens),
-      source.costNano ?? -1,
-    ];
-  }
-  return [source.phase, source.event_id, source.output, totalTokens(source), source.cost_nano ?? -1];
+  const isEvent = 'kind' in source;
+  const { tokens, costNano } = isEvent ? source : { tokens: source, costNano: source.cost_nano };
+  const [startedMs, completedMs] = isEvent
+    ? [source.startedMs, source.completedMs]
+    : [source.started_ms, source.completed_ms];
+  return [
+    isEvent ? PHASES.indexOf(source.phase) : source.phase,
+    (isEvent ? source.eventId : source.event_id) ?? '',
+    tokens.output,
+    totalTokens(tokens),
+    costNano ?? -1,
+    ...TOKEN_TYPES.map((type) => tokens[type]),
+    TURN_STATUSES.indexOf(source.status),
+    completedMs ?? -1,
+    startedMs,
+  ];
 }
 
 function compareRanks(a: Rank, b: Rank): number {
@@ -211,9 +222,7 @@ export class TurnBook {
       event.agent,
       event.sessionId,
       event.messageId,
-      places.dimensionId,
-      places.seriesId,
-      places.cellId,
+      ...places,
       ...this.#columns(event, at),
     );
     const row = this.#db.prepare('SELECT * FROM turn WHERE id = ?').get(lastInsertRowid) as unknown as TurnRow;
@@ -227,9 +236,9 @@ export class TurnBook {
     // Dimensions are fixed by the first complete vector. Before that nothing was booked under them, so they may change.
     const fixed = old.phase !== IN_PROGRESS;
     const places = fixed
-      ? { dimensionId: old.dimension_id, seriesId: old.series_id, cellId: old.cell_id }
+      ? ([old.dimension_id, old.series_id, old.cell_id, old.upstream_evidence] as const)
       : this.#places(event);
-    this.#update.run(places.dimensionId, places.seriesId, places.cellId, ...this.#columns(event, at), old.id);
+    this.#update.run(...places, ...this.#columns(event, at), old.id);
     const row = this.#db.prepare('SELECT * FROM turn WHERE id = ?').get(old.id) as unknown as TurnRow;
     if (!fixed) this.#bear(row);
     if (row.phase !== IN_PROGRESS) this.#move(row, fixed ? usageOf(old) : NOTHING, fixed ? old : undefined);
@@ -242,7 +251,6 @@ export class TurnBook {
   #columns(event: TurnEvent, { nowMs, datedMs }: { nowMs: number; datedMs: number }) {
     const { tokens } = event;
     return [
-      event.upstreamEvidence,
       event.eventId ?? '',
       PHASES.indexOf(event.phase),
       event.status,
@@ -262,7 +270,10 @@ export class TurnBook {
     ] as const;
   }
 
-  /** Where a turn is booked: what it stated, what is exported under the label caps of now, and its window cell. */
+  /**
+   * Where a turn is booked: what it stated, what is exported under the label caps of now, its window cell, and how its
+   * upstream provider was told. In the order in which both statements name these columns.
+   */
   #places(event: TurnEvent) {
     const { dimensions, caps } = this.#parts;
     const { tokens, costNano, estimatedNano } = usageOf(event);
@@ -280,7 +291,7 @@ export class TurnBook {
       provider: exported.provider,
       model: stated.model,
     });
-    return { dimensionId, seriesId, cellId };
+    return [dimensionId, seriesId, cellId, event.upstreamEvidence] as const;
   }
 
   /** Gives birth to the turn's series, so that their first increment has a 0 before it. */
@@ -300,7 +311,7 @@ export class TurnBook {
     const after = usageOf(row);
     const shift = (up: typeof TOLL.cost, down: typeof TOLL.cost, labels: Record<string, string>, delta: number) => {
       if (delta > 0) totals.add(up, labels, delta);
-      else if (delta < 0) totals.add(down, labels, -delta, true);
+      else if (delta < 0) totals.takeBack(up, down, { values: labels, delta: -delta });
     };
     shift(TOLL.cost, TOLL.costCorrections, series, after.costNano - before.costNano);
     shift(TOLL.costEstimated, TOLL.costEstimatedCorrections, series, after.estimatedNano - before.estimatedNano);
@@ -314,7 +325,9 @@ export class TurnBook {
     }
     if (old) windows.book(row.cell_id, old.dated_ms, amounts(before, old.counted, -1));
     windows.book(row.cell_id, row.dated_ms, amounts(after, row.counted, 1));
-    if (row.counted) this.#countUnpriced(series, after, before);
+    if (!row.counted) return;
+    this.#countUnpriced(series, after, before);
+    this.#notePricing(row, series);
   }
 
   /** Counts a turn that is over, once; observes its duration when it is known, once. */
@@ -334,14 +347,18 @@ export class TurnBook {
     this.#observeTokens(series, usage.tokens);
     windows.book(row.cell_id, row.dated_ms, { ...amounts(NOTHING, 1, 1), pricedTurns: isPriced(usage) ? 1 : 0 });
     this.#touchSession.run(row.agent, row.session_id, series.upstream_provider, row.dated_ms);
-    if (totalTokens(usage.tokens) > 0 || usage.costNano > 0) {
-      this.#setPricing.run(series.provider, series.model, usage.pricing, row.dated_ms);
-    }
+    this.#notePricing(row, series);
+  }
+
+  /** How a model is priced is told by its newest turn that used anything. */
+  #notePricing(row: TurnRow, { provider, model }: Dimension): void {
+    const { tokens, costNano, pricing } = usageOf(row);
+    if (totalTokens(tokens) > 0 || costNano > 0) this.#setPricing.run(provider, model, pricing, row.dated_ms);
   }
 
   #countUnpriced(series: Dimension, after: Usage, before: Usage): void {
     if (after.pricing !== 'unknown') return;
-    const tokens = totalTokens(after.tokens) - totalTokens(before.tokens);
+    const tokens = totalTokens(after.tokens) - (before.pricing === 'unknown' ? totalTokens(before.tokens) : 0);
     if (tokens > 0) this.#parts.totals.add(TOLL.unpricedTokens, series, tokens);
   }
 

@@ -381,6 +381,18 @@ export const BRIDGE = {
     labels: ['source'],
     help: 'Requests whose sender left before the whole body had arrived.',
   }),
+  refused: family('tollbridge_requests_refused_total', {
+    type: 'counter',
+    unit: '{request}',
+    labels: ['source', 'reason'],
+    help: 'Requests told to come again later, by reason: backlog, ledger or connections. Senders that wait lose nothing.',
+  }),
+  lost: family('tollbridge_requests_lost_total', {
+    type: 'counter',
+    unit: '{request}',
+    labels: ['source'],
+    help: 'Requests given up because their sender had left and the ledger could not commit for a minute.',
+  }),
   sourceUp: family('tollbridge_source_up', {
     type: 'gauge',
     unit: '1',

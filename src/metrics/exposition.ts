@@ -34,7 +34,7 @@ export class Exposition {
       if (!family) throw new Error(`the metric ${metric.descriptor.name} is not in the catalogue`);
       texts.push(`# HELP ${family.name} ${escapeText(family.help)}\n# TYPE ${family.name} ${family.type}\n`);
       const points = new Map<Attributes, AnyPoint>();
-      for (const point of metric.dataPoints) points.set(point.attributes, point);
+      for (const point of metric.dataPoints) points.set(point.attributes, point as AnyPoint);
       const sorted = this.#sorted(points, this.#lastOrder.get(family.name) ?? []);
       order.set(family.name, sorted);
       for (let from = 0; from < sorted.length; from += POINTS_PER_SLICE) {

@@ -16,6 +16,8 @@ import { LEDGER_SCOPE } from './producer.ts';
 /** All labels here are closed sets, so this is never reached; the SDK's own limit of 2000 would fold series silently. */
 const SERIES_PER_INSTRUMENT_MAX = 100_000;
 
+const REFUSAL_REASONS = ['backlog', 'ledger', 'connections'] as const;
+
 type EventOutcome = Booking['outcome']['type'];
 export type EventCounts = Record<'received' | EventOutcome, number>;
 
@@ -84,6 +86,18 @@ export class Health {
   truncated(source: string): void {
     this.#source(source);
     this.#instruments.truncated.add(1, { source });
+  }
+
+  /** A sender was told to come again later. */
+  refused(source: string, reason: (typeof REFUSAL_REASONS)[number]): void {
+    this.#source(source);
+    this.#instruments.refused.add(1, { source, reason });
+  }
+
+  /** A request is gone: its sender had left, and it could not be booked. */
+  lost(source: string): void {
+    this.#source(source);
+    this.#instruments.lost.add(1, { source });
   }
 
   up(source: string, isUp: boolean): void {
@@ -165,8 +179,10 @@ export class Health {
   #source(source: string): SourceState {
     const known = this.#sources.get(source);
     if (known) return known;
-    const { received, recorded, updated, duplicate, redated, truncated } = this.#instruments;
-    for (const counter of [received, recorded, updated, duplicate, redated, truncated]) counter.add(0, { source });
+    const { received, recorded, updated, duplicate, redated, truncated, lost } = this.#instruments;
+    for (const counter of [received, recorded, updated, duplicate, redated, truncated, lost])
+      counter.add(0, { source });
+    for (const reason of REFUSAL_REASONS) this.#instruments.refused.add(0, { source, reason });
     const events: EventCounts = { received: 0, recorded: 0, updated: 0, duplicate: 0, ignored: 0, rejected: 0 };
     const state: SourceState = { events, isUp: false };
     this.#sources.set(source, state);
@@ -191,6 +207,8 @@ function createInstruments(meter: Meter) {
     conflicting: counter(BRIDGE.conflicting),
     redated: counter(BRIDGE.redated),
     truncated: counter(BRIDGE.truncated),
+    refused: counter(BRIDGE.refused),
+    lost: counter(BRIDGE.lost),
     sourceUp: gauge(BRIDGE.sourceUp),
     sourceLastSuccess: gauge(BRIDGE.sourceLastSuccess),
     polls: counter(BRIDGE.polls),

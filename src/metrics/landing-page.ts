@@ -51,9 +51,10 @@ const ICON = `data:image/svg+xml,${encodeURIComponent(
  */
 export function landingPage(status: BridgeStatus, nowMs = Date.now()): string {
   const sections = [
-    notices(status),
+    firstThings(status),
     totals(status.tiles),
     tiles(status.tiles),
+    worthALook(status),
     accounts(status.accounts, nowMs),
     sources(status, nowMs),
     facts(status, nowMs),
@@ -90,8 +91,9 @@ function badge(tone: string, text: string): Markup {
   return html`<span class="badge ${tone}">${text}</span>`;
 }
 
-function notices(status: BridgeStatus): Markup {
-  const { ledger, spool, unfinished, unmapped } = status;
+/** What must be known before any number is believed. */
+function firstThings(status: BridgeStatus): Markup {
+  const { ledger } = status;
   const pieces: Markup[] = [];
   if (!status.ready) {
     const reasons = status.not_ready.map((reason) => html`<li>${reason}</li>`);
@@ -105,6 +107,12 @@ function notices(status: BridgeStatus): Markup {
     );
   }
   if (ledger.turns === 0) pieces.push(firstSteps(status));
+  return html`${pieces}`;
+}
+
+/** What somebody should mend some time, while all numbers are right. */
+function worthALook({ spool, unfinished, unmapped }: BridgeStatus): Markup {
+  const pieces: Markup[] = [];
   if (unmapped.length > 0) {
     const fixes = unmapped.map(
       ({ upstream_provider, reason, fix }) =>
@@ -125,7 +133,8 @@ function notices(status: BridgeStatus): Markup {
       html`<div class="notice plain"><strong>Turns that never finished</strong><p>They began more than 15 minutes ago; what they used is unknown, so it is not counted.</p><ul>${lines}</ul></div>`,
     );
   }
-  return html`${pieces}`;
+  if (pieces.length === 0) return html``;
+  return html`<section><h2>Worth a look</h2>${pieces}</section>`;
 }
 
 function firstSteps(status: BridgeStatus): Markup {
@@ -148,7 +157,7 @@ function totals(all: readonly TileStatus[]): Markup {
     const unpricedTurns = inWindow.filter((sums) => sums.cost_usd === undefined).reduce((sum, w) => sum + w.turns, 0);
     const cost = priced.length > 0 ? priced.reduce((sum, w) => sum + (w.cost_usd ?? 0), 0) : undefined;
     const turns = inWindow.reduce((sum, w) => sum + w.turns, 0);
-    const tokens = inWindow.reduce((sum, w) => sum + w.tokens + w.cache_read_tokens, 0);
+    const tokens = inWindow.reduce((sum, w) => sum + w.tokens, 0);
     const note = unpricedTurns > 0 && html` · cost of ${plural(unpricedTurns, 'turn')} unknown`;
     return html`<div><div class="quiet small">${title}</div><div class="sum">${money(cost)}</div><div class="quiet small">${plural(turns, 'turn')} · ${compact(tokens)} tokens${note}</div></div>`;
   });
@@ -158,17 +167,20 @@ function totals(all: readonly TileStatus[]): Markup {
 function tiles(all: readonly TileStatus[]): Markup {
   if (all.length === 0) return html``;
   const monthCost = (tile: TileStatus) => tile.windows.month?.cost_usd ?? -1;
-  const cards = [...all].sort((a, b) => monthCost(b) - monthCost(a) || (a.tile < b.tile ? -1 : 1)).map(card);
+  const hues = new Map(all.map(({ tile }, index) => [tile, index % TILE_HUES]));
+  const cards = [...all]
+    .sort((a, b) => monthCost(b) - monthCost(a) || (a.tile < b.tile ? -1 : 1))
+    .map((tile) => card(tile, hues.get(tile.tile) ?? 0));
   return html`<section><h2>Tiles</h2><div class="cards">${cards}</div></section>`;
 }
 
-function card({ tile, upstream_providers: upstreams, windows }: TileStatus): Markup {
+function card({ tile, upstream_providers: upstreams, windows }: TileStatus, hue: number): Markup {
   const rows = SHOWN_WINDOWS.map(([window, title]) => {
     const sums = windows[window];
     return html`<tr><th scope="row">${title}</th><td class="number">${money(sums?.cost_usd)}</td><td class="number" title="${tokenTitle(sums)}">${sums ? compact(sums.tokens) : '–'}</td><td class="number">${sums ? grouped(sums.turns) : '–'}</td></tr>`;
   });
   const served = upstreams.join(', ') !== tile && html`<span class="quiet small">${upstreams.join(', ')}</span>`;
-  return html`<article class="card hue-${hueOf(tile)}"><div class="top"><h3>${tile}</h3>${served}</div>
+  return html`<article class="card hue-${hue}"><div class="top"><h3>${tile}</h3>${served}</div>
 <div class="cost">${money(windows.today?.cost_usd)} <small>today</small></div>
 <table><thead><tr><td></td><th scope="col" class="number">Cost</th><th scope="col" class="number">Tokens</th><th scope="col" class="number">Turns</th></tr></thead><tbody>${rows}</tbody></table></article>`;
 }
@@ -226,11 +238,6 @@ function facts(status: BridgeStatus, nowMs: number): Markup {
   ];
   const entries = lines.map(([term, text]) => (text ? html`<dt>${term}</dt><dd>${text}</dd>` : html``));
   return html`<section><h2>This bridge</h2><div class="sheet"><dl>${entries}</dl></div></section>`;
-}
-
-/** The same tile has the same colour everywhere and always. */
-function hueOf(tile: string): number {
-  return createHash('sha256').update(tile).digest().readUInt8(0) % TILE_HUES;
 }
 
 /** To the cent from one cent up; below that, as many places as show two digits. Unknown is not zero. */

@@ -58,11 +58,13 @@ th, td { padding: 0.42rem 0.75rem; vertical-align: top; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 .card table { margin-top: 0.6rem; font-size: 0.92rem; }
 .card th, .card td { padding: 0.3rem 0; border-top: 1px solid var(--line); }
-.card thead th { border-top: 0; }
+.card thead :is(th, td) { border-top: 0; }
 .sheet { background: var(--surface); border: 1px solid var(--line); border-radius: 14px; overflow-x: auto; }
 .sheet th { padding-top: 0.65rem; }
 .sheet td, .sheet tbody th { border-top: 1px solid var(--line); }
 .sheet th:first-child, .sheet td:first-child { padding-left: 1.2rem; }
+.sheet thead th::first-letter { text-transform: uppercase; }
+.sheet tbody th .quiet { font-weight: 400; }
 .sheet tbody th { color: inherit; font-size: inherit; overflow-wrap: anywhere; }
 .quota { display: flex; flex-wrap: wrap; gap: 0.2rem 0.6rem; align-items: center; }
 meter { width: 8rem; height: 0.75rem; }

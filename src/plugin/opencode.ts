@@ -25,7 +25,7 @@ const INSTALLED = {
 /** One post carries at most this much: far below the bridge's body limit, so that a post is never refused for its size. */
 const BATCH_MAX_RECORDS = 200;
 const BATCH_MAX_BYTES = 256 * 1024;
-/** How long one batch may be tried before it goes to the spool, and the waits between the tries. */
+/** How long a busy bridge may be tried with one batch before that goes to the spool, and the waits between the tries. */
 const DELIVERY_MAX_MS = 3000;
 const RETRY_WAITS_MS = [300, 900];
 /** After a failed delivery everything goes straight to the spool, until this has passed. */
@@ -71,12 +71,18 @@ function baseName(value: unknown): string | undefined {
   return name && !/^[A-Za-z]:$/.test(name) ? text(name) : undefined;
 }
 
-/** The base name of a session's worktree: its `directory` without the relative `path` at its end. */
-function worktreeName(info: Fields): string | undefined {
-  const directory = typeof info.directory === 'string' ? info.directory : '';
-  const inside = typeof info.path === 'string' ? info.path : '';
-  const root = inside && directory.endsWith(inside) ? directory.slice(0, -inside.length) : directory;
-  return baseName(root) ?? baseName(directory);
+/** What may be copied out of an object, by field: a rule for its value, or the same for an object inside. */
+interface AllowList {
+  readonly [field: string]: AllowList | ((value: unknown) => unknown);
+}
+
+function allowed(value: unknown, list: AllowList): Fields {
+  const given = fields(value);
+  const copy: Record<string, unknown> = {};
+  for (const [field, rule] of Object.entries(list)) {
+    copy[field] = typeof rule === 'function' ? rule(given[field]) : allowed(given[field], rule);
+  }
+  return copy;
 }
 
 /** The `code` or `type` token in a provider's error response, the more telling one first. */
@@ -91,46 +97,19 @@ function errorToken(responseBody: unknown): string | undefined {
   }
 }
 
-function contentFreeError(value: unknown): object | undefined {
+function messageError(value: unknown): object | undefined {
   if (value === null || typeof value !== 'object') return undefined;
-  const error = fields(value);
-  const data = fields(error.data);
+  const { name, data } = fields(value);
+  const { statusCode, isRetryable, responseBody } = fields(data);
+  const errorType = errorToken(responseBody);
   return {
-    name: word(error.name) ?? 'UnknownError',
+    name: word(name) ?? 'UnknownError',
     data: {
-      statusCode: finite(data.statusCode),
-      isRetryable: typeof data.isRetryable === 'boolean' ? data.isRetryable : undefined,
-      errorType: errorToken(data.responseBody),
+      statusCode: finite(statusCode),
+      isRetryable: isRetryable === undefined ? undefined : !!isRetryable,
+      errorType,
     },
   };
-}
-
-function assistantMessage(properties: Fields) {
-  const info = fields(properties.info);
-  if (info.role !== 'assistant' || !text(info.id)) return undefined;
-  const tokens = fields(info.tokens);
-  const cache = fields(tokens.cache);
-  const time = fields(info.time);
-  const where = fields(info.path);
-  const sent = {
-    id: text(info.id),
-    sessionID: text(info.sessionID) ?? text(properties.sessionID),
-    role: 'assistant',
-    providerID: text(info.providerID),
-    modelID: text(info.modelID),
-    path: { root: baseName(where.root) ?? baseName(where.cwd) },
-    time: { created: finite(time.created), completed: finite(time.completed) },
-    finish: word(info.finish),
-    error: contentFreeError(info.error),
-    cost: finite(info.cost),
-    tokens: {
-      input: finite(tokens.input),
-      output: finite(tokens.output),
-      reasoning: finite(tokens.reasoning),
-      cache: { read: finite(cache.read), write: finite(cache.write) },
-    },
-  };
-  return { key: `message ${sent.id}`, state: JSON.stringify(sent), properties: { info: sent } };
 }
 
 /**
@@ -144,105 +123,104 @@ function wasInterrupted(state: Fields): boolean {
   return /User aborted the command\s*<\/\w+_metadata>\s*$/.test(state.output.slice(-SHELL_NOTE_MAX_CHARS));
 }
 
-function finishedTool(properties: Fields) {
-  const part = fields(properties.part);
-  const state = fields(part.state);
-  if (part.type !== 'tool' || !text(part.callID)) return undefined;
-  if (state.status !== 'completed' && state.status !== 'error') return undefined;
-  const time = fields(state.time);
+function toolState(value: unknown): object {
+  const state = fields(value);
   const interrupted = wasInterrupted(state);
-  const sent = {
-    id: text(part.id),
-    sessionID: text(part.sessionID) ?? text(properties.sessionID),
-    messageID: text(part.messageID),
-    type: 'tool',
-    callID: text(part.callID),
-    tool: text(part.tool),
-    state: {
-      status: interrupted ? 'error' : state.status,
-      time: { start: finite(time.start), end: finite(time.end) },
-      metadata: interrupted ? { interrupted } : undefined,
-    },
+  return {
+    status: interrupted ? 'error' : word(state.status),
+    time: allowed(state.time, { start: finite, end: finite }),
+    metadata: interrupted ? { interrupted } : undefined,
   };
-  return { key: `part ${sent.id} ${sent.callID}`, state: JSON.stringify(sent), properties: { part: sent } };
 }
 
-function announcedSession(properties: Fields) {
-  const info = fields(properties.info);
-  const id = text(info.id);
-  if (!id) return undefined;
-  return { key: `session ${id}`, state: '', properties: { info: { id, directory: worktreeName(info) } } };
+/** The base name of a session's worktree: its `directory` without the relative `path` at its end. */
+function worktreeName(info: Fields): string | undefined {
+  const directory = typeof info.directory === 'string' ? info.directory : '';
+  const inside = typeof info.path === 'string' ? info.path : '';
+  const root = inside && directory.endsWith(inside) ? directory.slice(0, -inside.length) : directory;
+  return baseName(root) ?? baseName(directory);
 }
 
-function askedPermission(properties: Fields) {
-  if (!text(properties.id)) return undefined;
-  const tool = fields(properties.tool);
-  const sent = {
-    id: text(properties.id),
-    sessionID: text(properties.sessionID),
-    tool: { messageID: text(tool.messageID), callID: text(tool.callID) },
-  };
-  return { key: `asked ${sent.id}`, state: '', properties: sent };
-}
+const MESSAGE: AllowList = {
+  id: text,
+  sessionID: text,
+  role: word,
+  providerID: text,
+  modelID: text,
+  path: (where) => ({ root: baseName(fields(where).root) ?? baseName(fields(where).cwd) }),
+  time: { created: finite, completed: finite },
+  finish: word,
+  error: messageError,
+  cost: finite,
+  tokens: { input: finite, output: finite, reasoning: finite, cache: { read: finite, write: finite } },
+};
+const TOOL_PART: AllowList = {
+  id: text,
+  sessionID: text,
+  messageID: text,
+  type: word,
+  callID: text,
+  tool: text,
+  state: toolState,
+};
+const ERROR: AllowList = { sessionID: text, error: { name: word, data: { statusCode: finite } } };
+const ASKED: AllowList = { id: text, sessionID: text, tool: { messageID: text, callID: text } };
+const REPLIED: AllowList = { requestID: text, sessionID: text };
 
-function repliedPermission(properties: Fields) {
-  if (!text(properties.requestID)) return undefined;
-  const sent = { requestID: text(properties.requestID), sessionID: text(properties.sessionID) };
-  return { key: `replied ${sent.requestID}`, state: '', properties: sent };
-}
-
-function sessionError(properties: Fields) {
-  const error = fields(properties.error);
-  const sent = {
-    sessionID: text(properties.sessionID),
-    error: { name: word(error.name), data: { statusCode: finite(fields(error.data).statusCode) } },
-  };
-  return { key: undefined, state: '', properties: sent };
-}
-
-/** What may leave an event: its content-free properties, and under which `key` its last sent `state` is remembered. */
+/** What may leave an event, and what it is `about`: an event that says the same about the same is not sent again. */
 interface ContentFree {
-  readonly key: string | undefined;
-  readonly state: string;
-  readonly properties: object;
+  readonly about: unknown;
+  readonly properties: Fields;
+}
+
+function sessionEvent({ info }: Fields): ContentFree {
+  const id = text(fields(info).id);
+  return { about: id, properties: { info: { id, directory: worktreeName(fields(info)) } } };
 }
 
 /** The events that are sent. Whatever is not in this table stays in OpenCode. */
-const SENT_EVENTS: Readonly<Record<string, (properties: Fields) => ContentFree | undefined>> = {
-  'message.updated': assistantMessage,
-  'message.part.updated': finishedTool,
-  'session.created': announcedSession,
-  'session.updated': announcedSession,
-  'session.error': sessionError,
-  'permission.asked': askedPermission,
-  'permission.replied': repliedPermission,
+const SENT_EVENTS: Readonly<Record<string, (properties: Fields, eventId: unknown) => ContentFree | undefined>> = {
+  'message.updated': ({ info }) => {
+    const message = allowed(info, MESSAGE);
+    return message.role === 'assistant' ? { about: message.id, properties: { info: message } } : undefined;
+  },
+  'message.part.updated': ({ part }) => {
+    const { type, state } = fields(part);
+    if (type !== 'tool' || !['completed', 'error'].includes(String(fields(state).status))) return undefined;
+    const tool = allowed(part, TOOL_PART);
+    return { about: tool.callID && `${tool.id} ${tool.callID}`, properties: { part: tool } };
+  },
+  'session.created': sessionEvent,
+  'session.updated': sessionEvent,
+  'session.error': (properties, eventId) => ({ about: eventId, properties: allowed(properties, ERROR) }),
+  'permission.asked': (properties) => ({ about: text(properties.id), properties: allowed(properties, ASKED) }),
+  'permission.replied': (properties) => {
+    const id = text(properties.requestID);
+    return { about: id && `reply ${id}`, properties: allowed(properties, REPLIED) };
+  },
 };
 
 /** Picks the events that say something new and strips them of all content. */
 class Selection {
-  readonly #remembered = new Map<string, string>();
+  readonly #lastSaid = new Map<unknown, string>();
 
   /** The content-free event, or undefined when there is nothing to send. */
   select(event: unknown): object | undefined {
     const { id, type, properties } = fields(event);
     const strip = typeof type === 'string' && Object.hasOwn(SENT_EVENTS, type) ? SENT_EVENTS[type] : undefined;
-    const stripped = strip?.(fields(properties));
-    if (!stripped || this.#isKnown(stripped)) return undefined;
+    const stripped = strip?.(fields(properties), text(id));
+    if (!stripped?.about || this.#isKnown(stripped)) return undefined;
     return { id: text(id), type, properties: stripped.properties };
   }
 
-  #isKnown({ key, state }: ContentFree): boolean {
-    if (key === undefined) return false;
-    const known = this.#remembered.get(key) === state;
-    this.#remembered.delete(key);
-    this.#remembered.set(key, state);
-    if (this.#remembered.size > REMEMBERED_MAX) {
-      for (const oldest of this.#remembered.keys()) {
-        this.#remembered.delete(oldest);
-        break;
-      }
-    }
-    return known;
+  #isKnown({ about, properties }: ContentFree): boolean {
+    const says = JSON.stringify(properties);
+    const isKnown = this.#lastSaid.get(about) === says;
+    // Taken out and put in again, so that the map's first key is the one that was silent for longest.
+    this.#lastSaid.delete(about);
+    this.#lastSaid.set(about, says);
+    if (this.#lastSaid.size > REMEMBERED_MAX) this.#lastSaid.delete(this.#lastSaid.keys().next().value);
+    return isKnown;
   }
 }
 
@@ -253,7 +231,8 @@ interface Settings {
   readonly tell: (message: string) => void;
 }
 
-type Answer = 'accepted' | 'refused' | 'away';
+/** `busy`: it may take the same later. `absent`: nobody listens, or it went away in the middle. */
+type Answer = 'accepted' | 'refused' | 'busy' | 'absent';
 
 /** Carries records to the bridge, in batches and one post at a time, or to the spool while the bridge is away. */
 class Delivery {
@@ -277,9 +256,7 @@ class Delivery {
     }
     this.#queue.push(record);
     if (this.#queue.length > QUEUE_MAX_RECORDS) this.#keepQueue();
-    this.#pumping ??= this.#pump().finally(() => {
-      this.#pumping = undefined;
-    });
+    this.#pumping ??= this.#pump();
   }
 
   /** Delivers what is queued within `DISPOSE_MAX_MS`; what is left then goes to the spool. */
@@ -292,7 +269,7 @@ class Delivery {
     clearTimeout(timer);
     this.spoolAll();
     this.#isClosed = true;
-    if (this.#lost > 0) this.#settings.tell(`Tollbridge lost ${this.#lost} records in all while OpenCode ran.`);
+    if (this.#lost > 0) this.#settings.tell(`Tollbridge lost ${counted(this.#lost)} in all while OpenCode ran.`);
   }
 
   /** Writes everything that has no answer yet to the spool. Synchronous: it also runs while the process exits. */
@@ -311,9 +288,11 @@ class Delivery {
       // Empty when `spoolAll` came in between: then these records already lie in the spool.
       const batch = this.#inFlight;
       this.#inFlight = [];
-      if (answer === 'away') this.#keep(batch);
-      else if (answer === 'refused') this.#lose(batch.length, 'the bridge refused them');
+      if (answer === 'refused') this.#lose(batch.length, 'the bridge refused them');
+      else if (answer !== 'accepted') this.#keep(batch);
     }
+    // In the same tick in which the queue was found empty, or a record added in between would wait for the next one.
+    this.#pumping = undefined;
   }
 
   #takeBatch(): string[] {
@@ -328,22 +307,25 @@ class Delivery {
   }
 
   async #deliver(batch: readonly string[]): Promise<Answer> {
-    if (!this.#settings.socket || Date.now() < this.#awayUntilMs) return 'away';
+    if (!this.#settings.socket || Date.now() < this.#awayUntilMs) return 'absent';
     // One try tells whether a bridge that was away is back; only one that was there is worth waiting for.
     const waitsMs = this.#awayUntilMs > 0 ? [] : RETRY_WAITS_MS;
     const deadlineMs = Date.now() + DELIVERY_MAX_MS;
     for (let tries = 0; ; tries++) {
       const answer = await post(this.#settings.socket, batch.join('\n'), Math.max(1, deadlineMs - Date.now()));
-      const waitMs = waitsMs[tries];
-      if (answer !== 'away') {
+      if (answer === 'accepted' || answer === 'refused') {
         this.#awayUntilMs = 0;
         return answer;
       }
-      if (waitMs === undefined || Date.now() + waitMs >= deadlineMs) break;
+      const waitMs = waitsMs[tries];
+      // A signal ends OpenCode without a last word, so what nobody listens for is safer on disk than in here.
+      const isSaferSpooled = answer === 'absent' && this.#settings.spool !== '';
+      if (isSaferSpooled || waitMs === undefined || Date.now() + waitMs >= deadlineMs) {
+        this.#awayUntilMs = Date.now() + AWAY_MS;
+        return answer;
+      }
       await new Promise((resolve) => setTimeout(resolve, waitMs));
     }
-    this.#awayUntilMs = Date.now() + AWAY_MS;
-    return 'away';
   }
 
   #keepQueue(): void {
@@ -357,15 +339,17 @@ class Delivery {
   }
 
   #lose(records: number, why: string): void {
-    if (this.#lost === 0) {
+    if (this.#lost === 0 && records > 0) {
       this.#settings.tell(
-        `Tollbridge lost ${records} records of what this session costs: ${why}. ` +
-          'Its totals are too low by them. Run: tollbridge doctor',
+        `Tollbridge lost ${counted(records)} of what this session costs: ${why}. ` +
+          'Its totals may be too low. Run: tollbridge doctor',
       );
     }
     this.#lost += records;
   }
 }
+
+const counted = (records: number) => (records === 1 ? '1 record' : `${records} records`);
 
 /** Posts NDJSON to the bridge and waits for its answer. Never rejects. */
 function post(socket: string, body: string, timeoutMs: number): Promise<Answer> {
@@ -379,7 +363,7 @@ function post(socket: string, body: string, timeoutMs: number): Promise<Answer> 
       const asked = request({ socketPath: socket, path: '/v1/events', method: 'POST', headers, agent: false });
       // A bridge that hangs must not hold the records: the timer ends the request, not only an idle socket.
       const timer = setTimeout(() => {
-        resolve('away');
+        resolve('busy');
         asked.destroy();
       }, timeoutMs);
       asked.on('response', (response) => {
@@ -389,15 +373,15 @@ function post(socket: string, body: string, timeoutMs: number): Promise<Answer> 
         if (status >= 200 && status < 300) resolve('accepted');
         // The bridge could not book a single record of it: sending the same again cannot help.
         else if (status === 400 || status === 413) resolve('refused');
-        else resolve('away');
+        else resolve('busy');
       });
       asked.on('error', () => {
         clearTimeout(timer);
-        resolve('away');
+        resolve('absent');
       });
       asked.end(body);
     } catch {
-      resolve('away');
+      resolve('absent');
     }
   });
 }

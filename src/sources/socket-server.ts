@@ -107,7 +107,7 @@ export class SocketServer implements Source {
     server.on('request', (request, response) => this.#receive(request, response));
     server.on('checkContinue', (request, response) => this.#receive(request, response));
     // A connection beyond the cap may have come with a whole request that nobody will read.
-    server.on('drop', () => this.#options.meter.truncated(SOURCE));
+    server.on('drop', () => this.#options.meter.refused(SOURCE, 'connections'));
     this.#server = server;
     try {
       this.#removeFile = await claimSocket(server, { ...this.#options, backlog: LISTEN_BACKLOG });
@@ -222,6 +222,7 @@ export class SocketServer implements Source {
   }
 
   #overloaded(): Answer {
+    this.#options.meter.refused(SOURCE, 'backlog');
     const refusals = this.#refusals;
     refusals.count++;
     const nowMs = performance.now();
@@ -257,11 +258,13 @@ export class SocketServer implements Source {
             continue;
           }
           if (hasLeft) {
+            this.#options.meter.lost(SOURCE);
             this.#options.log.error(
               { bytes: body.bytes.length },
               'a request was lost: its sender has left and the ledger cannot commit; see the log of the ledger',
             );
           }
+          if (!hasLeft) this.#options.meter.refused(SOURCE, 'ledger');
           return {
             status: 503,
             body: { error: `not booked: ${error.message}; send it again later` },

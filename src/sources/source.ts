@@ -25,6 +25,10 @@ export interface SourceMeter {
   /** One call per received event. */
   booked(source: string, booking: Booking): void;
   truncated(source: string): void;
+  /** A sender was told to come again later. */
+  refused(source: string, reason: 'backlog' | 'ledger' | 'connections'): void;
+  /** A request is gone: its sender had left, and it could not be booked. */
+  lost(source: string): void;
   up(source: string, isUp: boolean): void;
   success(source: string, atMs: number): void;
 }

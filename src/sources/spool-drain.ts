@@ -149,6 +149,7 @@ export class SpoolDrain implements Source {
 
   async #drainFolder(): Promise<void> {
     const { dir } = this.#options;
+    this.#failure = undefined;
     await mkdir(dir, { recursive: true, mode: 0o700 });
     await access(dir, constants.R_OK | constants.W_OK); // What cannot be removed must not be booked over and over.
     const entries = (await readdir(dir, { withFileTypes: true })).filter((entry) => entry.isFile());
@@ -168,9 +169,8 @@ export class SpoolDrain implements Source {
       }
       await this.#book(batch);
     }
-    const failure = this.#failure;
-    this.#failure = undefined;
-    if (failure) throw failure;
+    await this.#quarantine.endPass();
+    if (this.#failure) throw this.#failure;
   }
 
   /** What goes wrong with one file is told when the others are drained. */

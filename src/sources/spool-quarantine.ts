@@ -24,6 +24,7 @@ export class SpoolQuarantine {
   readonly #now: () => number;
   /** Files in quarantine, as far as known. */
   count = 0;
+  #taken = 0;
 
   constructor({ dir, log, now }: { dir: string; log: Log; now: () => number }) {
     this.#dir = dir;
@@ -39,12 +40,16 @@ export class SpoolQuarantine {
     await writeFile(target + NOTE, note(name, findings), { mode: 0o600 });
     await rename(file, target);
     await chmod(target, 0o600);
-    const reasons = [...new Set(findings.rejections.map(({ reason }) => reason))];
-    this.#log.warn(
-      { records: findings.rejections.length, reasons },
-      'a spool file was put in quarantine; the note beside it says why',
-    );
     this.count++;
+    this.#taken++;
+  }
+
+  /** To be called when a pass over the spool has ended: says what was taken in it, and keeps within the bound. */
+  async endPass(): Promise<void> {
+    if (this.#taken > 0) {
+      this.#log.warn({ files: this.#taken }, 'spool files were put in quarantine; the notes beside them say why');
+    }
+    this.#taken = 0;
     if (this.count > MAX_FILES) await this.tidy();
   }
 

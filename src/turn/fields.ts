@@ -58,7 +58,6 @@ const idText = '1 to 200 printable ASCII characters without spaces';
 const tokensText = { error: `expected a whole number from 0 to ${TOKENS_MAX}` };
 const usdText = { error: `expected a number of USD from 0 to ${COST_MAX_USD}` };
 const timeText = { error: 'expected a time between 2020 and 2100, in Unix ms or ISO 8601' };
-const objectText = { error: 'expected an object' };
 
 /** An id is taken as it stands: a space around it is a mistake of the sender, not decoration. */
 export const id = z
@@ -127,8 +126,6 @@ export const errorReason = z
   .string({ error: `expected one of ${ERROR_REASONS.join(', ')}` })
   .transform((reason): ErrorReason => ERROR_REASONS.find((known) => known === reason) ?? 'other')
   .meta({ description: `One of ${ERROR_REASONS.join(', ')}; anything else is booked as other.` });
-
-export const object = z.record(z.string(), z.unknown(), objectText);
 
 /** Thrown where a field does not fit; only `orRejected` catches it. */
 class Refusal extends Error {
@@ -224,6 +221,14 @@ export class Fields {
   /** As `required`, but undefined when nothing is stated. What is stated must fit. */
   optional<T>(field: z.ZodType<T>, ...paths: string[]): T | undefined {
     return this.#find(paths) && this.required(field, ...paths);
+  }
+
+  /** The fields of the object at `path`; refuses the message when something else stands there. */
+  within(path: string): Fields {
+    const value = this.at(path);
+    if (value === undefined) refuse('missing_field', `${path}: missing; expected an object`);
+    if (!isObject(value)) refuse('wrong_type', `${path}: expected an object`);
+    return new Fields(value);
   }
 
   #find(paths: string[]): { path: string; value: unknown } | undefined {

@@ -9,7 +9,7 @@ import { decodeEventRecord } from './event-record.ts';
 import { isObject, valueAt } from './fields.ts';
 import { decodeOpencode } from './opencode.ts';
 
-export { type Decoded, HOOK_AGENTS, type HookContext, type StatedPoll } from './decoded.ts';
+export { type Decoded, HOOK_AGENTS, type HookContext } from './decoded.ts';
 
 const HOOK_DECODERS: Record<(typeof HOOK_AGENTS)[number], (payload: unknown, context: HookContext) => Decoded[]> = {
   opencode: decodeOpencode,

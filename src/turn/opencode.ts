@@ -11,7 +11,6 @@ import {
   mcpServerOf,
   model,
   notBefore,
-  object,
   orRejected,
   present,
   provider,
@@ -23,7 +22,7 @@ import {
 import { errorReasonOf } from './opencode-error.ts';
 import { bornMs, isForkCopy } from './opencode-id.ts';
 import { projectName, sessionProjectName } from './project-name.ts';
-import type { IgnoredKind, TokenCounts, TurnStatus } from './turn-event.ts';
+import { type IgnoredKind, NO_TOKENS, type TokenCounts, type TurnStatus } from './turn-event.ts';
 
 const AGENT = 'opencode';
 
@@ -117,7 +116,7 @@ function decodeEvent(event: Fields, context: HookContext): Decoded {
 }
 
 function decodeMessage(event: Fields, context: HookContext): Decoded {
-  const info = new Fields(event.required(object, 'properties.info'));
+  const info = event.within('properties.info');
   const role = info.word('role');
   if (role === 'user') return ignored('user_message');
   if (role === '') refuse('missing_field', 'info.role: missing; expected user or assistant');
@@ -158,13 +157,15 @@ function decodeMessage(event: Fields, context: HookContext): Decoded {
 }
 
 function tokensOf(info: Fields): TokenCounts {
-  const stated = new Fields({ tokens: info.optional(object, 'tokens') });
+  if (info.at('tokens') === undefined) return NO_TOKENS;
+  // Anything but an object would read as no tokens at all.
+  info.within('tokens');
   return {
-    input: stated.optional(tokenCount, 'tokens.input') ?? 0,
-    output: stated.optional(tokenCount, 'tokens.output') ?? 0,
-    reasoning: stated.optional(tokenCount, 'tokens.reasoning') ?? 0,
-    cache_read: stated.optional(tokenCount, 'tokens.cache.read') ?? 0,
-    cache_write: stated.optional(tokenCount, 'tokens.cache.write') ?? 0,
+    input: info.optional(tokenCount, 'tokens.input') ?? 0,
+    output: info.optional(tokenCount, 'tokens.output') ?? 0,
+    reasoning: info.optional(tokenCount, 'tokens.reasoning') ?? 0,
+    cache_read: info.optional(tokenCount, 'tokens.cache.read') ?? 0,
+    cache_write: info.optional(tokenCount, 'tokens.cache.write') ?? 0,
   };
 }
 

@@ -180,5 +180,13 @@ export interface Booking {
   /** Fields that a later vector stated differently: counted, never moved. */
   readonly conflicts?: readonly ConflictField[];
 }
-export const CONFLICT_FIELDS = ['provider', 'model', 'upstream_provider', 'account', 'project', 'team', 'user'] as const;
+export const CONFLICT_FIELDS = [
+  'provider',
+  'model',
+  'upstream_provider',
+  'account',
+  'project',
+  'team',
+  'user',
+] as const;
 export type ConflictField = (typeof CONFLICT_FIELDS)[number];

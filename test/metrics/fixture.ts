@@ -25,7 +25,7 @@ export function readingOf(hand: HandMade): LedgerReading {
     counters: (family) => hand.counters?.[family] ?? [],
     histograms: (family) => hand.histograms?.[family] ?? [],
     windowRows: () => hand.rows ?? [],
-    windowSessions: hand.sessions ?? (() => 0),
+    windowSessions: (window, upstreams) => hand.sessions?.(window, upstreams) ?? 0,
     unfinishedTurns: () => hand.unfinished ?? [],
     pricingStates: () => hand.pricing ?? [],
     upstreamProviders: () => [...new Set((hand.rows ?? []).map((row) => row.upstreamProvider))],

@@ -61,7 +61,7 @@ interface Sample {
 }
 
 /** The samples of a Prometheus text. */
-export function samplesOf(metricsText: string): Sample[] {
+function samplesOf(metricsText: string): Sample[] {
   const samples: Sample[] = [];
   for (const line of metricsText.split('\n')) {
     const match = /^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)/.exec(line);
@@ -76,7 +76,7 @@ export function samplesOf(metricsText: string): Sample[] {
 }
 
 /** What a scrape says, in the units of `truthOf`: net of corrections, summed over all other labels. */
-export function shownBy(metricsText: string): Billed {
+function shownBy(metricsText: string): Billed {
   const shown: Billed = { costNano: {}, tokens: {}, turns: {}, toolCalls: {} };
   for (const { name, labels, value } of samplesOf(metricsText)) {
     const model = `${labels.provider}/${labels.model}`;

@@ -90,6 +90,12 @@ export class CountingMeter implements SourceMeter {
   truncated(source: string): void {
     this.#add(source, 'truncated');
   }
+  refused(source: string, reason: string): void {
+    this.#add(source, `refused:${reason}`);
+  }
+  lost(source: string): void {
+    this.#add(source, 'lost');
+  }
   up(source: string, isUp: boolean): void {
     this.upStates[source] = isUp;
   }
@@ -193,7 +199,7 @@ export function ask(
   }: { method?: string; body?: string | Buffer; headers?: http.OutgoingHttpHeaders; agent?: http.Agent } = {},
 ): Promise<Answered> {
   return new Promise((resolve, reject) => {
-    const request = http.request({ socketPath, path: path_, method, headers, ...(agent && { agent }) }, (response) => {
+    const request = http.request({ socketPath, path: path_, method, headers, agent: agent ?? false }, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));
       response.on('end', () => {

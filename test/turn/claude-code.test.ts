@@ -5,7 +5,14 @@ import { decodeHook } from '../../src/turn/normalize.ts';
 type Json = Record<string, unknown>;
 const AT = '2026-11-21T20:45:26.721Z';
 const AT_MS = Date.parse(AT);
-const usage = { input_tokens: 10, output_tokens: 20, reasoning_tokens: 3, cache_read_input_tokens: 400, cache_creation_input_tokens: 50, cost_usd: 0.0125 };
+const usage = {
+  input_tokens: 10,
+  output_tokens: 20,
+  reasoning_tokens: 3,
+  cache_read_input_tokens: 400,
+  cache_creation_input_tokens: 50,
+  cost_usd: 0.0125,
+};
 const stop = (changes: Json = {}): Json => ({
   hook_event_name: 'Stop',
   session_id: 's1',
@@ -39,7 +46,14 @@ test('a hook that states what a message used is a turn; how long it took stays u
 
 test('the same under the other names', () => {
   const { cost_usd, ...counts } = usage;
-  const other = { hook_event: 'stop', sessionId: 's1', message: { id: 'req_1', model: 'claude-sonnet-4-5', usage: counts }, cost_usd, time: AT_MS, workspaceId: 'shop' };
+  const other = {
+    hook_event: 'stop',
+    sessionId: 's1',
+    message: { id: 'req_1', model: 'claude-sonnet-4-5', usage: counts },
+    cost_usd,
+    time: AT_MS,
+    workspaceId: 'shop',
+  };
   assert.deepEqual(decode(other), [{ type: 'event', event: turn }]);
 });
 
@@ -81,7 +95,17 @@ const tool = (hook: string, changes: Json = {}) =>
   })[0];
 
 test('a tool that has run is a tool call', () => {
-  const event = { kind: 'tool', agent: 'claude_code', sessionId: 's1', callId: 'toolu_1', tool: 'mcp__github__search', mcpServer: 'github', status: 'ok', project: 'shop', origin: 'hook' };
+  const event = {
+    kind: 'tool',
+    agent: 'claude_code',
+    sessionId: 's1',
+    callId: 'toolu_1',
+    tool: 'mcp__github__search',
+    mcpServer: 'github',
+    status: 'ok',
+    project: 'shop',
+    origin: 'hook',
+  };
   assert.deepEqual(tool('PostToolUse'), { type: 'event', event });
   assert.deepEqual(tool('PostToolUse', { timestamp: AT }), { type: 'event', event: { ...event, completedMs: AT_MS } });
   assert.deepEqual(tool('PostToolUseFailure'), { type: 'event', event: { ...event, status: 'error' } });
@@ -91,5 +115,9 @@ test('a tool about to run, or without a call id, is none', () => {
   assert.deepEqual(tool('PreToolUse'), { type: 'ignored', kind: 'tool_progress' });
   assert.deepEqual(tool('PostToolUse', { tool_use_id: '' }), { type: 'ignored', kind: 'no_usage' });
   const unnamed = tool('PostToolUse', { tool_name: undefined });
-  assert.equal(unnamed?.type === 'rejected' && unnamed.reason, 'missing_field', 'the name is never taken from the arguments');
+  assert.equal(
+    unnamed?.type === 'rejected' && unnamed.reason,
+    'missing_field',
+    'the name is never taken from the arguments',
+  );
 });

@@ -4,7 +4,13 @@ import { decodeHook } from '../../src/turn/normalize.ts';
 
 type Json = Record<string, unknown>;
 const AT_MS = 1795293926721;
-const usage = { input_tokens: 1335, cached_input_tokens: 300, output_tokens: 75, reasoning_output_tokens: 20, total_tokens: 1410 };
+const usage = {
+  input_tokens: 1335,
+  cached_input_tokens: 300,
+  output_tokens: 75,
+  reasoning_output_tokens: 20,
+  total_tokens: 1410,
+};
 const notice = (changes: Json = {}): Json => ({
   type: 'agent-turn-complete',
   session_id: 's1',
@@ -36,7 +42,11 @@ test('cached tokens are a part of the input and reasoning of the output: ours ar
 });
 
 const VARIANTS: [string, Json, Json][] = [
-  ['usage of the last assistant message', { usage: undefined, message_id: undefined, last_assistant_message: { id: 'm1', usage } }, {}],
+  [
+    'usage of the last assistant message',
+    { usage: undefined, message_id: undefined, last_assistant_message: { id: 'm1', usage } },
+    {},
+  ],
   ['keyed by the turn where no message is named', { message_id: undefined }, { messageId: 't1' }],
   ['a provider of its own', { provider: 'Azure' }, { provider: 'azure' }],
   ['a cost', { usage: { ...usage, cost_usd: 0.0123 } }, { costNano: 12_300_000 }],
@@ -46,7 +56,8 @@ const VARIANTS: [string, Json, Json][] = [
   ['running totals beside the usage are not read', { info: { total_token_usage: { input_tokens: 9e8 } } }, {}],
 ];
 for (const [what, changes, expected] of VARIANTS) {
-  test(`turn: ${what}`, () => assert.deepEqual(decode(notice(changes)), [{ type: 'event', event: { ...turn, ...expected } }]));
+  test(`turn: ${what}`, () =>
+    assert.deepEqual(decode(notice(changes)), [{ type: 'event', event: { ...turn, ...expected } }]));
 }
 
 const PASSED_OVER: [string, Json][] = [
@@ -55,10 +66,14 @@ const PASSED_OVER: [string, Json][] = [
   ['a usage of nothing', { usage: { input_tokens: 0 } }],
   ['no session', { session_id: undefined }],
   ['no message and no turn', { message_id: undefined, turn_id: undefined }],
-  ['what a real notify sends', { usage: undefined, session_id: undefined, 'thread-id': 's1', 'last-assistant-message': 'secret' }],
+  [
+    'what a real notify sends',
+    { usage: undefined, session_id: undefined, 'thread-id': 's1', 'last-assistant-message': 'secret' },
+  ],
 ];
 for (const [what, changes] of PASSED_OVER) {
-  test(`passed over: ${what}`, () => assert.deepEqual(decode(notice(changes)), [{ type: 'ignored', kind: 'no_usage' }]));
+  test(`passed over: ${what}`, () =>
+    assert.deepEqual(decode(notice(changes)), [{ type: 'ignored', kind: 'no_usage' }]));
 }
 
 const REJECTED: [string, unknown, string][] = [
@@ -77,7 +92,18 @@ for (const [what, payload, reason] of REJECTED) {
 
 test('one body may hold a tool call and a turn, and a bad one of them spoils not the other', () => {
   const both = notice({ type: 'tool_result', tool_name: 'shell', call_id: 'c1', status: 'ok' });
-  const tool = { kind: 'tool', agent: 'codex', sessionId: 's1', callId: 'c1', messageId: 'm1', tool: 'shell', status: 'ok', completedMs: AT_MS, project: 'shop', origin: 'hook' };
+  const tool = {
+    kind: 'tool',
+    agent: 'codex',
+    sessionId: 's1',
+    callId: 'c1',
+    messageId: 'm1',
+    tool: 'shell',
+    status: 'ok',
+    completedMs: AT_MS,
+    project: 'shop',
+    origin: 'hook',
+  };
   assert.deepEqual(decode(both), [
     { type: 'event', event: tool },
     { type: 'event', event: turn },

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import test from 'node:test';
-import { decodeBody, decodeHook, type Decoded } from '../../src/turn/normalize.ts';
+import { type Decoded, decodeBody, decodeHook } from '../../src/turn/normalize.ts';
 import type { StatedEvent, StatedTurn, TokenCounts, ToolEvent } from '../../src/turn/turn-event.ts';
 
 const FOLDER = path.join(import.meta.dirname, '../fixtures/opencode');
@@ -38,7 +38,14 @@ function summary(events: StatedEvent[]): Expected {
       if (!known || (event.eventId ?? '') > (known.eventId ?? '')) turns.set(event.messageId, event);
     }
   }
-  const shown: Expected = { turns: {}, cost_nano_usd: {}, tokens: {}, tool_calls: {}, sessions: sessions.size, never_finished: 0 };
+  const shown: Expected = {
+    turns: {},
+    cost_nano_usd: {},
+    tokens: {},
+    tool_calls: {},
+    sessions: sessions.size,
+    never_finished: 0,
+  };
   const add = (sums: Record<string, number>, key: string, n: number) => {
     sums[key] = (sums[key] ?? 0) + n;
   };
@@ -51,15 +58,22 @@ function summary(events: StatedEvent[]): Expected {
     add(shown.turns, `${served} ${turn.status}`, 1);
     add(shown.cost_nano_usd, served, turn.costNano ?? 0);
     shown.tokens[served] ??= {};
-    for (const [type, count] of Object.entries(turn.tokens)) add(shown.tokens[served] as Record<string, number>, type, count);
+    for (const [type, count] of Object.entries(turn.tokens))
+      add(shown.tokens[served] as Record<string, number>, type, count);
   }
   for (const tool of tools.values()) add(shown.tool_calls, `${tool.tool} ${tool.status}`, 1);
   return shown;
 }
 
 function check(decoded: Decoded[], expectedFile: string): StatedEvent[] {
-  assert.deepEqual(decoded.filter((one) => one.type === 'rejected'), []);
-  assert.deepEqual(decoded.filter((one) => one.type === 'ignored' && (one.kind === 'fork_copy' || one.kind === 'no_usage')), []);
+  assert.deepEqual(
+    decoded.filter((one) => one.type === 'rejected'),
+    [],
+  );
+  assert.deepEqual(
+    decoded.filter((one) => one.type === 'ignored' && (one.kind === 'fork_copy' || one.kind === 'no_usage')),
+    [],
+  );
   const events = decoded.filter((one) => one.type === 'event').map((one) => one.event);
   const { events: _, forked_copies_to_ignore: copies, ...expected } = JSON.parse(read(expectedFile));
   assert.equal(copies, 0);
@@ -82,21 +96,30 @@ for (const file of captures) {
       if (event.kind === 'turn' || event.kind === 'session') assert.equal(event.project, 'shop');
     }
     const records = bodies.map((body) => `{"source":"opencode","account_id":"","payload":${body}}`);
-    check(decodeBody(Buffer.from(records.join('\n'))).map((one) => one.decoded), expected);
+    check(
+      decodeBody(Buffer.from(records.join('\n'))).map((one) => one.decoded),
+      expected,
+    );
   });
 }
 
 test('the spool of one turn', () => {
   const files = readdirSync(path.join(FOLDER, 'spool'));
   assert.equal(files.length, 82);
-  const decoded = files.flatMap((file) => decodeBody(readFileSync(path.join(FOLDER, 'spool', file)))).map((one) => one.decoded);
+  const decoded = files
+    .flatMap((file) => decodeBody(readFileSync(path.join(FOLDER, 'spool', file))))
+    .map((one) => one.decoded);
   check(decoded, 'spool.expected.json');
 });
 
 test('the reasons of captured errors', () => {
   const reasons = bodiesOf('e-errors-4xx.jsonl')
     .flatMap((body) => decodeHook('opencode', JSON.parse(body), {}))
-    .flatMap((one) => (one.type === 'event' && one.event.kind === 'turn' && one.event.status === 'error' ? [`${one.event.model} ${one.event.reason}`] : []));
+    .flatMap((one) =>
+      one.type === 'event' && one.event.kind === 'turn' && one.event.status === 'error'
+        ? [`${one.event.model} ${one.event.reason}`]
+        : [],
+    );
   assert.deepEqual([...new Set(reasons)].sort(), ['err-400 other', 'err-401 auth', 'err-402 credits']);
 });
 
@@ -109,6 +132,10 @@ test('a fork of a captured session gives copies only', () => {
   const kinds = bodiesOf('b-tools.jsonl')
     .map((body) => body.replace(/ses_\w+/g, id('ses', forkedAtMs)).replace(/msg_\w+/g, id('msg', forkedAtMs + 2)))
     .flatMap((body) => decodeHook('opencode', JSON.parse(body), {}))
-    .filter((one) => one.type === 'event' && (one.event.kind === 'turn' || (one.event.kind === 'tool' && one.event.origin === 'part')));
+    .filter(
+      (one) =>
+        one.type === 'event' &&
+        (one.event.kind === 'turn' || (one.event.kind === 'tool' && one.event.origin === 'part')),
+    );
   assert.deepEqual(kinds, []);
 });

@@ -3,8 +3,12 @@ import test from 'node:test';
 import { errorReasonOf } from '../../src/turn/opencode-error.ts';
 
 const api = (statusCode: unknown, responseBody?: unknown) => ({ name: 'APIError', data: { statusCode, responseBody } });
-const zen = (statusCode: number, type: string) => api(statusCode, JSON.stringify({ type: 'error', error: { type, message: 'x' } }));
-const plugin = (statusCode: number | undefined, errorType: string) => ({ name: 'APIError', data: { statusCode, errorType } });
+const zen = (statusCode: number, type: string) =>
+  api(statusCode, JSON.stringify({ type: 'error', error: { type, message: 'x' } }));
+const plugin = (statusCode: number | undefined, errorType: string) => ({
+  name: 'APIError',
+  data: { statusCode, errorType },
+});
 
 const CASES: [string, unknown, string][] = [
   ['provider auth', { name: 'ProviderAuthError', data: { providerID: 'x', message: 'y' } }, 'auth'],
@@ -33,14 +37,34 @@ const CASES: [string, unknown, string][] = [
   ['Go, plan window', zen(429, 'GoUsageLimitError'), 'limit'],
   ['Anthropic, overloaded', zen(529, 'overloaded_error'), 'overloaded'],
   ['Anthropic, too large', zen(413, 'request_too_large'), 'context_length'],
-  ['OpenAI, quota', api(429, JSON.stringify({ error: { type: 'insufficient_quota', code: 'insufficient_quota' } })), 'credits'],
-  ['OpenAI, context', api(400, JSON.stringify({ error: { type: 'invalid_request_error', code: 'context_length_exceeded' } })), 'context_length'],
-  ['OpenAI, tokens per minute', api(429, JSON.stringify({ error: { type: 'tokens', code: 'rate_limit_exceeded' } })), 'rate_limit'],
+  [
+    'OpenAI, quota',
+    api(429, JSON.stringify({ error: { type: 'insufficient_quota', code: 'insufficient_quota' } })),
+    'credits',
+  ],
+  [
+    'OpenAI, context',
+    api(400, JSON.stringify({ error: { type: 'invalid_request_error', code: 'context_length_exceeded' } })),
+    'context_length',
+  ],
+  [
+    'OpenAI, tokens per minute',
+    api(429, JSON.stringify({ error: { type: 'tokens', code: 'rate_limit_exceeded' } })),
+    'rate_limit',
+  ],
   ['Google, exhausted', api(429, JSON.stringify({ error: { code: 429, status: 'RESOURCE_EXHAUSTED' } })), 'rate_limit'],
   ['a body that is an object', api(401, { error: { type: 'CreditsError' } }), 'credits'],
-  ['a type that nobody knows', api(402, JSON.stringify({ error: { type: 'invalid_request_error', code: 'budget_exceeded' } })), 'credits'],
+  [
+    'a type that nobody knows',
+    api(402, JSON.stringify({ error: { type: 'invalid_request_error', code: 'budget_exceeded' } })),
+    'credits',
+  ],
   ['a body that is no JSON', api(429, '<html>CreditsError</html>'), 'rate_limit'],
-  ['a body that is too large to be an error', api(401, JSON.stringify({ error: { type: 'CreditsError' }, pad: 'x'.repeat(70_000) })), 'auth'],
+  [
+    'a body that is too large to be an error',
+    api(401, JSON.stringify({ error: { type: 'CreditsError' }, pad: 'x'.repeat(70_000) })),
+    'auth',
+  ],
   ['the word in a text is no token', api(401, JSON.stringify({ error: { message: 'CreditsError' } })), 'auth'],
   ['our plugin, spent balance', plugin(401, 'CreditsError'), 'credits'],
   ['our plugin, unknown token', plugin(401, 'constructor'), 'auth'],
@@ -50,7 +74,11 @@ const CASES: [string, unknown, string][] = [
   ['connection refused in Bun', { name: 'APIError', data: { metadata: { code: 'ConnectionRefused' } } }, 'network'],
   ['no such host', { name: 'UnknownError', data: { code: 'ENOTFOUND' } }, 'network'],
   ['undici', { name: 'APIError', data: { metadata: { code: 'UND_ERR_SOCKET' } } }, 'network'],
-  ['a status counts before a code', { name: 'APIError', data: { statusCode: 429, metadata: { code: 'ECONNRESET' } } }, 'rate_limit'],
+  [
+    'a status counts before a code',
+    { name: 'APIError', data: { statusCode: 429, metadata: { code: 'ECONNRESET' } } },
+    'rate_limit',
+  ],
   ['no access is not the network', { name: 'UnknownError', data: { code: 'EACCES' } }, 'other'],
   ['a text', 'it broke', 'other'],
   ['true', true, 'other'],

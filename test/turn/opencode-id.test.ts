@@ -36,7 +36,17 @@ test('the birth is the congruent time nearest to the given one', () => {
 
 test('what is no OpenCode id has no birth', () => {
   const id = idOf('msg', NOW);
-  for (const other of ['', 'msg_', 'm1', id.slice(0, -1), `${id}x`, id.toUpperCase(), id.replace('msg', 'usr'), id.replace('_', '-'), id.replace(/.{3}$/, '---')]) {
+  for (const other of [
+    '',
+    'msg_',
+    'm1',
+    id.slice(0, -1),
+    `${id}x`,
+    id.toUpperCase(),
+    id.replace('msg', 'usr'),
+    id.replace('_', '-'),
+    id.replace(/.{3}$/, '---'),
+  ]) {
     assert.equal(bornMs(other, NOW), undefined, other);
   }
 });
@@ -52,8 +62,16 @@ test('a copy is a message born well after its time, in a session that is younger
     ['a fork within 100 ms of its message', { born: NOW + 1, created: NOW - 99, session }, false],
     ['the copy of a message of a year ago', { born: NOW + 3, created: NOW - 365 * DAY, session }, true],
     ['a real message in a session of a year ago', { born: NOW, created: NOW, session: NOW - 365 * DAY }, false],
-    ['the clock was set back an hour after the session began', { born: NOW - 3_600_000, created: NOW - 3_600_000, session }, false],
-    ['the clock was set back between id and time, in an old session', { born: NOW, created: NOW - 3_600_000, session: NOW - DAY }, false],
+    [
+      'the clock was set back an hour after the session began',
+      { born: NOW - 3_600_000, created: NOW - 3_600_000, session },
+      false,
+    ],
+    [
+      'the clock was set back between id and time, in an old session',
+      { born: NOW, created: NOW - 3_600_000, session: NOW - DAY },
+      false,
+    ],
     ['the clock was set forward after the session began', { born: NOW + DAY, created: NOW + DAY, session }, false],
     ['the clock was set forward between time and id', { born: NOW + DAY, created: NOW, session: NOW - 1 }, false],
     ['created in the very ms of the session', { born: NOW + 500, created: NOW, session: NOW }, false],

@@ -1,0 +1,304 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { doctor } from '../../src/commands/doctor.ts';
+import { installOpencode } from '../../src/commands/install.ts';
+import { type Config, parseConfig } from '../../src/config.ts';
+import type { BridgeStatus } from '../../src/status.ts';
+import { NOW_MS, plain, scratchConfig, scratchFolder, serveMetrics, serveSocket, statusOf } from './bridge-fixture.ts';
+
+interface Finding {
+  readonly name: string;
+  readonly level: string;
+  readonly what: string;
+  readonly next?: string;
+}
+interface Examination {
+  readonly problems: number;
+  readonly warnings: number;
+  readonly findings: readonly Finding[];
+  readonly skipped: readonly { readonly why: string; readonly names: readonly string[] }[];
+  readonly exitCode: number;
+}
+
+const METRICS =
+  '# TYPE toll_cost_usd_total counter\ntoll_cost_usd_total{agent="opencode"} 1\ntollbridge_build_info 1\n';
+const EVERYTHING = [
+  'Node',
+  'configuration',
+  'bridge',
+  'plugin',
+  'spool',
+  'OpenCode',
+  'sources',
+  'ledger',
+  'accounts',
+  'tiles',
+  'turns',
+  'metrics',
+];
+
+async function examine(config: Config | (() => Config), home: string, env = {}): Promise<Examination> {
+  const loadConfig = typeof config === 'function' ? config : () => config;
+  const { lines, exitCode } = await doctor({ json: true, env, home, nowMs: NOW_MS, loadConfig });
+  return { ...JSON.parse(lines.join('\n')), exitCode };
+}
+
+/** A home with the plugin installed, a bridge that answers and a page to scrape; `changes` are what is wrong. */
+async function examineBridge(
+  t: TestContext,
+  changes: Partial<BridgeStatus> = {},
+  { metrics = { body: METRICS } as { status?: number; body: string }, isInstalled = true } = {},
+): Promise<Examination> {
+  const config = scratchConfig(t);
+  const home = scratchFolder(t);
+  if (isInstalled) installOpencode({ config, home, env: {} });
+  const metrics_url = await serveMetrics(t, () => metrics);
+  await serveSocket(t, config, () => ({ body: JSON.stringify({ ...statusOf(config), metrics_url, ...changes }) }));
+  return examine(config, home);
+}
+
+const about = ({ findings }: Examination, name: string) => findings.filter((finding) => finding.name === name);
+
+test('all is well: every check is made, every one is ok, exit 0', async (t) => {
+  const examination = await examineBridge(t);
+  assert.deepEqual(
+    examination.findings.map(({ name, level }) => `${name} ${level}`),
+    EVERYTHING.map((name) => `${name} ok`),
+  );
+  const { problems, warnings, skipped, exitCode } = examination;
+  assert.deepEqual({ problems, warnings, skipped, exitCode }, { problems: 0, warnings: 0, skipped: [], exitCode: 0 });
+  assert.match(about(examination, 'metrics')[0]!.what, /shows 2 series$/);
+});
+
+const FIRST_ACCOUNT = {
+  provider: 'opencode',
+  account: 'main',
+  found_in: 'auth.json',
+  message: 'the key was refused',
+} as const;
+const LEDGER = { file: '/s/ledger.db', size_bytes: 1, created_ms: 1, turns: 1, tool_calls: 0, sessions: 1 };
+const SOCKET_EVENTS = { source: 'socket', up: true, events: { received: 9, rejected: 3 } };
+
+interface Case {
+  readonly name: string;
+  readonly changes: Partial<BridgeStatus>;
+  readonly check: string;
+  readonly level: 'ok' | 'warning' | 'problem';
+  readonly what: RegExp;
+  readonly next?: RegExp;
+}
+const cases: readonly Case[] = [
+  {
+    name: 'a bridge that is not ready',
+    changes: { ready: false, not_ready: ['totals are being restored', 'no disk'] },
+    check: 'bridge',
+    level: 'warning',
+    what: /not ready: totals are being restored; no disk/,
+  },
+  {
+    name: 'OpenCode was never heard',
+    changes: { last_heard_ms: { claude_code: NOW_MS } },
+    check: 'OpenCode',
+    level: 'warning',
+    what: /never heard/,
+    next: /restart it first/,
+  },
+  {
+    name: 'a long spool',
+    changes: { spool: { dir: '/s', waiting: 1200, quarantined: 0 } },
+    check: 'spool',
+    level: 'warning',
+    what: /^1,200 files wait in /,
+    next: /see the log/,
+  },
+  {
+    name: 'quarantined files',
+    changes: { spool: { dir: '/s', waiting: 0, quarantined: 1 } },
+    check: 'spool',
+    level: 'warning',
+    what: /^1 file could not be read and is not counted/,
+    next: /\.reason files in .*quarantine/,
+  },
+  {
+    name: 'a source that is down',
+    changes: { sources: [{ source: 'spool', up: false, problem: 'the folder cannot be read', events: {} }] },
+    check: 'sources',
+    level: 'problem',
+    what: /spool is down: the folder cannot be read/,
+  },
+  {
+    name: 'refused events',
+    changes: { sources: [SOCKET_EVENTS] },
+    check: 'sources',
+    level: 'warning',
+    what: /socket: 3 events refused/,
+    next: /tollbridge_events_rejected_total\{source="socket"\}/,
+  },
+  {
+    name: 'books that do not balance',
+    changes: { ledger: { ...LEDGER, books_balance: false } },
+    check: 'ledger',
+    level: 'problem',
+    what: /sums do not agree/,
+    next: /tollbridge ledger new/,
+  },
+  {
+    name: 'a ledger with a problem',
+    changes: { ledger: { ...LEDGER, books_balance: true, problem: 'the disk is full' } },
+    check: 'ledger',
+    level: 'problem',
+    what: /the disk is full/,
+  },
+  {
+    name: 'a refused key',
+    changes: { accounts: [{ ...FIRST_ACCOUNT, status: 'auth_required' }] },
+    check: 'accounts',
+    level: 'problem',
+    what: /^opencode\/main: the key was refused$/,
+    next: /auth\.json$/,
+  },
+  {
+    name: 'an account near its limit',
+    changes: { accounts: [{ ...FIRST_ACCOUNT, status: 'near_limit', message: '85 %' }] },
+    check: 'accounts',
+    level: 'warning',
+    what: /85 %/,
+  },
+  {
+    name: 'no account',
+    changes: { accounts: [] },
+    check: 'accounts',
+    level: 'ok',
+    what: /^none found/,
+    next: /OPENCODE_API_KEY/,
+  },
+  {
+    name: 'an upstream provider without a tile',
+    changes: { unmapped: [{ upstream_provider: 'cerebras', reason: 'unconfigured', fix: 'the: fix' }] },
+    check: 'tiles',
+    level: 'warning',
+    what: /^cerebras belongs to no tile$/,
+    next: /^In tollbridge\.yaml: the: fix$/,
+  },
+  {
+    name: 'a link to nowhere',
+    changes: { unmapped: [{ upstream_provider: 'groq', reason: 'mapped_target_missing', fix: 'the: fix' }] },
+    check: 'tiles',
+    level: 'warning',
+    what: /^groq is linked to a tile that does not exist$/,
+  },
+  {
+    name: 'turns that hang',
+    changes: { unfinished: [{ agent: 'opencode', provider: 'anthropic', turns: 2 }] },
+    check: 'turns',
+    level: 'warning',
+    what: /^2 turns of opencode at anthropic began over 15 minutes ago/,
+  },
+  {
+    name: 'a metrics page that is away',
+    changes: { metrics_url: 'http://127.0.0.1:1/metrics' },
+    check: 'metrics',
+    level: 'problem',
+    what: /cannot be scraped: /,
+    next: /metrics\.listen/,
+  },
+];
+for (const { name, changes, check, level, what, next } of cases) {
+  test(`finds ${name}`, async (t) => {
+    const examination = await examineBridge(t, changes);
+    const [finding, ...others] = about(examination, check);
+    assert.ok(finding);
+    assert.deepEqual(others, []);
+    assert.equal(finding.level, level);
+    assert.match(finding.what, what);
+    if (next) assert.match(finding.next ?? '', next);
+    assert.equal(examination.exitCode, level === 'problem' ? 1 : 0);
+    const elsewhere = examination.findings.filter((found) => found.name !== check && found.level !== 'ok');
+    assert.deepEqual(elsewhere, [], 'nothing else is touched');
+  });
+}
+
+const badPages: readonly [string, { status?: number; body: string }, RegExp][] = [
+  ['an error', { status: 503, body: 'not yet' }, /answers with HTTP 503/],
+  ['a refusal', { status: 401, body: 'token?' }, /answers with HTTP 401/],
+  ['the metrics of another program', { body: 'go_goroutines 7\n# toll_ is only mentioned\n' }, /none of our metrics/],
+];
+for (const [name, metrics, what] of badPages) {
+  test(`a scrape that gets ${name} is a problem`, async (t) => {
+    const examination = await examineBridge(t, {}, { metrics });
+    assert.equal(about(examination, 'metrics')[0]?.level, 'problem');
+    assert.match(about(examination, 'metrics')[0]!.what, what);
+    assert.equal(examination.exitCode, 1);
+  });
+}
+
+test('a guarded scrape sends the token, and says when it has none', async (t) => {
+  const config = scratchConfig(t, { metrics: { token_env: 'TOLL_TOKEN' } });
+  const metrics_url = await serveMetrics(t, ({ headers }) =>
+    headers.authorization === 'Bearer s3cret' ? { body: METRICS } : { status: 401, body: '' },
+  );
+  await serveSocket(t, config, () => ({ body: JSON.stringify({ ...statusOf(config), metrics_url }) }));
+  const home = scratchFolder(t);
+  assert.equal(about(await examine(config, home, { TOLL_TOKEN: 's3cret' }), 'metrics')[0]?.level, 'ok');
+  assert.match(about(await examine(config, home), 'metrics')[0]!.what, /TOLL_TOKEN, which is not set here/);
+  const wrong = await examine(config, home, { TOLL_TOKEN: 'wr0ng' });
+  assert.match(about(wrong, 'metrics')[0]!.next ?? '', /another value of TOLL_TOKEN/);
+  assert.doesNotMatch(JSON.stringify(wrong), /wr0ng/);
+});
+
+test('without the plugin it says so once', async (t) => {
+  const examination = await examineBridge(t, { last_heard_ms: {} }, { isInstalled: false });
+  assert.equal(about(examination, 'plugin')[0]?.level, 'warning');
+  assert.equal(about(examination, 'plugin')[0]?.next, 'tollbridge install opencode');
+  assert.deepEqual(about(examination, 'OpenCode'), []);
+});
+
+test('without a bridge: what can be checked is, what follows is said, exit 1', async (t) => {
+  const config = scratchConfig(t);
+  mkdirSync(config.spool.dir);
+  for (const name of ['1_a.json', '2_b.json', '3_c.json.tmp']) writeFileSync(path.join(config.spool.dir, name), '{}');
+  const examination = await examine(config, scratchFolder(t));
+  assert.equal(examination.exitCode, 1);
+  assert.match(about(examination, 'bridge')[0]!.what, /^no bridge answers: there is no socket at .*nothing is counted/);
+  assert.match(about(examination, 'spool')[0]!.what, /^2 files wait in .*as soon as it starts$/);
+  assert.deepEqual(examination.skipped, [{ why: 'no bridge answers', names: EVERYTHING.slice(5) }]);
+});
+
+test('with a wrong configuration: every mistake is shown, the rest is skipped, exit 1', async (t) => {
+  const examination = await examine(
+    () => parseConfig({ retention: 'soon', metrics: { listen: 'x' } }),
+    scratchFolder(t),
+  );
+  assert.equal(examination.exitCode, 1);
+  assert.match(about(examination, 'configuration')[0]!.what, /2 mistakes:\n.*metrics\.listen.*\n.*retention/);
+  assert.deepEqual(examination.skipped, [{ why: 'the configuration cannot be used', names: EVERYTHING.slice(2) }]);
+});
+
+test('a check that breaks is a finding and stops no other', async (t) => {
+  const examination = await examineBridge(t, { sources: null as never });
+  assert.match(about(examination, 'sources')[0]!.what, /^could not be checked: /);
+  assert.equal(about(examination, 'metrics')[0]?.level, 'ok');
+});
+
+test('for people: a mark, the name, what is so, and what to do', async (t) => {
+  const config = scratchConfig(t);
+  const { lines } = await doctor({
+    json: false,
+    env: {},
+    home: scratchFolder(t),
+    nowMs: NOW_MS,
+    loadConfig: () => config,
+  });
+  const text = plain(lines);
+  assert.match(text[0]!, /^✔ Node {11}\d+\./);
+  assert.ok(text.some((line) => line.startsWith('✖ bridge         no bridge answers: ')));
+  assert.ok(text.some((line) => line.startsWith('                 → Start it with "tollbridge start"')));
+  assert.ok(
+    text.includes(
+      '- not checked, because no bridge answers: OpenCode, sources, ledger, accounts, tiles, turns, metrics',
+    ),
+  );
+  assert.equal(text.at(-1), '1 problem, 1 warning.');
+});

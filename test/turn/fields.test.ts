@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { mcpServerOf, unixMs } from '../../src/turn/fields.ts';
+
+const TIMES: [unknown, string][] = [
+  [1795293928, '2026-11-21T20:45:28Z'],
+  [1795293928466, '2026-11-21T20:45:28.466Z'],
+  [1795293928466.4, '2026-11-21T20:45:28.466Z'],
+  [1795293928466123, '2026-11-21T20:45:28.466Z'],
+  ['1795293928466', '2026-11-21T20:45:28.466Z'],
+  ['2026-11-21', '2026-11-21T00:00:00Z'],
+  ['2026-11-21 20:45:28', '2026-11-21T20:45:28Z'],
+  ['2026-11-21T20:45', '2026-11-21T20:45:00Z'],
+  ['2026-11-21T20:45:28.466123456Z', '2026-11-21T20:45:28.466Z'],
+  ['2026-11-21t20:45:28z', '2026-11-21T20:45:28Z'],
+  ['2026-11-21T20:45:28-0130', '2026-11-21T22:15:28Z'],
+  ['2026-11-21T20:45:28+01:00', '2026-11-21T19:45:28Z'],
+];
+for (const [stated, means] of TIMES) {
+  test(`time ${stated} → ${means}`, () => assert.equal(unixMs.parse(stated), Date.parse(means)));
+}
+
+for (const stated of [
+  0,
+  -1,
+  17,
+  1e20,
+  '',
+  'now',
+  '2019-12-31',
+  '2100-01-02',
+  '2026-13-01',
+  '21.11.2026',
+  '2026-11-21T25:00',
+  true,
+  {},
+  null,
+  undefined,
+]) {
+  test(`no time: ${JSON.stringify(stated)}`, () => assert.equal(unixMs.safeParse(stated).success, false));
+}
+
+test('the server in the name of an MCP tool', () => {
+  const servers = ['mcp__github__list', 'mcp__a_b__c__d', 'mcp__x__', 'mcp____x', 'bash', 'my_mcp__a__b'].map(
+    mcpServerOf,
+  );
+  assert.deepEqual(servers, ['github', 'a_b', undefined, undefined, undefined, undefined]);
+});
