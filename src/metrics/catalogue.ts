@@ -1,41 +1,9 @@
 // Every metric, as data. Instruments, the exposition, docs/metrics.md, dashboards and rules are derived from this file,
 // and a test compares it with a live scrape in both directions.
 
-export type MetricType = 'counter' | 'gauge' | 'histogram';
+import { family, type MetricFamily } from './metric-family.ts';
 
-export interface MetricFamily {
-  /** The Prometheus name, written out in full: base unit and `_total` included. */
-  readonly name: string;
-  /** The OpenTelemetry name. Units are annotations, so that every route gives the same Prometheus name. */
-  readonly otelName: string;
-  readonly type: MetricType;
-  readonly unit: string;
-  readonly help: string;
-  readonly labels: readonly string[];
-  /** Labels that are left out where they have no value. */
-  readonly optional?: readonly string[];
-  /** Upper bounds of the histogram's buckets, in the exported unit. */
-  readonly buckets?: readonly number[];
-  /** The ledger keeps integers: what one exported unit is in them (1e9 for money, 1e3 for seconds). */
-  readonly scale: number;
-}
-
-interface Definition {
-  type: MetricType;
-  unit: string;
-  help: string;
-  labels?: readonly string[];
-  optional?: readonly string[];
-  buckets?: readonly number[];
-  scale?: number;
-  /** Only where it cannot be derived from the Prometheus name. */
-  otelName?: string;
-}
-
-function family(name: string, definition: Definition): MetricFamily {
-  const { labels = [], scale = 1, otelName, ...rest } = definition;
-  return { name, otelName: otelName ?? name.replace(/_total$/, ''), labels, scale, ...rest };
-}
+export type { MetricFamily } from './metric-family.ts';
 
 const NANO = 1e9;
 const MS = 1e3;

@@ -45,6 +45,9 @@ const IGNORED_FAMILIES: Readonly<Record<string, IgnoredKind>> = {
 
 /** How OpenCode, or our plugin in its place, says that a tool was stopped and did not fail. */
 const TOOL_STOPPED = /^(tool execution )?(was )?(aborted|interrupted)\.?$/;
+/** A command that the user stopped is `completed` for OpenCode; a missing exit code and this end of its output tell. */
+const COMMAND_STOPPED = /User aborted the command\s*<\/\w+_metadata>\s*$/;
+const COMMAND_NOTE_MAX_CHARS = 200;
 
 /** Decodes one body of an OpenCode plugin. Always at least one result; never throws. */
 export function decodeOpencode(payload: unknown, context: HookContext): Decoded[] {
@@ -189,7 +192,13 @@ function decodePart(event: Fields): Decoded {
   const startedMs = part.optional(unixMs, 'state.time.start');
   if (messageId && startedMs && isForkCopy({ messageId, sessionId, createdMs: startedMs })) return ignored('fork_copy');
 
-  const isStopped = TOOL_STOPPED.test(part.word('state.error')) || part.at('state.metadata.interrupted') === true;
+  const output = part.at('state.output');
+  const isStopped =
+    TOOL_STOPPED.test(part.word('state.error')) ||
+    part.at('state.metadata.interrupted') === true ||
+    (part.at('state.metadata.exit') === undefined &&
+      typeof output === 'string' &&
+      COMMAND_STOPPED.test(output.slice(-COMMAND_NOTE_MAX_CHARS)));
   return finishedTool({
     sessionId,
     callId: part.required(id, 'callID'),
@@ -197,7 +206,7 @@ function decodePart(event: Fields): Decoded {
     tool: part.required(toolName, 'tool'),
     startedMs,
     completedMs: notBefore(startedMs, part.optional(unixMs, 'state.time.end')),
-    status: stated === 'completed' ? 'ok' : isStopped ? 'aborted' : 'error',
+    status: isStopped ? 'aborted' : stated === 'completed' ? 'ok' : 'error',
     origin: 'part',
   });
 }

@@ -138,6 +138,6 @@ describe('the sessions of a window', () => {
     assert.equal(count('today', 'anthropic', 'openai'), 2);
     assert.equal(count('7d', 'anthropic', 'openai'), 3);
     assert.equal(count('today'), 0);
-    assert.equal(count('today', "google') --"), 0);
+    assert.equal(count('today', 'google'), 0);
   });
 });

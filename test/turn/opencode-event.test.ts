@@ -118,6 +118,7 @@ test('a finished tool part becomes a tool call with every field', () => {
   });
 });
 
+const STOPPED = 'x\n<shell_metadata>\nUser aborted the command\n</shell_metadata>';
 const TOOL_STATES: [Json, string][] = [
   [{ status: 'completed', time }, 'ok'],
   [{ status: 'error', error: 'The user rejected permission to use this specific tool call.', time }, 'error'],
@@ -127,6 +128,9 @@ const TOOL_STATES: [Json, string][] = [
   [{ status: 'error', error: 'interrupted', time }, 'aborted'],
   [{ status: 'error', error: 'x', metadata: { interrupted: true }, time }, 'aborted'],
   [{ status: 'error' }, 'error'],
+  [{ status: 'completed', output: STOPPED, metadata: { exit: null }, time }, 'aborted'],
+  [{ status: 'completed', output: STOPPED, metadata: { exit: 0 }, time }, 'ok'],
+  [{ status: 'completed', output: `${STOPPED} and more`, metadata: { exit: null }, time }, 'ok'],
 ];
 for (const [state, status] of TOOL_STATES) {
   test(`tool state ${JSON.stringify({ ...state, time: undefined })} → ${status}`, () =>

@@ -1,0 +1,163 @@
+// npm run bench: what the bridge costs beside the least that could do the job, measured alternately in one run, because
+// machines are shared and noisy. Only the ratios mean anything.
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import http from 'node:http';
+import os from 'node:os';
+import path from 'node:path';
+import { PrometheusSerializer } from '@opentelemetry/exporter-prometheus';
+import { resourceFromAttributes } from '@opentelemetry/resources';
+import { type DataPoint, DataPointType, type SumMetricData } from '@opentelemetry/sdk-metrics';
+import { Pool } from 'undici';
+import { Bridge } from '../src/bridge.ts';
+import { parseConfig } from '../src/config.ts';
+import { createLog } from '../src/log.ts';
+import { TOLL } from '../src/metrics/catalogue.ts';
+import { Exposition } from '../src/metrics/exposition.ts';
+
+const ROUNDS = 7;
+const EVENTS_PER_ROUND = 4000;
+const CONNECTIONS = 16;
+const SERIES = 10_000;
+
+const median = (values: readonly number[]) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] as number;
+
+let serial = 0;
+function turnRecord(): object {
+  const id = serial++;
+  const now = Date.now();
+  return {
+    v: 1,
+    kind: 'turn',
+    agent: 'opencode',
+    id: { session: `ses_${Math.floor(id / 50)}`, message: `msg_${id}` },
+    time: { started: now - 5000, completed: now },
+    provider: 'opencode',
+    model: 'claude-sonnet-4-5',
+    project: 'shop',
+    status: 'ok',
+    tokens: { input: 1000, output: 100, reasoning: 0, cache_read: 5000, cache_write: 0 },
+    cost_usd: 0.0042,
+  };
+}
+
+/** Seconds to post all bodies, each acknowledged, over some connections at once. */
+async function post(socketPath: string, bodies: readonly string[]): Promise<number> {
+  const pool = new Pool('http://bench', { socketPath, connections: CONNECTIONS });
+  let next = 0;
+  const startedMs = performance.now();
+  await Promise.all(
+    Array.from({ length: CONNECTIONS }, async () => {
+      for (let body = bodies[next++]; body !== undefined; body = bodies[next++]) {
+        const answer = await pool.request({ path: '/v1/events', method: 'POST', body });
+        await answer.body.dump();
+        if (answer.statusCode !== 202) throw new Error(`answered ${answer.statusCode}`);
+      }
+    }),
+  );
+  const seconds = (performance.now() - startedMs) / 1000;
+  await pool.destroy();
+  return seconds;
+}
+
+/** A server that parses and answers, and keeps nothing: the floor under every intake. */
+async function startFloor(socketPath: string): Promise<http.Server> {
+  const server = http.createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk) => chunks.push(chunk));
+    request.on('end', () => {
+      for (const line of Buffer.concat(chunks).toString().split('\n')) JSON.parse(line);
+      response.writeHead(202).end('{}');
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(socketPath, resolve));
+  return server;
+}
+
+async function benchIntake(batch: number): Promise<string> {
+  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
+  const socketPath = path.join(dir, 's');
+  const config = parseConfig({
+    state_dir: dir,
+    detect: false,
+    metrics: { listen: '127.0.0.1:0' },
+    socket: { path: socketPath },
+  });
+  const bridge = await Bridge.start({ config, log: createLog('error') });
+  const floor = await startFloor(path.join(dir, 'floor'));
+  const ours: number[] = [];
+  const floors: number[] = [];
+  try {
+    for (let round = 0; round < ROUNDS; round++) {
+      const bodies = Array.from({ length: EVENTS_PER_ROUND / batch }, () =>
+        Array.from({ length: batch }, () => JSON.stringify(turnRecord())).join('\n'),
+      );
+      ours.push(EVENTS_PER_ROUND / (await post(socketPath, bodies)));
+      floors.push(EVENTS_PER_ROUND / (await post(path.join(dir, 'floor'), bodies)));
+    }
+  } finally {
+    floor.close();
+    await bridge.stop();
+    rmSync(dir, { recursive: true, force: true });
+  }
+  return row(
+    `intake, ${batch} event(s) a request, durable`,
+    median(ours),
+    'parse and forget',
+    median(floors),
+    'events/s',
+  );
+}
+
+async function benchExposition(): Promise<string> {
+  const now: [number, number] = [Math.floor(Date.now() / 1000), 0];
+  const points = Array.from(
+    { length: SERIES },
+    (_, index): DataPoint<number> => ({
+      attributes: {
+        agent: 'opencode',
+        provider: 'opencode',
+        upstream_provider: 'anthropic',
+        model: `model-${index}`,
+        project: 'shop',
+      },
+      startTime: now,
+      endTime: now,
+      value: index / 7,
+    }),
+  );
+  const metric: SumMetricData = {
+    descriptor: { name: TOLL.cost.otelName, description: TOLL.cost.help, unit: TOLL.cost.unit, valueType: 1 },
+    aggregationTemporality: 1,
+    dataPointType: DataPointType.SUM,
+    isMonotonic: true,
+    dataPoints: points,
+  };
+  const exposition = new Exposition();
+  const serializer = new PrometheusSerializer(undefined, false, undefined, true, true);
+  const resourceMetrics = {
+    resource: resourceFromAttributes({}),
+    scopeMetrics: [{ scope: { name: 'bench' }, metrics: [metric] }],
+  };
+  const ours: number[] = [];
+  const stock: number[] = [];
+  for (let round = 0; round < ROUNDS * 3; round++) {
+    let startedMs = performance.now();
+    await exposition.render([metric]);
+    ours.push(1000 / (performance.now() - startedMs));
+    startedMs = performance.now();
+    serializer.serialize(resourceMetrics);
+    stock.push(1000 / (performance.now() - startedMs));
+  }
+  return row(`exposition of ${SERIES} series`, median(ours), 'PrometheusSerializer', median(stock), 'renders/s');
+}
+
+function row(what: string, ours: number, beside: string, theirs: number, unit: string): string {
+  const ratio = (ours / theirs).toFixed(2);
+  return `| ${what} | ${Math.round(ours)} ${unit} | ${beside}: ${Math.round(theirs)} ${unit} | ${ratio} |`;
+}
+
+process.stdout.write('| what | ours | beside it | ratio |\n|---|---|---|---|\n');
+for (const measure of [() => benchIntake(1), () => benchIntake(100), benchExposition]) {
+  process.stdout.write(`${await measure()}\n`);
+}

@@ -1,0 +1,37 @@
+// What is known of one metric, whoever makes its values.
+
+export type MetricType = 'counter' | 'gauge' | 'histogram';
+
+export interface MetricFamily {
+  /** The Prometheus name, written out in full: base unit and `_total` included. */
+  readonly name: string;
+  /** The OpenTelemetry name. Units are annotations, so that every route gives the same Prometheus name. */
+  readonly otelName: string;
+  readonly type: MetricType;
+  readonly unit: string;
+  readonly help: string;
+  readonly labels: readonly string[];
+  /** Labels that are left out where they have no value. */
+  readonly optional?: readonly string[];
+  /** Upper bounds of the histogram's buckets, in the exported unit. */
+  readonly buckets?: readonly number[];
+  /** The ledger keeps integers: what one exported unit is in them (1e9 for money, 1e3 for seconds). */
+  readonly scale: number;
+}
+
+interface Definition {
+  type: MetricType;
+  unit: string;
+  help: string;
+  labels?: readonly string[];
+  optional?: readonly string[];
+  buckets?: readonly number[];
+  scale?: number;
+  /** Only where it cannot be derived from the Prometheus name. */
+  otelName?: string;
+}
+
+export function family(name: string, definition: Definition): MetricFamily {
+  const { labels = [], scale = 1, otelName, ...rest } = definition;
+  return { name, otelName: otelName ?? name.replace(/_total$/, ''), labels, scale, ...rest };
+}
