@@ -160,7 +160,10 @@ describe('a permission', () => {
     const bench = new Bench(t);
     const { messageId: _, ...unnamed } = asked(2);
     await bench.submit(turn(), unnamed, replied(4), permission({ askedMs: at(0), repliedMs: at(9) }));
+    const second = { messageId: 'msg_2', requestId: 'per_2' };
+    await bench.submit(turn(second), permission({ ...second, askedMs: at(2) }));
+    await bench.submit(permission({ ...second, askedMs: at(0), repliedMs: at(3) }));
     await bench.settleAt(NOON_MS + HOUR_MS);
-    assert.deepEqual(observed(bench.ledger, TOLL.modelDuration), { count: 1, sum: 8000 });
+    assert.deepEqual(observed(bench.ledger, TOLL.modelDuration), { count: 2, sum: 8000 + 9000 });
   });
 });

@@ -138,6 +138,8 @@ describe('the sessions of a window', () => {
     assert.equal(count('today', 'anthropic', 'openai'), 2);
     assert.equal(count('7d', 'anthropic', 'openai'), 3);
     assert.equal(count('today'), 0);
+    await bench.submit(turnAt(NOON_MS - 40 * DAY_MS, { messageId: 'late' }));
+    assert.equal(count('today', 'anthropic'), 1, 'an older turn that comes late ends no session');
     assert.equal(count('today', 'google'), 0);
   });
 });
