@@ -54,13 +54,15 @@ async function* eventsOf(groups: readonly TestGroup[], totals: Map<string, numbe
   }
 }
 
-/** Failures only; when a whole file failed, after what it said on stderr, which is often the only reason there is. */
+/** Failures, and what was skipped with its reason; when a whole file failed, after what it said on stderr, which is often the only reason there is. */
 async function* failuresOf(events: AsyncIterable<TestEvent>): AsyncGenerator<TestEvent> {
   const said = new Map<string, TestEvent[]>();
   for await (const event of events) {
     if (event.type === 'test:stderr') {
       const lines = said.get(event.data.file) ?? [];
       said.set(event.data.file, [...lines, event]);
+    } else if (event.type === 'test:pass' && event.data.skip !== undefined) {
+      yield event;
     } else if (event.type === 'test:fail') {
       if (event.data.name === event.data.file) yield* said.get(event.data.name) ?? [];
       yield event;

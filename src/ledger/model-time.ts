@@ -5,7 +5,8 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { TOLL } from '../metrics/catalogue.ts';
 import type { Dimensions } from './dimensions.ts';
 import type { Totals } from './totals.ts';
-import { SETTLE_MS, type TurnRow } from './turn-book.ts';
+import { SETTLE_MS } from './turn-book.ts';
+import type { TurnRow } from './turn-vector.ts';
 
 type Interval = readonly [fromMs: number, toMs: number];
 

@@ -22,7 +22,9 @@ export class PollBook {
   }
 
   /** Books one reading inside the caller's transaction; whichever machine sent it, the newest one stays. */
-  book(result: PollResult): Booking {
+  book(stated: PollResult, nowMs: number): Booking {
+    // A sender whose clock is ahead must not keep honest readings out until then.
+    const result = { ...stated, takenMs: Math.min(stated.takenMs, nowMs) };
     const known = this.#db
       .prepare('SELECT 1 FROM poll_result WHERE provider = ? AND account = ?')
       .get(result.provider, result.account);

@@ -9,7 +9,8 @@ import type { Booking, PermissionEvent, SessionEvent, ToolEvent, TurnStatus } fr
 import type { Dimensions } from './dimensions.ts';
 import type { LabelCaps } from './label-caps.ts';
 import type { Totals } from './totals.ts';
-import { SETTLE_MS, type TurnBook, type TurnRow } from './turn-book.ts';
+import { SETTLE_MS, type TurnBook } from './turn-book.ts';
+import type { TurnRow } from './turn-vector.ts';
 
 const UNKNOWN_UPSTREAM = 'unknown';
 /** Longer than any tool runs: what claims more has a wrong clock. */

@@ -6,22 +6,27 @@ import { TOLL } from '../metrics/catalogue.ts';
 import {
   type Booking,
   type ConflictField,
-  type ErrorReason,
-  NO_TOKENS,
   PHASES,
-  type PricingState,
   TOKEN_TYPES,
   type TokenCounts,
-  TURN_STATUSES,
   type TurnEvent,
-  type TurnStatus,
-  type UpstreamEvidence,
 } from '../turn/turn-event.ts';
 import { semconvProviderName } from '../turn/upstream-provider.ts';
 import { type Dimension, type Dimensions, labelsOf } from './dimensions.ts';
 import type { LabelCaps } from './label-caps.ts';
 import type { Totals } from './totals.ts';
-import type { Amounts, Windows } from './windows.ts';
+import {
+  amounts,
+  beats,
+  isPriced,
+  NOTHING,
+  sameUsage,
+  type TurnRow,
+  totalTokens,
+  type Usage,
+  usageOf,
+} from './turn-vector.ts';
+import type { Windows } from './windows.ts';
 
 /** A turn dated further ahead than this is dated by receipt: its clock is wrong. */
 const AHEAD_TOLERANCE_MS = 5 * 60_000;
@@ -32,93 +37,6 @@ const DURATION_MAX_MS = 30 * 86_400_000;
 const COMPLETED = PHASES.indexOf('completed');
 const IN_PROGRESS = PHASES.indexOf('in_progress');
 
-/** A turn as its row holds it. */
-export interface TurnRow {
-  readonly id: number;
-  readonly agent: string;
-  readonly session_id: string;
-  readonly message_id: string;
-  readonly dimension_id: number;
-  readonly series_id: number;
-  readonly cell_id: number;
-  readonly upstream_evidence: UpstreamEvidence;
-  readonly event_id: string;
-  readonly phase: number;
-  readonly status: TurnStatus;
-  readonly reason: ErrorReason | null;
-  readonly started_ms: number;
-  readonly completed_ms: number | null;
-  readonly dated_ms: number;
-  readonly received_ms: number;
-  readonly input: number;
-  readonly output: number;
-  readonly reasoning: number;
-  readonly cache_read: number;
-  readonly cache_write: number;
-  readonly cost_nano: number | null;
-  readonly estimated_nano: number | null;
-  readonly pricing: PricingState;
-  readonly counted: number;
-  readonly timed: number;
-}
-
-/** What a vector brings to the totals. */
-interface Usage {
-  readonly tokens: TokenCounts;
-  readonly costNano: number;
-  readonly estimatedNano: number;
-  readonly pricing: PricingState;
-}
-
-const NOTHING: Usage = { tokens: NO_TOKENS, costNano: 0, estimatedNano: 0, pricing: 'stated' };
-const totalTokens = (tokens: TokenCounts) => TOKEN_TYPES.reduce((sum, type) => sum + tokens[type], 0);
-
-function usageOf(source: TurnEvent | TurnRow): Usage {
-  if ('kind' in source) {
-    const { tokens, costNano = 0, estimatedNano = 0, pricing } = source;
-    return { tokens, costNano, estimatedNano, pricing };
-  }
-  return {
-    tokens: source,
-    costNano: source.cost_nano ?? 0,
-    estimatedNano: source.estimated_nano ?? 0,
-    pricing: source.pricing,
-  };
-}
-
-type Rank = readonly (number | string)[];
-
-/**
- * A total order over the vectors of one turn: phase, event id, output, and then all else that is booked, so that the
- * winner does not depend on the order of arrival.
- */
-function rankOf(source: TurnEvent | TurnRow): Rank {
-  const isEvent = 'kind' in source;
-  const { tokens, costNano } = isEvent ? source : { tokens: source, costNano: source.cost_nano };
-  const [startedMs, completedMs] = isEvent
-    ? [source.startedMs, source.completedMs]
-    : [source.started_ms, source.completed_ms];
-  return [
-    isEvent ? PHASES.indexOf(source.phase) : source.phase,
-    (isEvent ? source.eventId : source.event_id) ?? '',
-    tokens.output,
-    totalTokens(tokens),
-    costNano ?? -1,
-    ...TOKEN_TYPES.map((type) => tokens[type]),
-    TURN_STATUSES.indexOf(source.status),
-    completedMs ?? -1,
-    startedMs,
-  ];
-}
-
-function compareRanks(a: Rank, b: Rank): number {
-  for (let i = 0; i < a.length; i++) {
-    if (a[i]! < b[i]!) return -1;
-    if (a[i]! > b[i]!) return 1;
-  }
-  return 0;
-}
-
 interface Parts {
   readonly totals: Totals;
   readonly caps: LabelCaps;
@@ -128,8 +46,8 @@ interface Parts {
 
 export class TurnBook {
   readonly #parts: Parts;
-  readonly #db: DatabaseSync;
   readonly #find: StatementSync;
+  readonly #byId: StatementSync;
   readonly #insert: StatementSync;
   readonly #update: StatementSync;
   readonly #markCounted: StatementSync;
@@ -138,9 +56,9 @@ export class TurnBook {
   readonly #finishedLongAgo: StatementSync;
 
   constructor(db: DatabaseSync, parts: Parts) {
-    this.#db = db;
     this.#parts = parts;
     this.#find = db.prepare('SELECT * FROM turn WHERE agent = ? AND session_id = ? AND message_id = ?');
+    this.#byId = db.prepare('SELECT * FROM turn WHERE id = ?');
     this.#insert = db.prepare(
       `INSERT INTO turn (agent, session_id, message_id, dimension_id, series_id, cell_id, upstream_evidence, event_id, phase, status, reason,
          started_ms, completed_ms, dated_ms, received_ms, input, output, reasoning, cache_read, cache_write, cost_nano, estimated_nano, pricing)
@@ -189,7 +107,7 @@ export class TurnBook {
         },
       };
     }
-    if (row && compareRanks(rankOf(event), rankOf(row)) <= 0) {
+    if (row && !beats(event, row)) {
       return { outcome: { type: 'duplicate' }, ...this.#conflicts(event, row) };
     }
     if (this.#wouldOverflow(event)) {
@@ -225,7 +143,7 @@ export class TurnBook {
       ...places,
       ...this.#columns(event, at),
     );
-    const row = this.#db.prepare('SELECT * FROM turn WHERE id = ?').get(lastInsertRowid) as unknown as TurnRow;
+    const row = this.#byId.get(lastInsertRowid) as unknown as TurnRow;
     this.#bear(row);
     if (row.phase !== IN_PROGRESS) this.#move(row, NOTHING, undefined);
     if (row.phase === COMPLETED) this.#count(row);
@@ -239,7 +157,7 @@ export class TurnBook {
       ? ([old.dimension_id, old.series_id, old.cell_id, old.upstream_evidence] as const)
       : this.#places(event);
     this.#update.run(...places, ...this.#columns(event, at), old.id);
-    const row = this.#db.prepare('SELECT * FROM turn WHERE id = ?').get(old.id) as unknown as TurnRow;
+    const row = this.#byId.get(old.id) as unknown as TurnRow;
     if (!fixed) this.#bear(row);
     if (row.phase !== IN_PROGRESS) this.#move(row, fixed ? usageOf(old) : NOTHING, fixed ? old : undefined);
     if (row.phase === COMPLETED) this.#count(row);
@@ -406,28 +324,4 @@ function genAiLabels(series: Dimension) {
     gen_ai_provider_name: semconvProviderName(series.upstream_provider),
     gen_ai_request_model: series.model,
   };
-}
-
-/** A turn without any usage has a known cost, 0: an error or an abort does not make a window's cost unknown. */
-function isPriced(usage: Usage): boolean {
-  return usage.pricing !== 'unknown' || totalTokens(usage.tokens) === 0;
-}
-
-function amounts(usage: Usage, counted: number, sign: 1 | -1): Amounts {
-  const { tokens } = usage;
-  return {
-    costNano: sign * usage.costNano,
-    tokens: sign * (tokens.input + tokens.output + tokens.reasoning + tokens.cache_write),
-    cacheRead: sign * tokens.cache_read,
-    turns: sign * counted,
-    pricedTurns: sign * (counted && isPriced(usage) ? 1 : 0),
-  };
-}
-
-function sameUsage(a: Usage, b: Usage): boolean {
-  return (
-    a.costNano === b.costNano &&
-    a.estimatedNano === b.estimatedNano &&
-    TOKEN_TYPES.every((type) => a.tokens[type] === b.tokens[type])
-  );
 }

@@ -44,4 +44,13 @@ describe('the poll book', () => {
     bench.nowMs = NOON_MS + 24 * 3600 * SECOND_MS;
     assert.deepEqual(bench.ledger.pollResults(), []);
   });
+
+  test('a reading dated ahead does not keep later ones out', async (t) => {
+    const bench = new Bench(t);
+    await bench.ledger.recordPoll(reading({ takenMs: NOON_MS + 86_400 * SECOND_MS, message: 'from tomorrow' }));
+    bench.nowMs = NOON_MS + SECOND_MS;
+    const { outcome } = await bench.ledger.recordPoll(reading({ takenMs: NOON_MS + SECOND_MS, message: 'from now' }));
+    assert.equal(outcome.type, 'updated');
+    assert.equal(bench.ledger.pollResults()[0]?.message, 'from now');
+  });
 });
