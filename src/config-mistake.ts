@@ -100,7 +100,7 @@ export function toMistakes(issue: z.core.$ZodIssue, input: unknown): ConfigMista
     return issue.keys.map((key) => ({
       path: pathText([...issue.path, key]),
       found: 'an unknown key',
-      expected: 'expected one that the documentation names; check the spelling and the indentation',
+      expected: 'expected one that docs/configuration.md names; check the spelling and the indentation',
     }));
   }
   if (issue.code === 'invalid_key') {

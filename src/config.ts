@@ -179,6 +179,20 @@ const schema = z.strictObject({
   log: z.strictObject({ level: z.enum(LOG_LEVELS).default('info') }).prefault({}),
 });
 
+/** Every key that a configuration can have, as the documentation writes it: `accounts[].id`. */
+export function configKeys(): string[] {
+  interface Node {
+    readonly properties?: Record<string, Node>;
+    readonly items?: Node;
+  }
+  const leaves = (node: Node, at: string): string[] => {
+    if (node.items?.properties) return leaves(node.items, `${at}[]`);
+    if (!node.properties) return [at];
+    return Object.entries(node.properties).flatMap(([key, child]) => leaves(child, at ? `${at}.${key}` : key));
+  };
+  return leaves(z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as Node, '');
+}
+
 type Parsed = z.output<typeof schema>;
 export type AccountConfig = Parsed['accounts'][number];
 export type PricingRule = Parsed['pricing'][number];
