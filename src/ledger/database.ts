@@ -3,6 +3,7 @@
 import { chmodSync, closeSync, mkdirSync, openSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { commandText } from '../command-text.ts';
 import { messageOf, PermanentFailure } from '../failure.ts';
 import { migrate, refuseNewer } from './schema.ts';
 
@@ -30,23 +31,40 @@ export function openDatabase(file: string): DatabaseSync {
     inspect(file);
     return take(file);
   } catch (error) {
-    switch (sqliteCode(error)) {
-      case SQLITE_BUSY:
-      case SQLITE_LOCKED:
-        throw new PermanentFailure(
-          `Another Tollbridge has the ledger ${file}. One process counts, so this one stops. ` +
-            'Ask the running one with `tollbridge status`, or set state_dir to another folder.',
-        );
-      case SQLITE_CORRUPT:
-      case SQLITE_NOTADB:
-        throw damaged(file, messageOf(error));
-      default:
-        if (error instanceof PermanentFailure) throw error;
-        throw new PermanentFailure(
-          `The ledger ${file} cannot be opened (${messageOf(error)}). Nothing is counted without it, so the bridge stops. ` +
-            'Make room or mend the permissions there, or set state_dir to another folder.',
-        );
-    }
+    throw failureOf(error, file);
+  }
+}
+
+/**
+ * Looks at a ledger that no bridge has open, and changes nothing.
+ * @throws PermanentFailure as `openDatabase` does
+ */
+export function inspectDatabase(file: string): void {
+  try {
+    inspect(file);
+  } catch (error) {
+    throw failureOf(error, file);
+  }
+}
+
+/** What anything that was thrown here means, and the way out. */
+function failureOf(error: unknown, file: string): PermanentFailure {
+  switch (sqliteCode(error)) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+      return new PermanentFailure(
+        `Another Tollbridge has the ledger ${file}. One process counts, so this one stops. ` +
+          `Ask the running one with \`${commandText('status')}\`, or set state_dir to another folder.`,
+      );
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+      return damaged(file, messageOf(error));
+    default:
+      if (error instanceof PermanentFailure) return error;
+      return new PermanentFailure(
+        `The ledger ${file} cannot be opened (${messageOf(error)}). Nothing is counted without it, so the bridge stops. ` +
+          'Make room or mend the permissions there, or set state_dir to another folder.',
+      );
   }
 }
 
@@ -82,8 +100,11 @@ function take(file: string): DatabaseSync {
 }
 
 function damaged(file: string, what: string): PermanentFailure {
+  // SQLite begins with a line that only names the database, between asterisks.
+  const lines = what.split('\n').map((line) => line.trim());
+  const finding = lines.find((line) => line !== '' && !line.startsWith('***')) ?? lines[0];
   return new PermanentFailure(
-    `The ledger ${file} is damaged (${what.split('\n')[0]}). It was left as it is: it may hold the only record of what was spent. ` +
-      'Restore a copy of it, or start a new one with `tollbridge ledger new`, which moves this one aside.',
+    `The ledger ${file} is damaged (${finding}). It was left as it is: it may hold the only record of what was spent. ` +
+      `Restore a copy of it, or start a new one with \`${commandText('ledger new')}\`, which moves this one aside.`,
   );
 }

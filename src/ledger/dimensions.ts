@@ -6,7 +6,9 @@ import { OTHER } from './totals.ts';
 import type { Cell, Windows } from './windows.ts';
 
 /** Beyond this many (upstream provider, provider, model) the model of a new one is `other` in the windows. */
-const CELLS_MAX = 5000;
+const CELLS_MAX = 1000;
+/** Beyond this many (upstream provider, provider) both of a new pair are `other`: each has four families in six windows. */
+const PAIRS_MAX = 100;
 /** Combinations kept in memory; the rest is looked up on disk. */
 const CACHED_MAX = 20_000;
 
@@ -34,6 +36,7 @@ export class Dimensions {
   readonly #idOf = new Map<string, number>();
   readonly #byId = new Map<number, Dimension>();
   readonly #cellIds = new Map<string, number>();
+  readonly #pairs = new Set<string>();
   readonly #insert: StatementSync;
   readonly #select: StatementSync;
   readonly #selectById: StatementSync;
@@ -78,8 +81,12 @@ export class Dimensions {
   cellOf({ upstreamProvider, provider, model }: Omit<Cell, 'id'>): number {
     const known = this.#cellIds.get(`${upstreamProvider}\0${provider}\0${model}`);
     if (known !== undefined) return known;
-    if (model !== OTHER && this.#windows.cellCount >= CELLS_MAX)
+    if (!this.#pairs.has(`${upstreamProvider}\0${provider}`) && this.#pairs.size >= PAIRS_MAX && provider !== OTHER) {
+      return this.cellOf({ upstreamProvider: OTHER, provider: OTHER, model });
+    }
+    if (model !== OTHER && this.#windows.cellCount >= CELLS_MAX) {
       return this.cellOf({ upstreamProvider, provider, model: OTHER });
+    }
     const { id } = this.#insertCell.get(upstreamProvider, provider, model) as { id: number };
     this.#remember({ id, upstreamProvider, provider, model });
     this.#windows.addCell({ id, upstreamProvider, provider, model });
@@ -91,10 +98,12 @@ export class Dimensions {
     this.#idOf.clear();
     this.#byId.clear();
     this.#cellIds.clear();
+    this.#pairs.clear();
     for (const cell of this.#windows.cells()) this.#remember(cell);
   }
 
   #remember({ id, upstreamProvider, provider, model }: Cell): void {
     this.#cellIds.set(`${upstreamProvider}\0${provider}\0${model}`, id);
+    this.#pairs.add(`${upstreamProvider}\0${provider}`);
   }
 }

@@ -1,34 +1,29 @@
 // The ledger: the durable, deduplicated record of turns, tool calls and poll results; the only truth.
 //
-// One process writes it (SQLite's own exclusive lock on the file says so). Submissions are committed in groups: what
-// arrived while the previous commit ran goes into the next transaction, and each promise resolves after its commit.
-// Everything in memory changes only inside such a transaction, which is synchronous, so no reader ever sees more than
-// the disk holds; after a failed transaction memory is loaded anew.
+// One process writes it (SQLite's own exclusive lock on the file says so), in groups (commit-queue.ts). The books below
+// change memory and rows inside a transaction only; what is read from here is always committed.
 
 import { existsSync, statSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import type { LabelCaps as LabelCapsConfig } from '../config.ts';
-import { messageOf, PermanentFailure, RetryableFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 import { type MetricFamily, TOLL } from '../metrics/catalogue.ts';
 import type { PollResult } from '../poll/poll-result.ts';
 import type { Booking, MeterEvent, PricingState } from '../turn/turn-event.ts';
-import { openDatabase, sqliteCode } from './database.ts';
+import { CommitQueue } from './commit-queue.ts';
+import { openDatabase } from './database.ts';
 import { Dimensions } from './dimensions.ts';
 import { LabelCaps } from './label-caps.ts';
 import { ModelTime } from './model-time.ts';
 import { PollBook } from './poll-book.ts';
 import type { CounterPoint, HistogramPoint, LedgerReading, Window, WindowRow } from './reading.ts';
 import { Retention } from './retention.ts';
+import { SessionCounts } from './session-counts.ts';
 import { ToolBook } from './tool-book.ts';
 import { Totals } from './totals.ts';
 import { TurnBook } from './turn-book.ts';
 import { Windows } from './windows.ts';
 
-/** Submissions waiting for a commit beyond this many events are refused: the sender keeps them and tries again. */
-const BACKLOG_MAX_EVENTS = 100_000;
-/** Events per transaction: long enough to share an fsync, short enough not to hold the event loop. */
-const BATCH_MAX_EVENTS = 1000;
 const SETTLE_BATCH = 1000;
 /** Pages that a sweep gives back to the file system: some 16 MB, quick enough not to be felt. */
 const VACUUM_PAGES = 4000;
@@ -36,11 +31,6 @@ const UNFINISHED_AFTER_MS = 15 * 60_000;
 const SERIES_WARNING_SHARE = 0.8;
 /** Labels that no setting bounds but that a sender can fill: generous caps, so that only abuse meets them. */
 const FIXED_CAPS = { agent: 20, provider: 100, upstream_provider: 100, account: 200, team: 200 };
-/** SQLite's primary result codes for what may pass: busy, locked, I/O error, full, cannot open, out of memory. */
-const PASSING_SQLITE_CODES: ReadonlySet<number> = new Set([5, 6, 7, 10, 13, 14]);
-/** SQLite's codes for a value that does not fit (too big, constraint, mismatch), and 0 for an error that is not SQLite's. */
-const EVENTS_OWN_CODES: ReadonlySet<number> = new Set([0, 18, 19, 20]);
-
 export interface LedgerOptions {
   readonly file: string;
   readonly timeZone: string;
@@ -51,13 +41,6 @@ export interface LedgerOptions {
   readonly now?: () => number;
   /** Called after every commit with what it held and how long it took. */
   readonly onCommit?: (commit: { events: number; seconds: number }) => void;
-}
-
-interface Submission {
-  readonly events: number;
-  readonly run: (nowMs: number) => unknown;
-  readonly resolve: (result: unknown) => void;
-  readonly reject: (error: Error) => void;
 }
 
 export interface LedgerHealth {
@@ -83,11 +66,8 @@ export class Ledger implements LedgerReading {
   readonly #polls: PollBook;
   readonly #modelTime: ModelTime;
   readonly #retention: Retention;
-  #queue: Submission[] = [];
-  #backlogEvents = 0;
-  #scheduled = false;
-  #problem: string | undefined;
-  #mustReload = false;
+  readonly #sessions: SessionCounts;
+  readonly #commits: CommitQueue;
   #warnedSeries = false;
   #closed = false;
   #lastSweepMs = performance.now();
@@ -123,17 +103,29 @@ export class Ledger implements LedgerReading {
     db.prepare("INSERT OR IGNORE INTO meta (key, value) VALUES ('created_ms', ?)").run(this.#now());
     this.createdMs = (db.prepare("SELECT value FROM meta WHERE key = 'created_ms'").get() as { value: number }).value;
     this.#retention = new Retention(db, { retentionMs: options.retentionMs, createdMs: this.createdMs });
-    this.#load();
+    this.#sessions = new SessionCounts(db);
+    this.#commits = new CommitQueue({
+      db,
+      file: options.file,
+      log: options.log,
+      now: this.#now,
+      flush: () => this.#flush(),
+      load: () => this.#load(),
+      onCommit: (commit) => {
+        this.#warnOfSeries();
+        options.onCommit?.(commit);
+      },
+    });
   }
 
   /** Events that wait for their commit. */
   get backlogEvents(): number {
-    return this.#backlogEvents;
+    return this.#commits.backlogEvents;
   }
 
   /** What keeps the ledger from taking anything, as a line for people; absent when it works. */
   get problem(): string | undefined {
-    return this.#problem;
+    return this.#commits.problem;
   }
 
   /**
@@ -143,12 +135,12 @@ export class Ledger implements LedgerReading {
    */
   submit(events: readonly MeterEvent[]): Promise<Booking[]> {
     if (events.length === 0) return Promise.resolve([]);
-    return this.#enqueue(events.length, (nowMs) => events.map((event) => this.#book(event, nowMs)));
+    return this.#commits.enqueue(events.length, (nowMs) => events.map((event) => this.#book(event, nowMs)));
   }
 
   /** Keeps the newest reading of an account; an older one than the one held is a duplicate. */
   recordPoll(result: PollResult): Promise<Booking> {
-    return this.#enqueue(1, (nowMs) => this.#polls.book(result, nowMs));
+    return this.#commits.enqueue(1, (nowMs) => this.#polls.book(result, nowMs));
   }
 
   /**
@@ -161,48 +153,43 @@ export class Ledger implements LedgerReading {
       this.#tools.settle(nowMs, SETTLE_BATCH) +
       this.#modelTime.settle(nowMs, SETTLE_BATCH);
     let settled: number;
-    do settled = await this.#enqueue(0, settle);
+    do settled = await this.#commits.enqueue(0, settle);
     while (settled >= SETTLE_BATCH);
   }
 
-  /** Lets go of turns older than the retention. Call it about once an hour. */
+  /** Lets go of turns older than the retention. Call it every few minutes. */
   async sweep(): Promise<void> {
-    const atMs = performance.now();
-    const elapsedMs = atMs - this.#lastSweepMs;
-    await this.#enqueue(0, (nowMs) => this.#retention.sweep(nowMs, elapsedMs));
-    this.#lastSweepMs = atMs;
+    await this.#commits.enqueue(0, (nowMs) => this.#sweep(nowMs));
     if (!this.#closed) this.#db.exec(`PRAGMA incremental_vacuum(${VACUUM_PAGES})`);
   }
 
   /** Commits what waits and closes the file. Idempotent. */
   close(): void {
     if (this.#closed) return;
-    while (this.#queue.length > 0 && !this.#problem) this.#commit();
+    // The time that this process ran counts for the retention, however short it was.
+    this.#commits.enqueue(0, (nowMs) => this.#sweep(nowMs)).catch(() => {});
+    this.#commits.close();
     this.#closed = true;
-    for (const waiting of this.#queue.splice(0)) waiting.reject(new RetryableFailure('The ledger was closed.'));
     this.#db.close();
   }
 
   counters(family: string): Iterable<CounterPoint> {
+    this.#commits.assertLoaded();
     return this.#totals.counters(family);
   }
 
   histograms(family: string): Iterable<HistogramPoint> {
+    this.#commits.assertLoaded();
     return this.#totals.histograms(family);
   }
 
   windowRows(): readonly WindowRow[] {
+    this.#commits.assertLoaded();
     return this.#windows.rows(this.#now());
   }
 
   windowSessions(window: Window, upstreamProviders: readonly string[]): number {
-    const row = this.#db
-      .prepare(
-        `SELECT count(*) AS n FROM (SELECT DISTINCT agent, session_id FROM session_upstream
-           WHERE last_ms >= ? AND upstream_provider IN (SELECT value FROM json_each(?)))`,
-      )
-      .get(this.#windows.startMs(window, this.#now()), JSON.stringify(upstreamProviders));
-    return (row as { n: number }).n;
+    return this.#sessions.count(this.#windows.startMs(window, this.#now()), upstreamProviders);
   }
 
   unfinishedTurns(): { agent: string; provider: string; turns: number }[] {
@@ -255,7 +242,7 @@ export class Ledger implements LedgerReading {
         rollup.cost === net(TOLL.cost, TOLL.costCorrections) &&
         rollup.tokens === net(TOLL.tokens, TOLL.tokensCorrections) &&
         rollup.turns === this.#totals.grand(TOLL.turns),
-      ...(this.#problem === undefined ? {} : { problem: this.#problem }),
+      ...(this.problem === undefined ? {} : { problem: this.problem }),
     };
   }
 
@@ -263,6 +250,7 @@ export class Ledger implements LedgerReading {
     switch (event.kind) {
       case 'turn': {
         const booking = this.#turns.book(event, nowMs, this.#retention.horizonMs);
+        this.#sessions.forget();
         if (booking.outcome.type === 'recorded') this.#tools.release(event.agent, event.sessionId, event.messageId);
         return booking;
       }
@@ -275,106 +263,25 @@ export class Ledger implements LedgerReading {
     }
   }
 
-  #enqueue<T>(events: number, run: (nowMs: number) => T): Promise<T> {
-    if (this.#closed) return Promise.reject(new RetryableFailure('The ledger was closed.'));
-    if (this.#backlogEvents + events > BACKLOG_MAX_EVENTS) {
-      return Promise.reject(new RetryableFailure('Too many events wait for the ledger.', { retryAfterS: 1 }));
-    }
-    const { promise, resolve, reject } = Promise.withResolvers<T>();
-    this.#queue.push({ events, run, resolve: resolve as (result: unknown) => void, reject });
-    this.#backlogEvents += events;
-    this.#schedule();
-    return promise;
+  #sweep(nowMs: number): void {
+    const atMs = performance.now();
+    this.#retention.sweep(nowMs, atMs - this.#lastSweepMs);
+    this.#lastSweepMs = atMs;
   }
 
-  #schedule(): void {
-    if (this.#scheduled || this.#closed || this.#queue.length === 0) return;
-    this.#scheduled = true;
-    setImmediate(() => {
-      this.#scheduled = false;
-      if (this.#closed) return;
-      this.#commit();
-      this.#schedule();
-    });
+  #flush(): void {
+    this.#totals.flush(this.#db);
+    this.#caps.flush(this.#db);
+    this.#windows.flush();
   }
 
-  /** Commits one group. When it fails, each of its submissions gets a transaction of its own, so that only the culprit suffers. */
-  #commit(): void {
-    let events = 0;
-    let taken = 0;
-    for (const { events: n } of this.#queue) {
-      if (taken > 0 && events + n > BATCH_MAX_EVENTS) break;
-      events += n;
-      taken += 1;
-    }
-    const group = this.#queue.splice(0, taken);
-    this.#backlogEvents -= events;
-    const error = this.#transact(group);
-    if (error && group.length > 1 && isEventsOwn(error)) {
-      for (const submission of group) this.#commitAlone(submission);
-    } else if (error) {
-      for (const { reject } of group) reject(refusalOf(error));
-    }
-  }
-
-  #commitAlone(submission: Submission): void {
-    const error = this.#transact([submission]);
-    if (error) submission.reject(refusalOf(error));
-  }
-
-  /** Runs a group in one transaction and resolves its promises; on failure nothing of it stays, and the error is returned. */
-  #transact(group: readonly Submission[]): Error | undefined {
-    const startedMs = performance.now();
-    const nowMs = this.#now();
-    let results: unknown[];
-    try {
-      if (this.#mustReload) this.#load();
-      this.#db.exec('BEGIN IMMEDIATE');
-      results = group.map(({ run }) => run(nowMs));
-      this.#totals.flush(this.#db);
-      this.#caps.flush(this.#db);
-      this.#windows.flush();
-      this.#db.exec('COMMIT');
-    } catch (thrown) {
-      return this.#fail(thrown instanceof Error ? thrown : new Error(String(thrown)));
-    }
-    if (this.#problem) this.#options.log.info('the ledger works again');
-    this.#problem = undefined;
-    const events = group.reduce((sum, { events: n }) => sum + n, 0);
-    if (events > 0) this.#options.onCommit?.({ events, seconds: (performance.now() - startedMs) / 1000 });
-    this.#warnOfSeries();
-    for (const [index, { resolve }] of group.entries()) resolve(results[index]);
-    return undefined;
-  }
-
-  #fail(error: Error): Error {
-    this.#mustReload = true;
-    try {
-      // SQLite has already rolled back after some errors.
-      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
-      this.#load();
-    } catch (second) {
-      this.#options.log.error({ error: messageOf(second) }, 'the ledger could not be read back after a failed commit');
-    }
-    if (isEventsOwn(error)) {
-      this.#options.log.error({ error: error.message }, 'events that cannot be booked were refused');
-      return error;
-    }
-    this.#problem = PASSING_SQLITE_CODES.has(sqliteCode(error))
-      ? `The ledger cannot be written (${error.message}). Events are refused until there is room again; senders keep them and retry.`
-      : `The ledger fails (${error.message}). Events are refused; senders keep them and retry. Restart Tollbridge: it checks the file and says what to do.`;
-    this.#options.log.error({ error: error.message }, 'a commit of the ledger failed; its events were refused');
-    return error;
-  }
-
-  /** Replaces everything in memory by what the disk holds. */
   #load(): void {
     this.#totals.load(this.#db, Object.values(TOLL));
     this.#caps.load(this.#db);
     this.#windows.load(this.#now());
     this.#dimensions.load();
     this.#retention.load();
-    this.#mustReload = false;
+    this.#sessions.forget();
   }
 
   #warnOfSeries(): void {
@@ -388,17 +295,4 @@ export class Ledger implements LedgerReading {
     }
     this.#warnedSeries = near;
   }
-}
-
-/** Whether the events of a failed commit are to blame: the ledger works, and trying them again cannot help. */
-function isEventsOwn(error: Error): boolean {
-  return EVENTS_OWN_CODES.has(sqliteCode(error));
-}
-
-function refusalOf(error: Error): Error {
-  return isEventsOwn(error)
-    ? new PermanentFailure(
-        'An event cannot be booked: a field is missing or does not fit. Nothing sent with it was booked.',
-      )
-    : new RetryableFailure('The ledger could not commit.', { cause: error, retryAfterS: 5 });
 }

@@ -9,28 +9,44 @@ const EXPIRES_AFTER_INTERVALS = 3;
 /** A state holds until the next reading; the longest pause that a remote can ask for is an hour. Older ones say nothing. */
 const STATUS_KEPT_MS = 2 * 3600_000;
 
+/** Accounts are named by senders, and each has about ten series. */
+const ACCOUNTS_MAX = 200;
+/** A reading dated further ahead than this is counted as redated. */
+const AHEAD_TOLERANCE_MS = 5 * 60_000;
+
 export class PollBook {
   readonly #db: DatabaseSync;
+  readonly #find: StatementSync;
+  readonly #count: StatementSync;
   readonly #put: StatementSync;
 
   constructor(db: DatabaseSync) {
     this.#db = db;
+    this.#find = db.prepare('SELECT 1 FROM poll_result WHERE provider = ? AND account = ?');
+    this.#count = db.prepare('SELECT count(*) AS n FROM poll_result');
     this.#put = db.prepare(
-      `INSERT INTO poll_result (provider, account, taken_ms, body) VALUES (?, ?, ?, ?)
-       ON CONFLICT DO UPDATE SET taken_ms = excluded.taken_ms, body = excluded.body WHERE excluded.taken_ms > taken_ms`,
+      `INSERT INTO poll_result (provider, account, taken_ms, body) VALUES (?1, ?2, ?3, ?4)
+       ON CONFLICT DO UPDATE SET taken_ms = excluded.taken_ms, body = excluded.body
+         WHERE excluded.taken_ms > taken_ms OR taken_ms > ?5`,
     );
   }
 
   /** Books one reading inside the caller's transaction; whichever machine sent it, the newest one stays. */
   book(stated: PollResult, nowMs: number): Booking {
-    // A sender whose clock is ahead must not keep honest readings out until then.
-    const result = { ...stated, takenMs: Math.min(stated.takenMs, nowMs) };
-    const known = this.#db
-      .prepare('SELECT 1 FROM poll_result WHERE provider = ? AND account = ?')
-      .get(result.provider, result.account);
-    const { changes } = this.#put.run(result.provider, result.account, result.takenMs, JSON.stringify(result));
+    // A sender whose clock is ahead must not keep honest readings out until then, nor values alive.
+    const past = (ms: number) => Math.min(ms, nowMs);
+    const routes = Object.fromEntries(Object.entries(stated.routes).map(([route, atMs]) => [route, past(atMs)]));
+    const result = { ...stated, takenMs: past(stated.takenMs), routes };
+    const redated = stated.takenMs > nowMs + AHEAD_TOLERANCE_MS ? ({ redated: true } as const) : {};
+    const known = this.#find.get(result.provider, result.account);
+    if (!known && (this.#count.get() as { n: number }).n >= ACCOUNTS_MAX) {
+      const detail = `more than ${ACCOUNTS_MAX} accounts were reported; this one is not kept`;
+      return { outcome: { type: 'rejected', reason: 'overflow', detail } };
+    }
+    const { provider, account, takenMs } = result;
+    const { changes } = this.#put.run(provider, account, takenMs, JSON.stringify(result), nowMs + AHEAD_TOLERANCE_MS);
     if (changes === 0) return { outcome: { type: 'duplicate' } };
-    return { outcome: { type: known ? 'updated' : 'recorded' } };
+    return { outcome: { type: known ? 'updated' : 'recorded' }, ...redated };
   }
 
   /** What the readings still tell at `nowMs`: the state of each account, and the values of routes that have not expired. */

@@ -31,7 +31,10 @@ export interface WindowRow {
   readonly costNano: number;
   readonly tokens: { readonly withoutCacheRead: number; readonly cacheRead: number };
   readonly turns: number;
-  /** Turns whose cost is known: stated, free or included. Cost is unknown when this is 0 and `turns` is not. */
+  /**
+   * Turns whose cost is known and in `costNano`: stated, free or included. Estimated ones are not: `costNano` is then
+   * less than was paid. It says nothing when this is 0 and `turns` is not.
+   */
   readonly pricedTurns: number;
 }
 

@@ -38,6 +38,8 @@ const MIGRATIONS: readonly string[] = [
     input INTEGER NOT NULL, output INTEGER NOT NULL, reasoning INTEGER NOT NULL,
     cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL,
     cost_nano INTEGER, estimated_nano INTEGER, pricing TEXT NOT NULL,
+    -- The most tokens of this turn that were ever counted as unpriced.
+    unpriced INTEGER NOT NULL DEFAULT 0,
     counted INTEGER NOT NULL DEFAULT 0, timed INTEGER NOT NULL DEFAULT 0, settled INTEGER NOT NULL DEFAULT 0,
     UNIQUE (agent, session_id, message_id)
   ) STRICT;
@@ -67,7 +69,7 @@ const MIGRATIONS: readonly string[] = [
     agent TEXT NOT NULL, session_id TEXT NOT NULL, upstream_provider TEXT NOT NULL, last_ms INTEGER NOT NULL,
     PRIMARY KEY (agent, session_id, upstream_provider)
   ) STRICT, WITHOUT ROWID;
-  CREATE INDEX session_upstream_last ON session_upstream (last_ms);
+  CREATE INDEX session_upstream_last ON session_upstream (last_ms, upstream_provider);
 
   CREATE TABLE permission (
     agent TEXT NOT NULL, session_id TEXT NOT NULL, request_id TEXT NOT NULL,

@@ -6,13 +6,13 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { TOLL } from '../metrics/catalogue.ts';
 import type { Booking, PermissionEvent, SessionEvent, ToolEvent, TurnStatus } from '../turn/turn-event.ts';
+import { UNKNOWN_UPSTREAM } from '../turn/upstream-provider.ts';
 import type { Dimensions } from './dimensions.ts';
 import type { LabelCaps } from './label-caps.ts';
 import type { Totals } from './totals.ts';
 import { SETTLE_MS, type TurnBook } from './turn-book.ts';
 import type { TurnRow } from './turn-vector.ts';
 
-const UNKNOWN_UPSTREAM = 'unknown';
 /** Longer than any tool runs: what claims more has a wrong clock. */
 const DURATION_MAX_MS = 30 * 86_400_000;
 

@@ -81,29 +81,29 @@ export class Totals {
     return this.#grand.get(family.name) ?? 0;
   }
 
-  /**
-   * Adds to a counter; `delta` 0 gives birth to its series.
-   * @param delta integer ≥ 0 in the family's unit
-   */
-  add(family: MetricFamily, values: LabelValues, delta: number): void {
-    const own = this.#counters.get(family.name)?.get(keyOf(family, values));
-    const fold = !own && this.#isFull;
-    this.#raise(family, own ?? this.#counter(family, pick(family, values, fold)), delta);
-    if (fold && delta > 0) this.#noteFold(family);
+  /** Whether so many series are held that new label sets fold into `other`. */
+  get isFull(): boolean {
+    return this.#seriesCount >= this.#maxSeries;
+  }
+
+  /** Whether a counter has a series with these labels. */
+  has(family: MetricFamily, values: LabelValues): boolean {
+    return this.#counters.get(family.name)?.has(keyOf(family, values)) ?? false;
   }
 
   /**
-   * Adds to the corrections of a counter what was taken back from it, under the labels that the counter has: folded
-   * exactly when that was, so that no series of its own is ever corrected below 0. The cap on all series does not
-   * count here: there are no more corrections than series to correct.
+   * Adds to a counter under exactly these labels; `delta` 0 gives birth to the series.
+   * @param delta integer ≥ 0 in the family's unit
    */
-  takeBack(
-    counter: MetricFamily,
-    corrections: MetricFamily,
-    { values, delta }: { values: LabelValues; delta: number },
-  ) {
-    const isOwn = this.#family(this.#counters, counter).has(keyOf(counter, values));
-    this.#raise(corrections, this.#counter(corrections, pick(corrections, values, !isOwn)), delta);
+  raise(family: MetricFamily, values: LabelValues, delta: number): void {
+    this.#raise(family, this.#counter(family, pick(family, values, false)), delta);
+  }
+
+  /** As `raise`, but a new label set folds when there are too many series. */
+  add(family: MetricFamily, values: LabelValues, delta: number): void {
+    const fold = this.isFull && !this.has(family, values);
+    this.#raise(family, this.#counter(family, pick(family, values, fold)), delta);
+    if (fold && delta > 0) this.#noteFold(family);
   }
 
   /** Adds one observation to a histogram. `value` is an integer ≥ 0 in the family's unit (ms for seconds). */
@@ -113,7 +113,7 @@ export class Totals {
     const series = this.#family(this.#histograms, family);
     let histogram = series.get(keyOf(family, values));
     if (!histogram) {
-      const fold = this.#isFull;
+      const fold = this.isFull;
       if (fold) this.#noteFold(family);
       const labels = pick(family, values, fold);
       const key = keyOf(family, labels);
@@ -175,10 +175,6 @@ export class Totals {
       this.#family(this.#histograms, family).set(keyOf(family, labels), { labels, counts, sum: row.sum as number });
       this.#seriesCount += counts.length + 2;
     }
-  }
-
-  get #isFull(): boolean {
-    return this.#seriesCount >= this.#maxSeries;
   }
 
   #noteFold({ name }: MetricFamily): void {

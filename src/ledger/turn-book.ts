@@ -14,7 +14,7 @@ import {
 import { semconvProviderName } from '../turn/upstream-provider.ts';
 import { type Dimension, type Dimensions, labelsOf } from './dimensions.ts';
 import type { LabelCaps } from './label-caps.ts';
-import type { Totals } from './totals.ts';
+import { OTHER, type Totals } from './totals.ts';
 import {
   amounts,
   beats,
@@ -51,6 +51,7 @@ export class TurnBook {
   readonly #insert: StatementSync;
   readonly #update: StatementSync;
   readonly #markCounted: StatementSync;
+  readonly #markUnpriced: StatementSync;
   readonly #touchSession: StatementSync;
   readonly #setPricing: StatementSync;
   readonly #finishedLongAgo: StatementSync;
@@ -70,6 +71,7 @@ export class TurnBook {
          cost_nano = ?, estimated_nano = ?, pricing = ? WHERE id = ?`,
     );
     this.#markCounted = db.prepare('UPDATE turn SET counted = 1, timed = ? WHERE id = ?');
+    this.#markUnpriced = db.prepare('UPDATE turn SET unpriced = ? WHERE id = ?');
     this.#touchSession = db.prepare(
       `INSERT INTO session_upstream (agent, session_id, upstream_provider, last_ms) VALUES (?, ?, ?, ?)
        ON CONFLICT DO UPDATE SET last_ms = max(last_ms, excluded.last_ms)`,
@@ -193,7 +195,7 @@ export class TurnBook {
    * upstream provider was told. In the order in which both statements name these columns.
    */
   #places(event: TurnEvent) {
-    const { dimensions, caps } = this.#parts;
+    const { dimensions, caps, totals } = this.#parts;
     const { tokens, costNano, estimatedNano } = usageOf(event);
     const stated = labelsOf(event);
     // A turn that ended is more than a birth even when it used nothing: it is counted, so its values keep their series.
@@ -201,9 +203,13 @@ export class TurnBook {
     const exported = { ...stated };
     for (const name of Object.keys(stated) as (keyof Dimension)[])
       exported[name] = caps.exported(name, stated[name], weight);
+    if (totals.isFull && !totals.has(TOLL.cost, exported)) {
+      // The whole turn folds, once and for good: its corrections must find what they correct.
+      for (const name of Object.keys(exported) as (keyof Dimension)[]) if (exported[name]) exported[name] = OTHER;
+    }
     const dimensionId = dimensions.idOf(stated);
     const seriesId = dimensions.idOf(exported);
-    if (seriesId !== dimensionId) this.#parts.totals.add(TOLL.seriesOverflow, { metric: TOLL.turns.name }, 1);
+    if (seriesId !== dimensionId) totals.add(TOLL.seriesOverflow, { metric: TOLL.turns.name }, 1);
     const cellId = dimensions.cellOf({
       upstreamProvider: exported.upstream_provider,
       provider: exported.provider,
@@ -216,10 +222,10 @@ export class TurnBook {
   #bear(row: TurnRow): void {
     const { totals } = this.#parts;
     const series = this.#dimension(row.series_id);
-    totals.add(TOLL.cost, series, 0);
-    for (const type of TOKEN_TYPES) totals.add(TOLL.tokens, { ...series, token_type: type }, 0);
-    totals.add(TOLL.turns, { ...series, status: 'ok' }, 0);
-    if (row.pricing === 'estimated') totals.add(TOLL.costEstimated, series, 0);
+    totals.raise(TOLL.cost, series, 0);
+    for (const type of TOKEN_TYPES) totals.raise(TOLL.tokens, { ...series, token_type: type }, 0);
+    totals.raise(TOLL.turns, { ...series, status: 'ok' }, 0);
+    if (row.pricing === 'estimated') totals.raise(TOLL.costEstimated, series, 0);
   }
 
   /** Moves totals and rollups from what the turn had brought so far to what its row now holds. */
@@ -228,8 +234,8 @@ export class TurnBook {
     const series = this.#dimension(row.series_id);
     const after = usageOf(row);
     const shift = (up: typeof TOLL.cost, down: typeof TOLL.cost, labels: Record<string, string>, delta: number) => {
-      if (delta > 0) totals.add(up, labels, delta);
-      else if (delta < 0) totals.takeBack(up, down, { values: labels, delta: -delta });
+      if (delta > 0) totals.raise(up, labels, delta);
+      else if (delta < 0) totals.raise(down, labels, -delta);
     };
     shift(TOLL.cost, TOLL.costCorrections, series, after.costNano - before.costNano);
     shift(TOLL.costEstimated, TOLL.costEstimatedCorrections, series, after.estimatedNano - before.estimatedNano);
@@ -244,7 +250,7 @@ export class TurnBook {
     if (old) windows.book(row.cell_id, old.dated_ms, amounts(before, old.counted, -1));
     windows.book(row.cell_id, row.dated_ms, amounts(after, row.counted, 1));
     if (!row.counted) return;
-    this.#countUnpriced(series, after, before);
+    this.#countUnpriced(row, series);
     this.#notePricing(row, series);
   }
 
@@ -259,9 +265,9 @@ export class TurnBook {
     this.#markCounted.run(timed ? 1 : 0, row.id);
     if (row.counted) return;
     const usage = usageOf(row);
-    totals.add(TOLL.turns, { ...series, status: row.status }, 1);
+    totals.raise(TOLL.turns, { ...series, status: row.status }, 1);
     if (row.status === 'error') totals.add(TOLL.turnErrors, { ...series, reason: row.reason ?? 'other' }, 1);
-    this.#countUnpriced(series, usage, NOTHING);
+    this.#countUnpriced(row, series);
     this.#observeTokens(series, usage.tokens);
     windows.book(row.cell_id, row.dated_ms, { ...amounts(NOTHING, 1, 1), pricedTurns: isPriced(usage) ? 1 : 0 });
     this.#touchSession.run(row.agent, row.session_id, series.upstream_provider, row.dated_ms);
@@ -274,10 +280,13 @@ export class TurnBook {
     if (totalTokens(tokens) > 0 || costNano > 0) this.#setPricing.run(provider, model, pricing, row.dated_ms);
   }
 
-  #countUnpriced(series: Dimension, after: Usage, before: Usage): void {
-    if (after.pricing !== 'unknown') return;
-    const tokens = totalTokens(after.tokens) - (before.pricing === 'unknown' ? totalTokens(before.tokens) : 0);
-    if (tokens > 0) this.#parts.totals.add(TOLL.unpricedTokens, series, tokens);
+  /** A counter cannot take back, so it counts the most that a turn ever had, whatever comes and goes in between. */
+  #countUnpriced(row: TurnRow, series: Dimension): void {
+    if (row.pricing !== 'unknown') return;
+    const tokens = totalTokens(row);
+    if (tokens <= row.unpriced) return;
+    this.#parts.totals.add(TOLL.unpricedTokens, series, tokens - row.unpriced);
+    this.#markUnpriced.run(tokens, row.id);
   }
 
   #observeDuration(row: TurnRow, series: Dimension, durationMs: number): void {

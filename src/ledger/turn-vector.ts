@@ -40,6 +40,8 @@ export interface TurnRow {
   readonly cost_nano: number | null;
   readonly estimated_nano: number | null;
   readonly pricing: PricingState;
+  /** The most tokens that were ever counted as unpriced. */
+  readonly unpriced: number;
   readonly counted: number;
   readonly timed: number;
 }
@@ -90,6 +92,7 @@ function rankOf(source: TurnEvent | TurnRow): Rank {
     costNano ?? -1,
     ...TOKEN_TYPES.map((type) => tokens[type]),
     TURN_STATUSES.indexOf(source.status),
+    source.reason ?? '',
     completedMs ?? -1,
     startedMs,
   ];
@@ -102,9 +105,12 @@ export function beats(event: TurnEvent, row: TurnRow): boolean {
   return at !== -1 && a[at]! > b[at]!;
 }
 
-/** A turn without any usage has a known cost, 0: an error or an abort does not make a window's cost unknown. */
+/**
+ * Whether the stated cost is all of a turn's cost. An estimate stands beside it and never in it. A turn without any
+ * usage cost nothing: an error or an abort does not make a window's cost unknown.
+ */
 export function isPriced(usage: Usage): boolean {
-  return usage.pricing !== 'unknown' || totalTokens(usage.tokens) === 0;
+  return (usage.pricing !== 'unknown' && usage.pricing !== 'estimated') || totalTokens(usage.tokens) === 0;
 }
 
 /** A turn's contribution to the windows, or with `sign` −1 what taking it out means. `counted` is 1 once it counts as a turn. */

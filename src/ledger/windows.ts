@@ -53,6 +53,8 @@ export class Windows {
   readonly #cells = new Map<number, Cell>();
   readonly #dirty = new Map<string, { bucket: number; cell: number; change: Amounts }>();
 
+  #starts = { bucket: Number.NaN, ms: new Map<Window, number>() };
+
   constructor(db: DatabaseSync, timeZone: string) {
     this.#db = db;
     this.#timeZone = timeZone;
@@ -60,6 +62,18 @@ export class Windows {
 
   /** The Unix ms at which a window that ends at `nowMs` begins. */
   startMs(window: Window, nowMs: number): number {
+    // It moves only where a quarter begins; calendars are too slow to be asked at every reading.
+    const bucket = Math.floor(nowMs / BUCKET_MS);
+    if (bucket !== this.#starts.bucket) this.#starts = { bucket, ms: new Map() };
+    let startMs = this.#starts.ms.get(window);
+    if (startMs === undefined) {
+      startMs = this.#computeStartMs(window, nowMs);
+      this.#starts.ms.set(window, startMs);
+    }
+    return startMs;
+  }
+
+  #computeStartMs(window: Window, nowMs: number): number {
     if (window === 'today') return startOfDayMs(nowMs, this.#timeZone);
     if (window === 'month') return startOfMonthMs(nowMs, this.#timeZone);
     const hours = ROLLING_HOURS[window];

@@ -40,6 +40,11 @@ test('a full disk', { skip: lacks ? `${lacks} is not installed` : false }, async
     }
   });
 
+  await t.test('is not forgotten by a ledger that has nothing to write', async () => {
+    answer = await holder.submit('settle');
+    assert.match(answer.problem ?? '', /cannot be written/);
+  });
+
   await t.test('is forgotten when there is room again, without a restart', async () => {
     execFileSync('prlimit', ['--pid', String(holder.process.pid), '--fsize=unlimited:']);
     answer = await holder.submit({ from: 0, turns: booked + TURNS_PER_SUBMISSION });

@@ -33,7 +33,8 @@ export class Holder {
     return { holder, opened: await holder.#next() };
   }
 
-  async submit(command: Command): Promise<Answer> {
+  /** Submits turns, or lets the ledger do what it does by the clock. */
+  async submit(command: Command | 'settle'): Promise<Answer> {
     this.process.stdin!.write(`${JSON.stringify(command)}\n`);
     return this.#next();
   }

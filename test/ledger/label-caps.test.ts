@@ -195,7 +195,7 @@ describe('the cap on all series', () => {
     assert.deepEqual(Object.values(folded!), ['other', 'other', 'other', 'other', 'other']);
     const own = labelSets(bench.ledger, TOLL.cost).length - 1;
     assert.ok(own >= 1 && own < TURNS);
-    assert.equal(total(bench.ledger, TOLL.seriesOverflow, { metric: TOLL.cost.name }), TURNS - own);
+    assert.equal(total(bench.ledger, TOLL.seriesOverflow, { metric: TOLL.turns.name }), TURNS - own);
     assert.ok(total(bench.ledger, TOLL.seriesOverflow, { metric: TOLL.turnDuration.name }) > 0);
 
     // What is taken back is taken from the series that has it.

@@ -153,7 +153,7 @@ describe('how a turn is priced', () => {
     const priced = Object.fromEntries(
       states.map((model) => [model, windowRow(bench.ledger, 'all', model).pricedTurns]),
     );
-    assert.deepEqual(priced, { stated: 1, free: 1, included: 1, unknown: 0, estimated: 1 });
+    assert.deepEqual(priced, { stated: 1, free: 1, included: 1, unknown: 0, estimated: 0 });
     assert.deepEqual(
       labelSets(bench.ledger, TOLL.costEstimated).map(({ model }) => model),
       ['estimated'],

@@ -1,0 +1,216 @@
+// Group commit: what arrives while a transaction runs goes into the next one, and each promise resolves after its commit.
+// A transaction is one synchronous run, so no reader ever sees more than the disk holds; after one that failed, what is
+// in memory is loaded anew before anything else happens.
+
+import { statSync } from 'node:fs';
+import type { DatabaseSync } from 'node:sqlite';
+import { messageOf, PermanentFailure, RetryableFailure } from '../failure.ts';
+import type { Log } from '../log.ts';
+import { sqliteCode } from './database.ts';
+
+/** Submissions waiting for a commit beyond this many events are refused: the sender keeps them and tries again. */
+const BACKLOG_MAX_EVENTS = 100_000;
+/** Events per transaction: long enough to share an fsync, short enough not to hold the event loop. */
+const BATCH_MAX_EVENTS = 1000;
+/** SQLite's primary result codes for what may pass: busy, locked, I/O error, full, cannot open, out of memory. */
+const PASSING_SQLITE_CODES: ReadonlySet<number> = new Set([5, 6, 7, 10, 13, 14]);
+/** SQLite's codes for a value that does not fit (too big, constraint, mismatch), and 0 for an error that is not SQLite's. */
+const EVENTS_OWN_CODES: ReadonlySet<number> = new Set([0, 18, 19, 20]);
+
+interface Submission {
+  readonly events: number;
+  readonly run: (nowMs: number) => unknown;
+  readonly resolve: (result: unknown) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export interface CommitQueueOptions {
+  readonly db: DatabaseSync;
+  readonly file: string;
+  readonly log: Log;
+  readonly now: () => number;
+  /** Writes what a transaction changed in memory; called before its commit. */
+  readonly flush: () => void;
+  /** Replaces everything in memory by what the disk holds. */
+  readonly load: () => void;
+  /** Called after every commit of events with how many and how long it took. */
+  readonly onCommit: (commit: { events: number; seconds: number }) => void;
+}
+
+export class CommitQueue {
+  readonly #options: CommitQueueOptions;
+  readonly #identity: string | undefined;
+  #queue: Submission[] = [];
+  #backlogEvents = 0;
+  #isScheduled = false;
+  #problem: string | undefined;
+  #mustLoad = true;
+  #isClosed = false;
+
+  constructor(options: CommitQueueOptions) {
+    this.#options = options;
+    this.#identity = identityOf(options.file);
+    this.#load();
+  }
+
+  /** Events that wait for their commit. */
+  get backlogEvents(): number {
+    return this.#backlogEvents;
+  }
+
+  /** What keeps anything from being committed, as a line for people; absent when all is well. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** @throws Error while memory does not hold what the disk does: a scrape must then fail, not show less */
+  assertLoaded(): void {
+    if (this.#mustLoad) throw new Error('the totals could not be read back from the ledger yet');
+  }
+
+  /**
+   * Runs `run` inside a transaction; resolves to what it returned, after the commit.
+   * @param events how many events it books, for the bounds on what waits and on a transaction
+   * @throws RetryableFailure when it was not committed but may be later, PermanentFailure when it cannot be
+   */
+  enqueue<T>(events: number, run: (nowMs: number) => T): Promise<T> {
+    if (this.#isClosed) return Promise.reject(new RetryableFailure('The ledger was closed.'));
+    // Alone it is always taken: a submission that is too large today would be too large for ever.
+    if (this.#backlogEvents > 0 && this.#backlogEvents + events > BACKLOG_MAX_EVENTS) {
+      return Promise.reject(new RetryableFailure('Too many events wait for the ledger.', { retryAfterS: 1 }));
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    this.#queue.push({ events, run, resolve: resolve as (result: unknown) => void, reject });
+    this.#backlogEvents += events;
+    this.#schedule();
+    return promise;
+  }
+
+  /** Commits what waits, then refuses everything. Idempotent. */
+  close(): void {
+    while (this.#queue.length > 0 && !this.#problem) this.#commit();
+    this.#isClosed = true;
+    for (const waiting of this.#queue.splice(0)) waiting.reject(new RetryableFailure('The ledger was closed.'));
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled || this.#isClosed || this.#queue.length === 0) return;
+    this.#isScheduled = true;
+    setImmediate(() => {
+      this.#isScheduled = false;
+      if (this.#isClosed) return;
+      this.#commit();
+      this.#schedule();
+    });
+  }
+
+  /** Commits one group. When its events are to blame for a failure, each submission gets a transaction of its own, so that only the culprit suffers. */
+  #commit(): void {
+    let events = 0;
+    let taken = 0;
+    for (const { events: n } of this.#queue) {
+      if (taken > 0 && events + n > BATCH_MAX_EVENTS) break;
+      events += n;
+      taken += 1;
+    }
+    const group = this.#queue.splice(0, taken);
+    this.#backlogEvents -= events;
+    const error = this.#transact(group);
+    if (!error) return;
+    const alone = group.length > 1 && isEventsOwn(error);
+    for (const submission of group) {
+      const refusal = alone ? this.#transact([submission]) : error;
+      if (refusal) submission.reject(refusalOf(refusal));
+    }
+  }
+
+  /** Runs a group in one transaction and resolves its promises; on failure nothing of it stays, and the error is returned. */
+  #transact(group: readonly Submission[]): Error | undefined {
+    const { db, now, flush, file, log, onCommit } = this.#options;
+    const startedMs = performance.now();
+    const nowMs = now();
+    let results: unknown[];
+    try {
+      if (identityOf(file) !== this.#identity) throw new LedgerFileGone(file);
+      if (this.#mustLoad) this.#load();
+      db.exec('BEGIN IMMEDIATE');
+      results = group.map(({ run }) => run(nowMs));
+      flush();
+      // After a failure only a real write shows that there is room again; an empty transaction would always succeed.
+      if (this.#problem) db.prepare("INSERT OR REPLACE INTO meta (key, value) VALUES ('tried_again_ms', ?)").run(nowMs);
+      db.exec('COMMIT');
+    } catch (thrown) {
+      return this.#fail(thrown instanceof Error ? thrown : new Error(String(thrown)));
+    }
+    if (this.#problem) log.info('the ledger works again');
+    this.#problem = undefined;
+    const events = group.reduce((sum, { events: n }) => sum + n, 0);
+    if (events > 0) onCommit({ events, seconds: (performance.now() - startedMs) / 1000 });
+    for (const [index, { resolve }] of group.entries()) resolve(results[index]);
+    return undefined;
+  }
+
+  #fail(error: Error): Error {
+    const { db, log } = this.#options;
+    this.#mustLoad = true;
+    try {
+      // SQLite has already rolled back after some errors.
+      if (db.isTransaction) db.exec('ROLLBACK');
+      this.#load();
+    } catch (second) {
+      log.error({ error: messageOf(second) }, 'the ledger could not be read back after a failed commit');
+    }
+    if (isEventsOwn(error)) {
+      log.error({ error: error.message }, 'events that cannot be booked were refused');
+      return error;
+    }
+    const problem = problemOf(error);
+    // Every refused commit would say the same again.
+    if (problem !== this.#problem) log.error(problem);
+    this.#problem = problem;
+    return error;
+  }
+
+  #load(): void {
+    this.#mustLoad = true;
+    this.#options.load();
+    this.#mustLoad = false;
+  }
+}
+
+/** The file was removed or replaced under the open ledger: what is committed from then on would be lost at the next start. */
+class LedgerFileGone extends RetryableFailure {
+  constructor(file: string) {
+    super(
+      `The ledger's file ${file} was removed or replaced while Tollbridge ran. Events are refused, because they would be lost; ` +
+        'senders keep them and retry. Put the file back if you can, and restart Tollbridge.',
+    );
+  }
+}
+
+/** Which file a path leads to; undefined when it leads to none. */
+function identityOf(file: string): string | undefined {
+  const found = statSync(file, { throwIfNoEntry: false });
+  return found && `${found.dev}:${found.ino}`;
+}
+
+function problemOf(error: Error): string {
+  if (error instanceof LedgerFileGone) return error.message;
+  return PASSING_SQLITE_CODES.has(sqliteCode(error))
+    ? `The ledger cannot be written (${error.message}). Events are refused until there is room again; senders keep them and retry.`
+    : `The ledger fails (${error.message}). Events are refused; senders keep them and retry. Restart Tollbridge: it checks the file and says what to do.`;
+}
+
+/** Whether the events of a failed commit are to blame: the ledger works, and trying them again cannot help. */
+function isEventsOwn(error: Error): boolean {
+  return !(error instanceof LedgerFileGone) && EVENTS_OWN_CODES.has(sqliteCode(error));
+}
+
+function refusalOf(error: Error): Error {
+  if (isEventsOwn(error)) {
+    return new PermanentFailure(
+      'An event cannot be booked: a field is missing or does not fit. Nothing sent with it was booked.',
+    );
+  }
+  return new RetryableFailure('The ledger could not commit.', { cause: error, retryAfterS: 5 });
+}
