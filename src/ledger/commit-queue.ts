@@ -2,7 +2,7 @@
 // A transaction is one synchronous run, so no reader ever sees more than the disk holds; after one that failed, what is
 // in memory is loaded anew before anything else happens.
 
-import { statSync } from 'node:fs';
+import { rmSync, statSync, writeFileSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import { messageOf, PermanentFailure, RetryableFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
@@ -16,6 +16,9 @@ const BATCH_MAX_EVENTS = 1000;
 const PASSING_SQLITE_CODES: ReadonlySet<number> = new Set([5, 6, 7, 10, 13, 14]);
 /** SQLite's codes for a value that does not fit (too big, constraint, mismatch), and 0 for an error that is not SQLite's. */
 const EVENTS_OWN_CODES: ReadonlySet<number> = new Set([0, 18, 19, 20]);
+
+/** After a failed commit the ledger counts as mended when so much can be written beside it. */
+const ROOM_BYTES = 2 * 1024 * 1024;
 
 interface Submission {
   readonly events: number;
@@ -129,22 +132,22 @@ export class CommitQueue {
     const { db, now, flush, file, log, onCommit } = this.#options;
     const startedMs = performance.now();
     const nowMs = now();
+    const events = group.reduce((sum, { events: n }) => sum + n, 0);
     let results: unknown[];
     try {
       if (identityOf(file) !== this.#identity) throw new LedgerFileGone(file);
       if (this.#mustLoad) this.#load();
+      // After a failure, a transaction that has next to nothing to write would succeed on a full disk and prove nothing.
+      if (this.#problem && events === 0) proveRoom(file);
       db.exec('BEGIN IMMEDIATE');
       results = group.map(({ run }) => run(nowMs));
       flush();
-      // After a failure only a real write shows that there is room again; an empty transaction would always succeed.
-      if (this.#problem) db.prepare("INSERT OR REPLACE INTO meta (key, value) VALUES ('tried_again_ms', ?)").run(nowMs);
       db.exec('COMMIT');
     } catch (thrown) {
       return this.#fail(thrown instanceof Error ? thrown : new Error(String(thrown)));
     }
     if (this.#problem) log.info('the ledger works again');
     this.#problem = undefined;
-    const events = group.reduce((sum, { events: n }) => sum + n, 0);
     if (events > 0) onCommit({ events, seconds: (performance.now() - startedMs) / 1000 });
     for (const [index, { resolve }] of group.entries()) resolve(results[index]);
     return undefined;
@@ -188,6 +191,16 @@ class LedgerFileGone extends RetryableFailure {
   }
 }
 
+/** @throws the file system's error while there is no room for a modest batch */
+function proveRoom(file: string): void {
+  const probe = `${file}-room`;
+  try {
+    writeFileSync(probe, Buffer.alloc(ROOM_BYTES), { mode: 0o600, flush: true });
+  } finally {
+    rmSync(probe, { force: true });
+  }
+}
+
 /** Which file a path leads to; undefined when it leads to none. */
 function identityOf(file: string): string | undefined {
   const found = statSync(file, { throwIfNoEntry: false });
@@ -196,14 +209,15 @@ function identityOf(file: string): string | undefined {
 
 function problemOf(error: Error): string {
   if (error instanceof LedgerFileGone) return error.message;
-  return PASSING_SQLITE_CODES.has(sqliteCode(error))
+  return 'syscall' in error || PASSING_SQLITE_CODES.has(sqliteCode(error))
     ? `The ledger cannot be written (${error.message}). Events are refused until there is room again; senders keep them and retry.`
     : `The ledger fails (${error.message}). Events are refused; senders keep them and retry. Restart Tollbridge: it checks the file and says what to do.`;
 }
 
 /** Whether the events of a failed commit are to blame: the ledger works, and trying them again cannot help. */
 function isEventsOwn(error: Error): boolean {
-  return !(error instanceof LedgerFileGone) && EVENTS_OWN_CODES.has(sqliteCode(error));
+  const isFileSystems = error instanceof LedgerFileGone || 'syscall' in error;
+  return !isFileSystems && EVENTS_OWN_CODES.has(sqliteCode(error));
 }
 
 function refusalOf(error: Error): Error {

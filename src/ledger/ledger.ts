@@ -69,6 +69,7 @@ export class Ledger implements LedgerReading {
   readonly #sessions: SessionCounts;
   readonly #commits: CommitQueue;
   #warnedSeries = false;
+  #toldOfOverflow = false;
   #closed = false;
   #lastSweepMs = performance.now();
 
@@ -251,6 +252,7 @@ export class Ledger implements LedgerReading {
       case 'turn': {
         const booking = this.#turns.book(event, nowMs, this.#retention.horizonMs);
         this.#sessions.forget();
+        if (booking.outcome.type === 'rejected' && booking.outcome.reason === 'overflow') this.#tellOfOverflow();
         if (booking.outcome.type === 'recorded') this.#tools.release(event.agent, event.sessionId, event.messageId);
         return booking;
       }
@@ -282,6 +284,15 @@ export class Ledger implements LedgerReading {
     this.#dimensions.load();
     this.#retention.load();
     this.#sessions.forget();
+  }
+
+  #tellOfOverflow(): void {
+    if (this.#toldOfOverflow) return;
+    this.#toldOfOverflow = true;
+    this.#options.log.error(
+      'totals are near what an exact integer holds (9 million USD): turns that would pass it are refused as "overflow". ' +
+        'Begin a new ledger, and look for a sender that states absurd costs',
+    );
   }
 
   #warnOfSeries(): void {
