@@ -100,14 +100,16 @@ async function lock() {
   let isAnnounced = false;
   while (!tryLock()) {
     const text = lockText();
-    if (text === undefined) continue;
-    if (!isAlive(Number(text))) {
+    if (text !== undefined && !isAlive(Number(text))) {
       removeLock(text);
       continue;
     }
-    if (!isAnnounced)
-      say(`process ${text} sets this folder up; waiting for it (if it does something else, remove ${lockFile})`);
-    isAnnounced = true;
+    // A lock without text went this moment, or is none that we may read: then, too, others get their turn first.
+    if (!isAnnounced && (text !== undefined || existsSync(lockFile))) {
+      const holder = text === undefined ? 'somebody' : `process ${text}`;
+      say(`${holder} sets this folder up; waiting (if nobody does, remove ${lockFile})`);
+      isAnnounced = true;
+    }
     await new Promise((resolve) => setTimeout(resolve, LOCK_POLL_MS));
   }
 }

@@ -3,6 +3,7 @@
 
 import os from 'node:os';
 import path from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import type { Config } from './config.ts';
 import { messageOf, PermanentFailure } from './failure.ts';
 import { Ledger } from './ledger/ledger.ts';
@@ -11,7 +12,7 @@ import { AdminServer } from './metrics/admin-server.ts';
 import { Health } from './metrics/health.ts';
 import { landingPage } from './metrics/landing-page.ts';
 import { LedgerMetricProducer } from './metrics/producer.ts';
-import { tileReport } from './metrics/tile-report.ts';
+import { tileReport, unmappedReport } from './metrics/tile-report.ts';
 import { type FoundAccounts, findAccounts, isPolled } from './poll/detect.ts';
 import { OpencodeZen } from './poll/opencode-zen.ts';
 import { Poller } from './sources/poller.ts';
@@ -83,6 +84,7 @@ export class Bridge {
       listen: config.metrics.listen,
       ...metricsToken(config, env),
       collect: () => this.#health.scrape(),
+      isRestored: () => this.#isRestored,
       ready: () => this.#notReady(),
       page: () => landingPage(this.status()),
       log,
@@ -132,9 +134,7 @@ export class Bridge {
       },
       accounts: this.#accountLines(),
       tiles: tileReport(this.#ledger, this.#tiles),
-      unmapped: this.#tiles
-        .unmapped(this.#ledger.upstreamProviders())
-        .map(({ upstreamProvider, reason, fix }) => ({ upstream_provider: upstreamProvider, reason, fix })),
+      unmapped: unmappedReport(this.#ledger, this.#tiles),
       unfinished: this.#ledger.unfinishedTurns(),
       last_heard_ms: this.#intake.lastHeardMs(),
     };
@@ -142,21 +142,22 @@ export class Bridge {
 
   /** What a user wants to see after a start: where it listens and whom it found. */
   banner(): string[] {
-    const { config_file, socket, spool, accounts, ledger } = this.status();
+    const { file, socket, spool } = this.#config;
+    const { accounts, notes } = this.#found;
     return [
       `Tollbridge ${VERSION} runs.`,
       `  metrics   ${this.#metricsUrl}/metrics   (a page for people: ${this.#metricsUrl}/)`,
-      `  socket    ${socket ?? 'off (socket.enabled is false)'}`,
-      `  spool     ${spool?.dir ?? 'off (spool.enabled is false)'}`,
-      `  ledger    ${ledger.file}`,
-      `  config    ${config_file ?? 'none: all defaults'}`,
+      `  socket    ${socket.enabled ? socket.path : 'off (socket.enabled is false)'}`,
+      `  spool     ${spool.enabled ? spool.dir : 'off (spool.enabled is false)'}`,
+      `  ledger    ${ledgerFile(this.#config)}`,
+      `  config    ${file ?? 'none: all defaults'}`,
       ...(accounts.length === 0
         ? ['  accounts  none found. Turns are metered all the same; to watch an OpenCode account set OPENCODE_API_KEY.']
         : accounts.map(
-            ({ provider, account, found_in }, index) =>
-              `  ${index === 0 ? 'accounts' : '        '}  ${provider} · ${account} (from ${found_in})`,
+            ({ provider, id, foundIn }, index) =>
+              `  ${index === 0 ? 'accounts' : '        '}  ${provider} · ${id} (from ${foundIn})`,
           )),
-      ...this.#found.notes.map((note) => `  note      ${note}`),
+      ...notes.map((note) => `  note      ${note}`),
     ];
   }
 
@@ -169,6 +170,8 @@ export class Bridge {
   async #start(): Promise<void> {
     const config = this.#config;
     this.#metricsUrl = (await this.#admin.start()).url;
+    // Opening blocks the loop for as long as the ledger is large: who asks already is first told to come back.
+    await setImmediate();
     this.#ledger = Ledger.open({
       file: ledgerFile(config),
       timeZone: config.time_zone,
@@ -256,7 +259,7 @@ export class Bridge {
 
   #sourceStatus(source: string): SourceStatus {
     const lastSuccessMs = this.#health.lastSuccessMs(source);
-    const problem = source === 'spool' ? this.#spool?.problem() : undefined;
+    const problem = [this.#socket, this.#spool].find((each) => each?.name === source)?.problem();
     return {
       source,
       up: this.#health.isUp(source),

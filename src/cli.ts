@@ -5,12 +5,13 @@
 
 import os from 'node:os';
 import { createInterface } from 'node:readline/promises';
-import { styleText } from 'node:util';
+import util from 'node:util';
 import { Argument, Command, CommanderError } from 'commander';
+import { commandText } from './command-text.ts';
 import type { Report } from './commands/show.ts';
 import type { Config } from './config.ts';
 import { messageOf, PermanentFailure, RetryableFailure } from './failure.ts';
-import { VERSION } from './version.ts';
+import { NODE_MIN_MAJOR, VERSION } from './version.ts';
 
 const WRONG_USAGE = 2;
 /** A terminal's Ctrl-C reaches us twice under npm: from the terminal, and passed on by npm. The echo is no second wish. */
@@ -85,7 +86,7 @@ function buildProgram(): Command {
     .description('Meters every turn of a coding agent exactly once and shows its cost to Prometheus.')
     .version(VERSION)
     .exitOverride()
-    .showHelpAfterError('Run "tollbridge help" to see what there is.');
+    .showHelpAfterError(`Run "${commandText('help', { argv: [] })}" to see what there is.`);
   const withConfig = (command: Command) =>
     command.option('--config <file>', 'use this file instead of ~/.config/tollbridge/tollbridge.yaml');
   const place = { env: process.env, home: os.homedir() };
@@ -129,7 +130,7 @@ function buildProgram(): Command {
     .option('--json', 'for programs', false)
     .action(async (options: ConfigOption & { readonly json: boolean }) => {
       const { showStatus } = await import('./commands/status.ts');
-      finish(await showStatus({ config: await loadConfig(options), json: options.json, nowMs: Date.now() }));
+      finish(await showStatus({ config: await loadConfig(options), json: options.json, nowMs: Date.now(), ...place }));
     });
 
   const ledger = program.command('ledger').description('look after the ledger');
@@ -147,8 +148,17 @@ function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : WRONG_USAGE;
   const isExpected = error instanceof PermanentFailure || error instanceof RetryableFailure;
   const text = isExpected || !(error instanceof Error) ? messageOf(error) : (error.stack ?? error.message);
-  process.stderr.write(`${styleText('red', 'tollbridge:', { stream: process.stderr })} ${text}\n`);
+  process.stderr.write(`${util.styleText('red', 'tollbridge:', { stream: process.stderr })} ${text}\n`);
   return 1;
+}
+
+// Before any part is loaded that an old Node cannot load; what stands above imports no name that an old Node lacks.
+if (Number.parseInt(process.versions.node, 10) < NODE_MIN_MAJOR) {
+  process.stderr.write(
+    `tollbridge: Node ${NODE_MIN_MAJOR} or later is needed; this is ${process.versions.node}. ` +
+      'Install one, then run the command again; from a clone, npm runs the one that is among the packages.\n',
+  );
+  process.exit(1);
 }
 
 // `tollbridge status | head` closes the pipe early, which is no failure.

@@ -20,6 +20,9 @@ const TYPE_NAMES: Readonly<Record<string, string>> = {
   boolean: 'true or false',
 };
 
+/** The numbers that only YAML can write, by JavaScript's names for them. */
+const YAML_NUMBERS: Readonly<Record<string, string>> = { Infinity: '.inf', '-Infinity': '-.inf', NaN: '.nan' };
+
 /** What the parser's own codes mean to somebody who writes the file: what was found, what was expected. */
 const YAML_CODES: Readonly<Record<string, readonly [string, string]>> = {
   DUPLICATE_KEY: ['a key that was there before', 'expected each key once'],
@@ -64,6 +67,8 @@ function describe(value: unknown, at: readonly PropertyKey[]): string {
   if (Array.isArray(value)) return `a list of ${value.length}`;
   if (typeof value === 'object') return 'a mapping';
   if (at.some((key) => SECRET_KEYS.test(String(key)))) return 'a value that is not shown here';
+  // JSON knows no such numbers; YAML does.
+  if (typeof value === 'number' && !Number.isFinite(value)) return YAML_NUMBERS[String(value)]!;
   const text = JSON.stringify(value);
   return text.length > SHOWN_MAX_CHARACTERS ? `${text.slice(0, SHOWN_MAX_CHARACTERS - 2)}…"` : text;
 }
@@ -119,6 +124,20 @@ export function toMistakes(issue: z.core.$ZodIssue, input: unknown): ConfigMista
   const isStructureMissing = issue.code === 'invalid_type' && ['object', 'record', 'array'].includes(issue.expected);
   const found = isStructureMissing && typeof value === 'string' ? 'text' : describe(value, issue.path);
   return [{ path: pathText(issue.path), found, expected: expectation(issue) }];
+}
+
+/**
+ * A mistake for every key `__proto__`, however deep. The schema's maps skip that key, as it could reach the prototype of
+ * every object, so what stands under it would have no effect and nobody would be told.
+ */
+export function prototypeKeyMistakes(value: unknown, at: readonly PropertyKey[] = []): ConfigMistake[] {
+  if (value === null || typeof value !== 'object') return [];
+  const entries: [PropertyKey, unknown][] = Array.isArray(value) ? [...value.entries()] : Object.entries(value);
+  return entries.flatMap(([key, inner]) => {
+    const place = [...at, key];
+    if (key !== '__proto__') return prototypeKeyMistakes(inner, place);
+    return [{ path: pathText(place), found: 'a key that cannot be used', expected: 'expected another name' }];
+  });
 }
 
 /** The mistake behind an error or a warning of the YAML parser. Never quotes the text. */

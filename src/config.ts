@@ -6,7 +6,14 @@ import os from 'node:os';
 import path from 'node:path';
 import { isCollection, LineCounter, parseDocument, visit } from 'yaml';
 import { z } from 'zod';
-import { ConfigFailure, type ConfigMistake, firstOfEachPlace, toMistakes, toYamlMistake } from './config-mistake.ts';
+import {
+  ConfigFailure,
+  type ConfigMistake,
+  firstOfEachPlace,
+  prototypeKeyMistakes,
+  toMistakes,
+  toYamlMistake,
+} from './config-mistake.ts';
 import { messageOf, PermanentFailure } from './failure.ts';
 import { LOG_LEVELS } from './log.ts';
 
@@ -28,10 +35,11 @@ function durationMs(text: string): number {
 
 /** `30s`, `5m`, `90d` … → milliseconds. */
 function duration([min, max]: readonly [string, string]) {
-  return z.string().transform((text, context) => {
+  const form = 'expected a duration such as 30s, 5m, 12h or 90d';
+  return z.string(form).transform((text, context) => {
     const ms = durationMs(text);
     const refuse = (message: string) => context.issues.push({ code: 'custom', input: text, message });
-    if (Number.isNaN(ms)) refuse('expected a duration such as 30s, 5m, 12h or 90d');
+    if (Number.isNaN(ms)) refuse(form);
     else if (ms < durationMs(min)) refuse(`expected at least ${min}`);
     else if (ms > durationMs(max)) refuse(`expected at most ${max}`);
     return ms;
@@ -44,17 +52,21 @@ const filePath = z
   .min(1)
   .transform((text) => path.resolve(text.replace(/^~(?=\/|$)/, os.homedir())));
 
-const listen = z.string().transform((text, context) => {
+const LISTEN_FORM = 'expected host:port, for example 127.0.0.1:9464';
+const listen = z.string(LISTEN_FORM).transform((text, context) => {
   const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:\s]+)):(\d{1,5})$/.exec(text.trim());
   const port = match ? Number(match[3]) : -1;
   if (!match || port > 65_535) {
-    context.issues.push({ code: 'custom', input: text, message: 'expected host:port, for example 127.0.0.1:9464' });
+    context.issues.push({ code: 'custom', input: text, message: LISTEN_FORM });
   }
   return { host: match?.[1] ?? match?.[2] ?? '', port };
 });
 
-const timeZone = z.string().refine(
+const TIME_ZONE_FORM = 'expected an IANA time zone such as Europe/Berlin or UTC';
+const timeZone = z.string(TIME_ZONE_FORM).refine(
   (zone) => {
+    // Intl takes offsets too, but an offset knows no summer time: days would begin an hour off for half a year.
+    if (/^[+-]/.test(zone)) return false;
     try {
       new Intl.DateTimeFormat('en', { timeZone: zone });
       return true;
@@ -62,7 +74,7 @@ const timeZone = z.string().refine(
       return false;
     }
   },
-  { message: 'expected an IANA time zone such as Europe/Berlin or UTC' },
+  { message: TIME_ZONE_FORM },
 );
 
 const envName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'expected the name of an environment variable');
@@ -275,7 +287,10 @@ export function parseConfig(input: unknown, source = 'the configuration'): Confi
   const stateDir = parts.state_dir ?? defaultStateDir();
   const socketPath = parts.socket.path ?? path.join(stateDir, 'tollbridge.sock');
   const mistakes = [
-    ...firstOfEachPlace(result.error?.issues.flatMap((issue) => toMistakes(issue, raw)) ?? []),
+    ...firstOfEachPlace([
+      ...(result.error?.issues.flatMap((issue) => toMistakes(issue, raw)) ?? []),
+      ...prototypeKeyMistakes(raw),
+    ]),
     ...crossMistakes(parts.accounts, parts.socket.enabled ? socketPath : undefined),
   ];
   if (!result.success || mistakes.length > 0) throw new ConfigFailure(source, mistakes);

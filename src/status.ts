@@ -3,8 +3,10 @@
 import type { AccountStatus, Quota } from './poll/poll-result.ts';
 
 export interface TileWindow {
-  /** Absent where every turn in the window is unpriced. */
+  /** Stated cost. Absent where no turn in the window states one. */
   readonly cost_usd?: number;
+  /** Those of `turns` whose cost is unknown or only estimated, so that `cost_usd` is without it. */
+  readonly unpriced_turns: number;
   /** Without those read from the cache, as tiles count them. */
   readonly tokens: number;
   readonly cache_read_tokens: number;

@@ -26,9 +26,13 @@ function scratchHome(t: TestContext): string {
   return home;
 }
 
-function tollbridge(home: string, ...args: string[]): Running {
+function tollbridge(home: string, args: readonly string[], nodeArgs: readonly string[] = []): Running {
   const env = { PATH: process.env.PATH, HOME: home, NO_COLOR: '1', TZ: 'UTC' };
-  const child = spawn(process.execPath, [CLI, ...args], { cwd: home, env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [...nodeArgs, CLI, ...args], {
+    cwd: home,
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let stdout = '';
   let stderr = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
@@ -37,7 +41,7 @@ function tollbridge(home: string, ...args: string[]): Running {
   return { child, exited, stdout: () => stdout };
 }
 
-const finished = (home: string, ...args: string[]) => tollbridge(home, ...args).exited;
+const finished = (home: string, ...args: string[]) => tollbridge(home, args).exited;
 
 async function until(condition: () => boolean, what: string, running: Running): Promise<void> {
   while (!condition()) {
@@ -55,7 +59,7 @@ function writeConfig(home: string, text = ''): string {
 }
 
 async function startBridge(t: TestContext, home: string, ...args: string[]): Promise<Running> {
-  const running = tollbridge(home, 'start', '--config', writeConfig(home), ...args);
+  const running = tollbridge(home, ['start', '--config', writeConfig(home), ...args]);
   t.after(() => running.child.kill('SIGKILL'));
   await until(() => running.stdout().includes('/metrics'), 'it said where it listens', running);
   return running;
@@ -86,6 +90,21 @@ for (const { args, code, stdout = /^$/, stderr = /^$/ } of usage) {
     assert.equal(result.code, code);
   });
 }
+
+test('an old Node is told which one is needed, before anything breaks', async (t) => {
+  const home = scratchHome(t);
+  const old = path.join(home, 'old-node.mjs');
+  writeFileSync(
+    old,
+    "Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '20.19.0' } });",
+  );
+  for (const args of [['start', '--config', 'nowhere.yaml'], ['help'], ['--version']]) {
+    const { exited } = tollbridge(home, args, ['--import', old]);
+    const { code, stdout, stderr } = await exited;
+    assert.match(stderr, /^tollbridge: Node 24 or later is needed; this is 20\.19\.0\. Install one[^\n]*\n$/);
+    assert.deepEqual([code, stdout], [1, '']);
+  }
+});
 
 test('check-config: OK, or every mistake and no stack, no secret', async (t) => {
   const home = scratchHome(t);
@@ -198,7 +217,7 @@ for (const [signal, code] of [
 }
 
 test('a reader that goes away early is no failure', async (t) => {
-  const running = tollbridge(scratchHome(t), 'help');
+  const running = tollbridge(scratchHome(t), ['help']);
   running.child.stdout?.destroy();
   assert.deepEqual((({ code, stderr }) => ({ code, stderr }))(await running.exited), { code: 0, stderr: '' });
 });

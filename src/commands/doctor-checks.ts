@@ -1,18 +1,23 @@
 // What doctor looks at, as data: each check has a name and says what it found.
 
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
+import { ledgerFile } from '../bridge.ts';
+import { commandText } from '../command-text.ts';
 import type { Config } from '../config.ts';
 import { messageOf } from '../failure.ts';
+import { inspectDatabase } from '../ledger/database.ts';
 import type { AccountStatusLine, BridgeStatus } from '../status.ts';
 import type { BridgeAnswer } from './ask-bridge.ts';
 import { pluginState } from './install.ts';
-import { installCommand } from './next-step.ts';
+import { isOpenElsewhere } from './new-ledger.ts';
 import { countOf, showAgo, showBytes, showCount } from './show.ts';
 
 /** The spool is emptied every two seconds, so a few files may always be on their way. */
 const SPOOL_BACKLOG_FILES = 100;
 const SCRAPE_TIMEOUT_MS = 10_000;
+/** The source whose trouble is that of the accounts it reads. */
+const POLLER = 'poller';
 
 export interface Finding {
   readonly level: 'ok' | 'warning' | 'problem';
@@ -33,38 +38,34 @@ export interface ConfigFacts {
   readonly answer: BridgeAnswer;
   readonly env: NodeJS.ProcessEnv;
   readonly home: string;
+  readonly nowMs: number;
 }
 
 /** What only a running bridge knows. */
 export interface BridgeFacts extends ConfigFacts {
   readonly status: BridgeStatus;
-  readonly nowMs: number;
 }
 
 export const CONFIG_CHECKS: readonly Check<ConfigFacts>[] = [
-  { name: 'bridge', run: ({ answer }) => checkBridge(answer) },
+  { name: 'bridge', run: checkBridge },
   { name: 'plugin', run: checkPlugin },
   { name: 'spool', run: ({ config, answer }) => checkSpool(config, answer) },
+  { name: 'ledger', run: checkLedger },
 ];
 
 export const BRIDGE_CHECKS: readonly Check<BridgeFacts>[] = [
   { name: 'OpenCode', run: checkHeard },
   { name: 'sources', run: ({ status }) => checkSources(status) },
-  { name: 'ledger', run: ({ status, nowMs }) => checkLedger(status.ledger, nowMs) },
   { name: 'accounts', run: ({ status }) => checkAccounts(status.accounts) },
   { name: 'tiles', run: ({ status }) => checkTiles(status) },
   { name: 'turns', run: ({ status }) => checkUnfinished(status) },
   { name: 'metrics', run: checkScrape },
 ];
 
-function checkBridge(answer: BridgeAnswer): Finding {
+function checkBridge({ answer, env }: ConfigFacts): Finding {
   if (!answer.answers) {
     const what = `no bridge answers: ${answer.why}. Until one runs, nothing is counted; what the plugin sends waits in the spool.`;
-    return {
-      level: 'problem',
-      what,
-      next: 'Start it with "tollbridge start" (and the same --config, if you use one).',
-    };
+    return { level: 'problem', what, next: `Start it with: ${commandText('start', { env })}` };
   }
   const { version, pid, ready, not_ready } = answer.status;
   if (ready) return { level: 'ok', what: `${version} answers (process ${pid})` };
@@ -73,7 +74,7 @@ function checkBridge(answer: BridgeAnswer): Finding {
 
 function checkPlugin({ config, home, env }: ConfigFacts): Finding {
   const { state, path: file } = pluginState({ config, home, env });
-  const install = installCommand({ config, env });
+  const install = commandText('install opencode', { env });
   switch (state) {
     case 'current':
       return { level: 'ok', what: file };
@@ -145,9 +146,12 @@ function checkHeard({ status, config, home, env, nowMs }: BridgeFacts): Finding[
   return [{ level: 'warning', what: 'never heard of since the bridge started', next }];
 }
 
-function checkSources({ sources }: BridgeStatus): Finding[] {
+function checkSources({ sources, accounts }: BridgeStatus): Finding[] {
   const findings = sources.flatMap(({ source, up, problem, events }): Finding[] => {
     const rejected = events.rejected ?? 0;
+    if (!up && source === POLLER && accounts.some(({ status }) => status === 'error')) {
+      return [{ level: 'warning', what: `${source} is down: no account can be read; "accounts" below says why` }];
+    }
     if (!up) return [{ level: 'problem', what: `${source} is down: ${problem ?? 'see the log of the bridge'}` }];
     if (problem) return [{ level: 'warning', what: `${source}: ${problem}` }];
     if (rejected === 0) return [];
@@ -159,21 +163,45 @@ function checkSources({ sources }: BridgeStatus): Finding[] {
     : [{ level: 'ok', what: sources.map(({ source }) => source).join(', ') || 'none' }];
 }
 
-function checkLedger(ledger: BridgeStatus['ledger'], nowMs: number): Finding {
-  const startAnew = `Stop the bridge, keep a copy of ${ledger.file} for a report, and begin a new one with "tollbridge ledger new".`;
-  if (ledger.problem) return { level: 'problem', what: ledger.problem, next: startAnew };
+function checkLedger({ answer, config, env, nowMs }: ConfigFacts): Finding | Finding[] {
+  if (!answer.answers) return inspectLedger(ledgerFile(config));
+  const { ledger } = answer.status;
+  const findings: Finding[] = [];
+  if (ledger.problem) {
+    // A ledger that cannot be written is whole: to begin a new one would give its counts away for nothing.
+    const next = `If it is full, make room on the disk of ${ledger.file}; nothing else is needed.`;
+    findings.push({ level: 'problem', what: ledger.problem, next });
+  }
   if (!ledger.books_balance) {
-    return {
+    findings.push({
       level: 'problem',
       what: 'its sums do not agree with each other, so its numbers cannot be trusted',
-      next: startAnew,
-    };
+      next: `Stop the bridge, keep a copy of ${ledger.file} for a report, and begin a new one with: ${commandText('ledger new', { env })}`,
+    });
   }
+  if (findings.length > 0) return findings;
   const last = ledger.last_turn_ms === undefined ? '' : `, the last ${showAgo(ledger.last_turn_ms, nowMs)}`;
   return {
     level: 'ok',
     what: `${countOf(ledger.turns, 'turn')}${last}; the books balance (${showBytes(ledger.size_bytes)})`,
   };
+}
+
+/** What can be told of a ledger while no bridge does. Nothing is changed by looking. */
+function inspectLedger(file: string): Finding {
+  if (!existsSync(file)) return { level: 'ok', what: `none at ${file} yet: the first start begins one` };
+  if (isOpenElsewhere(file)) {
+    const next =
+      'Usual when a bridge runs without a socket. Otherwise stop the process that has it, then start a bridge.';
+    return { level: 'warning', what: `another process has ${file} open, so it was not looked into`, next };
+  }
+  try {
+    inspectDatabase(file);
+    return { level: 'ok', what: `${file} is sound; a bridge opens it when it starts` };
+  } catch (error) {
+    // Its message names the way out.
+    return { level: 'problem', what: messageOf(error) };
+  }
 }
 
 const ACCOUNT_LEVELS = {
@@ -197,11 +225,11 @@ function checkAccounts(accounts: readonly AccountStatusLine[]): Finding[] {
       },
     ];
   }
-  return accounts.map(({ provider, account, found_in, status, message }) => {
-    const level = ACCOUNT_LEVELS[status];
-    const next = status === 'auth_required' ? { next: `Put a valid key where this one was found: ${found_in}` } : {};
-    return { level, what: `${provider}/${account}: ${message || status}`, ...next };
-  });
+  // What to do is in the message: the poller knows where it looked for the key and what came back.
+  return accounts.map(({ provider, account, status, message }) => ({
+    level: ACCOUNT_LEVELS[status],
+    what: `${provider}/${account}: ${message || status}`,
+  }));
 }
 
 function checkTiles({ unmapped, tiles }: BridgeStatus): Finding[] {

@@ -3,11 +3,11 @@
 import { styleText } from 'node:util';
 import { type Config, defaultConfigFile } from '../config.ts';
 import { messageOf } from '../failure.ts';
+import { NODE_MIN_MAJOR } from '../version.ts';
 import { askBridge } from './ask-bridge.ts';
 import { BRIDGE_CHECKS, type Check, CONFIG_CHECKS, type Finding } from './doctor-checks.ts';
 import { countOf, type Report } from './show.ts';
 
-const NODE_MIN_MAJOR = 24;
 const NAME_COLUMNS = 15;
 
 export interface DoctorOptions {
@@ -61,10 +61,9 @@ async function examine(options: DoctorOptions): Promise<Examination> {
   findings.push({ name: 'configuration', level: 'ok', what: file });
 
   const answer = await askBridge(config);
-  const facts = { config, answer, env: options.env, home: options.home };
+  const facts = { config, answer, env: options.env, home: options.home, nowMs: options.nowMs };
   findings.push(...(await makeAll(CONFIG_CHECKS, facts)));
-  if (answer.answers)
-    findings.push(...(await makeAll(BRIDGE_CHECKS, { ...facts, status: answer.status, nowMs: options.nowMs })));
+  if (answer.answers) findings.push(...(await makeAll(BRIDGE_CHECKS, { ...facts, status: answer.status })));
   else skip(BRIDGE_CHECKS, 'no bridge answers');
   return { findings, skipped };
 }

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import { lstatSync, mkdirSync, readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { commandText } from '../command-text.ts';
 import type { Config } from '../config.ts';
 import { messageOf, PermanentFailure } from '../failure.ts';
 import { VERSION } from '../version.ts';
@@ -107,8 +108,8 @@ function moveAside(file: string): string {
   );
 }
 
-/** Writes a file that appears complete or not at all. */
-function writeWhole(file: string, text: string): void {
+/** Writes a file that appears complete or not at all. `command` is what the user runs again when it cannot be. */
+function writeWhole(file: string, text: string, command: string): void {
   const partial = `${file}.${process.pid}.tmp`;
   try {
     mkdirSync(path.dirname(file), { recursive: true });
@@ -120,7 +121,7 @@ function writeWhole(file: string, text: string): void {
     }
   } catch (error) {
     throw new PermanentFailure(
-      `${file} cannot be written: ${messageOf(error)}. The plugin is not installed. Make its folder writable for you, then run: tollbridge install opencode`,
+      `${file} cannot be written: ${messageOf(error)}. The plugin is not installed. Make its folder writable for you, then run: ${command}`,
     );
   }
 }
@@ -131,10 +132,11 @@ function writeWhole(file: string, text: string): void {
  * @throws PermanentFailure when the file cannot or must not be written
  */
 export function installOpencode(installation: Installation): string[] {
-  const { config } = installation;
+  const { config, env } = installation;
+  const command = commandText('install opencode', { env });
   if (!config.socket.enabled && !config.spool.enabled) {
     throw new PermanentFailure(
-      'Socket and spool are both switched off, so the plugin could not reach the bridge. Set socket.enabled or spool.enabled to true, then run: tollbridge install opencode',
+      `Socket and spool are both switched off, so the plugin could not reach the bridge. Set socket.enabled or spool.enabled to true, then run: ${command}`,
     );
   }
   const { text, extension } = render(installation);
@@ -142,7 +144,7 @@ export function installOpencode(installation: Installation): string[] {
   const link = linkTargetAt(target);
   if (link !== undefined) {
     throw new PermanentFailure(
-      `${target} is a symbolic link to ${link}. It was left as it is, because that file may not be ours to change. Remove the link, then run: tollbridge install opencode`,
+      `${target} is a symbolic link to ${link}. It was left as it is, because that file may not be ours to change. Remove the link, then run: ${command}`,
     );
   }
 
@@ -152,7 +154,7 @@ export function installOpencode(installation: Installation): string[] {
     lines.push(`The OpenCode plugin is installed and current: ${target}. Nothing was changed.`);
   } else {
     if (standing !== undefined) lines.push(`What stood there was kept as ${moveAside(target)}.`);
-    writeWhole(target, text);
+    writeWhole(target, text, command);
     lines.unshift(`Installed the OpenCode plugin: ${target}`);
     lines.push('Restart OpenCode: it loads plugins when it starts.');
     if (!lstatSync(path.join(openCodeFolder(installation), 'node_modules'), { throwIfNoEntry: false })) {

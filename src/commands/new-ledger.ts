@@ -3,6 +3,7 @@
 import { existsSync, renameSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { ledgerFile } from '../bridge.ts';
+import { commandText } from '../command-text.ts';
 import type { Config } from '../config.ts';
 import { PermanentFailure } from '../failure.ts';
 import { sqliteCode } from '../ledger/database.ts';
@@ -49,13 +50,13 @@ export async function startNewLedger({ config, nowMs, confirm }: NewLedgerOption
   }
   const lines = [
     `Moved to ${aside}. Nothing was deleted.`,
-    'Counting starts anew: the next "tollbridge start" begins an empty ledger, and every total starts again at 0.',
+    `Counting starts anew: the next "${commandText('start')}" begins an empty ledger, and every total starts again at 0.`,
   ];
   return { lines, exitCode: 0 };
 }
 
 /** A bridge without a socket answers nobody, but holds SQLite's lock. Reads only: a damaged file and its -wal stay as they are. */
-function isOpenElsewhere(file: string): boolean {
+export function isOpenElsewhere(file: string): boolean {
   try {
     const db = new DatabaseSync(file, { readOnly: true, timeout: 0 });
     try {

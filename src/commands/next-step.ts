@@ -1,22 +1,17 @@
 // What to do after a start: the one thing that is still missing, and how Prometheus is told.
 
-import { defaultConfigFile } from '../config.ts';
+import { commandText } from '../command-text.ts';
 import { type Installation, pluginState } from './install.ts';
 
 /** Lines for people, after the bridge's own banner. */
 export function nextStep(installation: Installation & { readonly metricsUrl: string }): string[] {
   const { state } = pluginState(installation);
+  const install = `  ${commandText('install opencode', { env: installation.env })}`;
   const next =
     state === 'absent'
-      ? [
-          'Next: put the plugin into OpenCode, then restart OpenCode. In another terminal:',
-          `  ${installCommand(installation)}`,
-        ]
+      ? ['Next: put the plugin into OpenCode, then restart OpenCode. In another terminal:', install]
       : state === 'outdated'
-        ? [
-            'Next: bring the plugin up to date, then restart OpenCode. In another terminal:',
-            `  ${installCommand(installation)}`,
-          ]
+        ? ['Next: bring the plugin up to date, then restart OpenCode. In another terminal:', install]
         : ['The plugin is installed. Send OpenCode a prompt, and its turns appear.'];
   return [
     '',
@@ -27,11 +22,4 @@ export function nextStep(installation: Installation & { readonly metricsUrl: str
     '    static_configs:',
     `      - targets: ["${new URL(installation.metricsUrl).host}"]`,
   ];
-}
-
-/** The command that installs the plugin, as it works here: from a clone through npm, else by its name. */
-export function installCommand({ config, env }: Pick<Installation, 'config' | 'env'>): string {
-  const { file } = config;
-  const named = file === undefined || file === defaultConfigFile() ? '' : ` --config ${file}`;
-  return `${env.npm_lifecycle_event ? 'npm run tollbridge -- ' : 'tollbridge '}install opencode${named}`;
 }

@@ -1,57 +1,78 @@
 // `tollbridge status`: the numbers of the tiles in the terminal.
 
 import { styleText } from 'node:util';
-import type { Config } from '../config.ts';
+import { commandText } from '../command-text.ts';
 import { RetryableFailure } from '../failure.ts';
 import type { AccountStatusLine, BridgeStatus, TileStatus } from '../status.ts';
 import { askBridge } from './ask-bridge.ts';
-import { countOf, fit, type Report, showAgo, showCount, showUsd } from './show.ts';
+import { type Installation, pluginState } from './install.ts';
+import { countOf, fit, type Report, showAgo, showCount, showUsd, wrap } from './show.ts';
 
 const COLUMNS = 80;
 const SHOWN_WINDOWS = ['today', '7d', '30d', 'month'] as const;
 const HEADINGS = ['', 'cost', 'tokens', 'turns', 'sessions'] as const;
 const WIDTHS = [9, 18, 20, 12, 12] as const;
 
+export interface StatusOptions extends Installation {
+  readonly json: boolean;
+  readonly nowMs: number;
+}
+
 /**
  * Asks the running bridge for its tiles and accounts.
  * @throws RetryableFailure when no bridge answers
  */
-export async function showStatus(options: { config: Config; json: boolean; nowMs: number }): Promise<Report> {
-  const answer = await askBridge(options.config);
+export async function showStatus(options: StatusOptions): Promise<Report> {
+  const { config, env } = options;
+  const answer = await askBridge(config);
   if (!answer.answers) {
     throw new RetryableFailure(
-      `No bridge answers: ${answer.why}. The numbers live in the running bridge: start it with "tollbridge start", ` +
-        'or ask "tollbridge doctor" what is wrong.',
+      `No bridge answers: ${answer.why}. The numbers live in the running bridge: start it with ` +
+        `"${commandText('start', { env })}", or ask "${commandText('doctor', { env })}" what is wrong.`,
     );
   }
-  const lines = options.json ? [JSON.stringify(answer.status, null, 2)] : render(answer.status, options.nowMs);
+  const lines = options.json ? [JSON.stringify(answer.status, null, 2)] : render(answer.status, options);
   return { lines, exitCode: 0 };
 }
 
-function render(status: BridgeStatus, nowMs: number): string[] {
+function render(status: BridgeStatus, options: StatusOptions): string[] {
+  const { nowMs } = options;
   const lines = status.tiles.flatMap((tile) => [...tileLines(tile), '']);
-  if (lines.length === 0) {
-    lines.push(
-      'No turn has been counted yet.',
-      'Install the plugin with "tollbridge install opencode", restart OpenCode and send it a prompt.',
-      '',
-    );
-  }
+  if (lines.length === 0) lines.push('No turn has been counted yet.', ...firstStep(options), '');
   lines.push(...accountLines(status.accounts, nowMs));
   const { ledger } = status;
   const last = ledger.last_turn_ms === undefined ? '' : `, the last ${showAgo(ledger.last_turn_ms, nowMs)}`;
   lines.push(`${countOf(ledger.turns, 'turn')} in all${last}`);
-  lines.push(fit(`days begin at midnight in ${status.time_zone}; tokens without those read from the cache`, COLUMNS));
-  if (!status.ready) lines.push('', ...status.not_ready.map((reason) => styleText('yellow', `not ready: ${reason}`)));
+  lines.push(`days begin at midnight in ${status.time_zone}`, 'tokens are without those read from the cache');
+  if (!status.ready) {
+    const reasons = status.not_ready.flatMap((reason) => wrap(`not ready: ${reason}`, COLUMNS));
+    lines.push('', ...reasons.map((line) => styleText('yellow', line)));
+  }
   if (status.unmapped.length > 0) {
     lines.push(
       '',
       styleText('yellow', `${countOf(status.unmapped.length, 'upstream provider')} without a tile of its own:`),
     );
-    lines.push(...status.unmapped.map(({ upstream_provider, fix }) => `  ${upstream_provider}: ${fix}`));
+    lines.push(...status.unmapped.flatMap(({ upstream_provider, fix }) => indented(`${upstream_provider}: ${fix}`, 2)));
   }
   return lines;
 }
+
+/** What is missing before a turn can come. Commands stand alone on a line, whole, to be copied. */
+function firstStep({ config, env, home }: StatusOptions): string[] {
+  const install = `  ${commandText('install opencode', { env })}`;
+  switch (pluginState({ config, env, home }).state) {
+    case 'absent':
+      return ['Install the plugin, restart OpenCode and send it a prompt:', install];
+    case 'outdated':
+      return ['Bring the plugin up to date, restart OpenCode and send it a prompt:', install];
+    default:
+      return ['The plugin is installed: send OpenCode a prompt. If it ran before, restart it first.'];
+  }
+}
+
+const indented = (text: string, columns: number) =>
+  wrap(text, COLUMNS - columns).map((line) => ' '.repeat(columns) + line);
 
 function tileLines({ tile, upstream_providers, windows }: TileStatus): string[] {
   const name = fit(tile, COLUMNS / 2);
@@ -59,7 +80,11 @@ function tileLines({ tile, upstream_providers, windows }: TileStatus): string[] 
   const rows = SHOWN_WINDOWS.flatMap((window) => {
     const row = windows[window];
     if (!row) return [];
-    return tableRow([window, showUsd(row.cost_usd), ...[row.tokens, row.turns, row.sessions].map(showCount)]);
+    const { cost_usd, unpriced_turns, tokens, turns, sessions } = row;
+    const line = tableRow([window, showUsd(cost_usd), ...[tokens, turns, sessions].map(showCount)]);
+    // Where no cost is known at all, the column says so.
+    if (cost_usd === undefined || unpriced_turns === 0) return [line];
+    return [line, styleText('yellow', tableRow(['', `+ ${countOf(unpriced_turns, 'turn')} without a stated cost`]))];
   });
   return [`${styleText('bold', name)}  ${styleText('dim', served)}`, styleText('dim', tableRow(HEADINGS)), ...rows];
 }
@@ -77,7 +102,7 @@ function accountLines(accounts: readonly AccountStatusLine[], nowMs: number): st
     const head = fit(`${provider}/${account}`, COLUMNS - status.length - 4);
     return [
       `  ${head}  ${styleText(color, status)}`,
-      `    ${fit(`${message}${taken}`, COLUMNS - 4)}`,
+      ...indented(`${message}${taken}`, 4),
       ...quotas.map(({ quota, window, usedRatio, resetMs }) => {
         const reset = resetMs === undefined ? '' : `, starts anew ${new Date(resetMs).toLocaleString('sv-SE')}`;
         return fit(`    ${quota} ${window}: ${Math.round(usedRatio * 100)} % used${reset}`, COLUMNS);

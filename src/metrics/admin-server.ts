@@ -2,9 +2,10 @@
 
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { type AddressInfo, isIPv6 } from 'node:net';
+import { type AddressInfo, isIP, isIPv6 } from 'node:net';
 import { promisify } from 'node:util';
 import { constants, gzip } from 'node:zlib';
+import { commandText } from '../command-text.ts';
 import { messageOf, PermanentFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 import { LANDING_PAGE_CSP } from './landing-page.ts';
@@ -34,10 +35,15 @@ interface Answer {
 export interface AdminServerOptions {
   /** Port 0 takes a free one. */
   readonly listen: { readonly host: string; readonly port: number };
-  /** Asked of who reads /metrics and the landing page; the probes stay open. */
+  /**
+   * Asked of who reads /metrics and the landing page; the probes stay open. Without one, a loopback address answers only
+   * requests that name it by an IP address, `localhost` or the configured host.
+   */
   readonly token?: string;
   /** The whole text of a scrape. Rejects when any part of it is missing. */
   readonly collect: () => Promise<string>;
+  /** Whether counters can be shown: before, they would read as counters that fell. Once true it stays so. */
+  readonly isRestored: () => boolean;
   /** Why the bridge is not ready, one line each; none when it is. */
   readonly ready: () => readonly string[];
   /** The landing page, as HTML. */
@@ -49,14 +55,13 @@ export class AdminServer {
   readonly #options: AdminServerOptions;
   readonly #tokenDigest: Buffer | undefined;
   readonly #server: Server;
-  readonly #routes = new Map<string, { needsToken: boolean; answer: () => Answer | Promise<Answer> }>([
-    ['/', { needsToken: true, answer: () => this.#page() }],
-    ['/metrics', { needsToken: true, answer: () => this.#metrics() }],
-    ['/-/healthy', { needsToken: false, answer: () => ({ status: 200, body: 'OK\n' }) }],
-    ['/-/ready', { needsToken: false, answer: () => this.#readiness() }],
+  readonly #routes = new Map<string, { showsTotals: boolean; answer: () => Answer | Promise<Answer> }>([
+    ['/', { showsTotals: true, answer: () => this.#page() }],
+    ['/metrics', { showsTotals: true, answer: () => this.#metrics() }],
+    ['/-/healthy', { showsTotals: false, answer: () => ({ status: 200, body: 'OK\n' }) }],
+    ['/-/ready', { showsTotals: false, answer: () => this.#readiness() }],
   ]);
-  /** Once totals were restored they stay restored: a later trouble must not end every series. */
-  #wasReady = false;
+  #isForThisMachineOnly = false;
   #scrape: Promise<string> | undefined;
 
   constructor(options: AdminServerOptions) {
@@ -96,6 +101,7 @@ export class AdminServer {
       this.#options.log.error(`the metrics server had an error: ${messageOf(error)}`),
     );
     const bound = this.#server.address() as AddressInfo;
+    this.#isForThisMachineOnly = isLoopback(bound.address) && this.#tokenDigest === undefined;
     if (!isLoopback(bound.address) && this.#tokenDigest === undefined) {
       this.#options.log.warn(
         `metrics are served on ${addressText(host, bound.port)} without a token: whoever reaches it can read what is spent. ` +
@@ -140,6 +146,15 @@ export class AdminServer {
   }
 
   async #answer(request: IncomingMessage): Promise<Answer> {
+    if (this.#isForThisMachineOnly && !this.#isAskedByItsName(request)) {
+      return {
+        status: 403,
+        body:
+          'Without a token this address serves only this machine, and the request names another host, as a web page would ' +
+          'that reaches for it under a name of its own. Ask for it as 127.0.0.1, [::1] or localhost. To use another name, ' +
+          'put that name into metrics.listen, or set metrics.token_env.\n',
+      };
+    }
     const path = (request.url ?? '/').split('?', 1)[0]!;
     const route = this.#routes.get(path);
     if (!route)
@@ -147,14 +162,30 @@ export class AdminServer {
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       return { status: 405, headers: { allow: 'GET, HEAD' }, body: 'This can only be read: use GET or HEAD.\n' };
     }
-    if (route.needsToken && !this.#isAllowed(request)) {
+    if (route.showsTotals && !this.#isAllowed(request)) {
       return {
         status: 401,
         headers: { 'www-authenticate': 'Bearer realm="tollbridge"' },
         body: 'A token is needed: send "Authorization: Bearer …" with the value of the variable that metrics.token_env names.\n',
       };
     }
+    if (route.showsTotals && !this.#options.isRestored()) {
+      return {
+        status: 503,
+        headers: { 'retry-after': '1' },
+        body: 'The totals are being restored from the ledger, so there is nothing to show yet. Ask again in a moment.\n',
+      };
+    }
     return await route.answer();
+  }
+
+  /** A name that somebody else's DNS leads here (rebinding) makes a foreign page's requests look like its own. */
+  #isAskedByItsName({ headers }: IncomingMessage): boolean {
+    // No browser leaves it out.
+    if (headers.host === undefined) return true;
+    const name = headers.host.replace(/:\d*$/, '').toLowerCase();
+    const bare = name.replace(/^\[(.*)\]$/, '$1');
+    return isIP(bare) !== 0 || name === 'localhost' || name === this.#options.listen.host.toLowerCase();
   }
 
   #readiness(): Answer {
@@ -164,12 +195,6 @@ export class AdminServer {
   }
 
   async #metrics(): Promise<Answer> {
-    if (!this.#wasReady) {
-      const readiness = this.#readiness();
-      // Totals that are not restored yet would read as counters that fell.
-      if (readiness.status !== 200) return { ...readiness, headers: { 'retry-after': '1' } };
-      this.#wasReady = true;
-    }
     try {
       return { status: 200, headers: { 'content-type': METRICS_TYPE }, body: await this.#collectOnce() };
     } catch (error) {
@@ -177,7 +202,7 @@ export class AdminServer {
       this.#options.log.error(`a scrape failed: ${messageOf(error)}`);
       return {
         status: 500,
-        body: 'The metrics could not be collected, so none are shown. The reason is in the log of the bridge; try: tollbridge doctor\n',
+        body: `The metrics could not be collected, so none are shown. The reason is in the log of the bridge; try: ${commandText('doctor')}\n`,
       };
     }
   }

@@ -147,20 +147,20 @@ export const TOLL = {
     type: 'gauge',
     unit: '1',
     labels: ['upstream_provider', 'reason'],
-    help: 'Upstream providers that no tile shows. `tollbridge doctor` prints the line of configuration that mends it.',
+    help: 'Upstream providers without an OpenUsage tile of their own. `tollbridge doctor` prints the line of configuration that mends it.',
   }),
   tileInfo: family('toll_tile_info', {
     type: 'gauge',
     unit: '1',
     labels: ['upstream_provider', 'tile'],
-    help: 'The tile that shows an upstream provider, after provider links.',
+    help: 'The tile that an upstream provider is shown under, after provider links; one of its own name where OpenUsage has none for it.',
   }),
   windowCost: family('toll_window_cost_usd', {
     type: 'gauge',
     unit: '{USD}',
     scale: NANO,
     labels: WINDOW,
-    help: `Net stated cost of the turns in a window, in USD; absent where every turn in it is unpriced. ${NOT_ADDITIVE}`,
+    help: `Net stated cost of the turns in a window, in USD. Estimated cost is not in it: absent where the cost of every turn in it is estimated or unknown. ${NOT_ADDITIVE}`,
   }),
   windowTokens: family('toll_window_tokens', {
     type: 'gauge',
@@ -191,7 +191,7 @@ export const TOLL = {
     unit: '{USD}',
     scale: NANO,
     labels: [...WINDOW, 'model'],
-    help: `As toll_window_cost_usd, for the models that cost most; the rest is model="other". ${NOT_ADDITIVE}`,
+    help: `As toll_window_cost_usd (stated cost only), for the models that cost most; the rest is model="other". ${NOT_ADDITIVE}`,
   }),
   windowModelTokens: family('toll_window_model_tokens', {
     type: 'gauge',
@@ -224,6 +224,24 @@ export const TOLL = {
     scale: MS,
     labels: [...ACCOUNT, 'quota', 'window'],
     help: 'When a plan window starts anew, Unix time.',
+  }),
+  quotaLimit: family('toll_quota_limit', {
+    type: 'gauge',
+    unit: '1',
+    labels: [...ACCOUNT, 'quota', 'window', 'unit'],
+    help: 'Size of a plan window, in the unit that its label names; 100 where the plan tells percent only.',
+  }),
+  quotaUsed: family('toll_quota_used', {
+    type: 'gauge',
+    unit: '1',
+    labels: [...ACCOUNT, 'quota', 'window', 'unit'],
+    help: 'What is used of a plan window, in the unit that its label names.',
+  }),
+  quotaRemaining: family('toll_quota_remaining', {
+    type: 'gauge',
+    unit: '1',
+    labels: [...ACCOUNT, 'quota', 'window', 'unit'],
+    help: 'What is left of a plan window, in the unit that its label names.',
   }),
   modelsAvailable: family('toll_models_available', {
     type: 'gauge',

@@ -1,6 +1,7 @@
 // The page at /: what the bridge knows at a glance, in one self-contained HTML document without a script.
 
 import { createHash } from 'node:crypto';
+import { commandText } from '../command-text.ts';
 import type { AccountStatusLine, BridgeStatus, TileStatus, TileWindow } from '../status.ts';
 import { LANDING_STYLE, TILE_HUES } from './landing-style.ts';
 import { html, Markup } from './markup.ts';
@@ -103,7 +104,7 @@ function firstThings(status: BridgeStatus): Markup {
     const problem =
       ledger.problem ?? 'Counters, corrections and windows do not agree to the last nano-dollar and token.';
     pieces.push(
-      html`<div class="notice bad"><strong>The ledger needs attention</strong><p>${problem}</p><p>Next: <code>tollbridge doctor</code></p></div>`,
+      html`<div class="notice bad"><strong>The ledger needs attention</strong><p>${problem}</p><p>Next: <code>${commandText('doctor')}</code></p></div>`,
     );
   }
   if (ledger.turns === 0) pieces.push(firstSteps(status));
@@ -119,7 +120,7 @@ function worthALook({ spool, unfinished, unmapped }: BridgeStatus): Markup {
         html`<li><strong>${upstream_provider}</strong> <span class="quiet">(${reason.replaceAll('_', ' ')})</span><pre><code>${fix}</code></pre></li>`,
     );
     pieces.push(
-      html`<div class="notice fair"><strong>Upstream providers that no tile shows</strong><p>They are counted in full. A line in <code>tollbridge.yaml</code> puts each under a tile:</p><ul>${fixes}</ul></div>`,
+      html`<div class="notice fair"><strong>Upstream providers without an OpenUsage tile of their own</strong><p>They are counted in full. A line in <code>tollbridge.yaml</code> puts each under a tile:</p><ul>${fixes}</ul></div>`,
     );
   }
   if (spool && spool.quarantined > 0) {
@@ -144,9 +145,9 @@ function firstSteps(status: BridgeStatus): Markup {
       ? html`<p>${heard.join(', ')} is connected; its first finished turn will show here.</p>`
       : html`<p>The bridge runs, and no agent has sent anything. To connect OpenCode:</p>`;
   return html`<div class="notice plain"><strong>No turn received yet</strong>${seen}
-<ol><li>Install the plugin: <code>tollbridge install opencode</code></li>
+<ol><li>Install the plugin, unless you have: <code>${commandText('install opencode')}</code></li>
 <li>Start OpenCode anew and ask it anything; the turn shows here when it is finished.</li>
-<li>Still nothing? <code>tollbridge doctor</code> says what is missing and what to do.</li></ol></div>`;
+<li>Still nothing? <code>${commandText('doctor')}</code> says what is missing and what to do.</li></ol></div>`;
 }
 
 function totals(all: readonly TileStatus[]): Markup {
@@ -154,12 +155,11 @@ function totals(all: readonly TileStatus[]): Markup {
   const columns = SHOWN_WINDOWS.map(([window, title]) => {
     const inWindow = all.map((tile) => tile.windows[window]).filter((sums) => sums !== undefined);
     const priced = inWindow.filter((sums) => sums.cost_usd !== undefined);
-    const unpricedTurns = inWindow.filter((sums) => sums.cost_usd === undefined).reduce((sum, w) => sum + w.turns, 0);
+    const unpricedTurns = inWindow.reduce((sum, w) => sum + w.unpriced_turns, 0);
     const cost = priced.length > 0 ? priced.reduce((sum, w) => sum + (w.cost_usd ?? 0), 0) : undefined;
     const turns = inWindow.reduce((sum, w) => sum + w.turns, 0);
     const tokens = inWindow.reduce((sum, w) => sum + w.tokens, 0);
-    const note = unpricedTurns > 0 && html` · cost of ${plural(unpricedTurns, 'turn')} unknown`;
-    return html`<div><div class="quiet small">${title}</div><div class="sum">${money(cost)}</div><div class="quiet small">${plural(turns, 'turn')} · ${compact(tokens)} tokens${note}</div></div>`;
+    return html`<div><div class="quiet small">${title}</div><div class="sum">${money(cost)}</div>${unpricedNote(cost, unpricedTurns)}<div class="quiet small">${plural(turns, 'turn')} · ${compact(tokens)} tokens</div></div>`;
   });
   return html`<section class="totals" aria-label="All tiles together">${columns}</section>`;
 }
@@ -167,20 +167,29 @@ function totals(all: readonly TileStatus[]): Markup {
 function tiles(all: readonly TileStatus[]): Markup {
   if (all.length === 0) return html``;
   const monthCost = (tile: TileStatus) => tile.windows.month?.cost_usd ?? -1;
-  const hues = new Map(all.map(({ tile }, index) => [tile, index % TILE_HUES]));
-  const cards = [...all]
-    .sort((a, b) => monthCost(b) - monthCost(a) || (a.tile < b.tile ? -1 : 1))
-    .map((tile) => card(tile, hues.get(tile.tile) ?? 0));
+  const cards = [...all].sort((a, b) => monthCost(b) - monthCost(a) || (a.tile < b.tile ? -1 : 1)).map(card);
   return html`<section><h2>Tiles</h2><div class="cards">${cards}</div></section>`;
 }
 
-function card({ tile, upstream_providers: upstreams, windows }: TileStatus, hue: number): Markup {
+/** By its name alone, so that a new tile recolours no other. */
+function hueOf(tile: string): number {
+  return createHash('sha256').update(tile).digest().readUInt32BE() % TILE_HUES;
+}
+
+/** Beside a sum that is not the whole cost. Where no cost is known at all, the sum itself says so. */
+function unpricedNote(cost: number | undefined, unpricedTurns: number): Markup {
+  if (cost === undefined || unpricedTurns === 0) return html``;
+  return html`<div class="unpriced small">+ ${plural(unpricedTurns, 'turn')} without a stated cost</div>`;
+}
+
+function card({ tile, upstream_providers: upstreams, windows }: TileStatus): Markup {
   const rows = SHOWN_WINDOWS.map(([window, title]) => {
     const sums = windows[window];
-    return html`<tr><th scope="row">${title}</th><td class="number">${money(sums?.cost_usd)}</td><td class="number" title="${tokenTitle(sums)}">${sums ? compact(sums.tokens) : '–'}</td><td class="number">${sums ? grouped(sums.turns) : '–'}</td></tr>`;
+    const note = unpricedNote(sums?.cost_usd, sums?.unpriced_turns ?? 0);
+    return html`<tr><th scope="row">${title}</th><td class="number">${money(sums?.cost_usd)}</td><td class="number" title="${tokenTitle(sums)}">${sums ? compact(sums.tokens) : '–'}</td><td class="number">${sums ? grouped(sums.turns) : '–'}</td></tr>${note.text && html`<tr class="note"><td colspan="4">${note}</td></tr>`}`;
   });
   const served = upstreams.join(', ') !== tile && html`<span class="quiet small">${upstreams.join(', ')}</span>`;
-  return html`<article class="card hue-${hue}"><div class="top"><h3>${tile}</h3>${served}</div>
+  return html`<article class="card hue-${hueOf(tile)}"><div class="top"><h3>${tile}</h3>${served}</div>
 <div class="cost">${money(windows.today?.cost_usd)} <small>today</small></div>
 <table><thead><tr><td></td><th scope="col" class="number">Cost</th><th scope="col" class="number">Tokens</th><th scope="col" class="number">Turns</th></tr></thead><tbody>${rows}</tbody></table></article>`;
 }
@@ -194,7 +203,7 @@ function accounts(lines: readonly AccountStatusLine[], nowMs: number): Markup {
     );
     return html`<tr><th scope="row">${line.account}<div class="quiet small">${line.provider} · from ${line.found_in}</div></th><td>${badge(STATUS_TONES[line.status], line.status.replaceAll('_', ' '))}</td><td>${line.message}${quotas}</td><td class="quiet number">${line.taken_ms === undefined ? 'never' : ago(nowMs - line.taken_ms)}</td></tr>`;
   });
-  return html`<section><h2>Accounts</h2><div class="sheet"><table><thead><tr><th scope="col">Account</th><th scope="col">State</th><th scope="col">What it says</th><th scope="col" class="number">Read</th></tr></thead><tbody>${rows}</tbody></table></div></section>`;
+  return html`<section><h2>Accounts</h2><div class="sheet stacked"><table><thead><tr><th scope="col">Account</th><th scope="col">State</th><th scope="col">What it says</th><th scope="col" class="number">Read</th></tr></thead><tbody>${rows}</tbody></table></div></section>`;
 }
 
 const EVENT_COLUMNS = ['received', 'recorded', 'updated', 'duplicate', 'ignored', 'rejected'] as const;

@@ -22,6 +22,8 @@ export const LEDGER_SCOPE = 'tollbridge.ledger';
 /** Models shown by name per window and provider; beyond these a chart is unreadable and the series add up. */
 const WINDOW_MODELS_MAX = 20;
 const OTHER_MODEL = 'other';
+/** More than any plan states. */
+const PERCENT_DECIMALS = 6;
 
 const FAMILIES: readonly MetricFamily[] = Object.values(TOLL);
 
@@ -187,10 +189,20 @@ function pollGauges(result: PollResult, set: SetGauge): void {
   for (const { quota, window, usedRatio, resetMs } of result.quotas ?? []) {
     set(TOLL.quotaUsedRatio, { ...labels, quota, window }, usedRatio);
     set(TOLL.quotaReset, { ...labels, quota, window }, resetMs);
+    const percent = { ...labels, quota, window, unit: 'percent' };
+    const used = percentOf(usedRatio);
+    set(TOLL.quotaLimit, percent, 100);
+    set(TOLL.quotaUsed, percent, used);
+    set(TOLL.quotaRemaining, percent, percentOf(1 - used / 100));
   }
   set(TOLL.modelsAvailable, labels, result.models?.length);
   for (const { id, ownedBy } of result.models ?? [])
     set(TOLL.modelInfo, { ...labels, model: id, owned_by: ownedBy }, 1);
+}
+
+/** A ratio in percent, without the noise that dividing and multiplying leaves behind: 7, not 7.000000000000001. */
+function percentOf(ratio: number): number {
+  return Number((ratio * 100).toFixed(PERCENT_DECIMALS));
 }
 
 /** The rows by model: those that cost most, then those with most tokens, and the rest under `other`. */

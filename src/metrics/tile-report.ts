@@ -1,8 +1,9 @@
 // Sums of the ledger's window rows, as tiles show them. Integers inside; USD only in what is handed out.
 
 import { type LedgerReading, WINDOWS, type WindowRow } from '../ledger/reading.ts';
-import type { TileStatus, TileWindow } from '../status.ts';
+import type { BridgeStatus, TileStatus, TileWindow } from '../status.ts';
 import type { Tiles } from '../turn/tiles.ts';
+import { UNKNOWN_UPSTREAM } from '../turn/upstream-provider.ts';
 
 const NANO_PER_USD = 1e9;
 
@@ -11,12 +12,14 @@ export type TileMap = Pick<Tiles, 'tileOf' | 'unmapped'>;
 
 /** Net sums of some turns, in the ledger's units. */
 export interface WindowSum {
-  /** Nano-USD. Absent where there are turns and the cost of none is known; 0 where there are no turns. */
+  /** Nano-USD, as stated. Absent where there are turns and none states its cost; 0 where there are no turns. */
   readonly costNano?: number;
   /** Without those read from the cache. */
   readonly tokens: number;
   readonly cacheReadTokens: number;
   readonly turns: number;
+  /** Those whose cost is not in `costNano`. */
+  readonly unpricedTurns: number;
 }
 
 /** Adds up window rows. Only rows of one window may be added: windows overlap. */
@@ -34,7 +37,7 @@ export function sumRows(rows: readonly WindowRow[]): WindowSum {
     pricedTurns += row.pricedTurns;
   }
   const isUnpriced = turns > 0 && pricedTurns === 0;
-  return { ...(!isUnpriced && { costNano }), tokens, cacheReadTokens, turns };
+  return { ...(!isUnpriced && { costNano }), tokens, cacheReadTokens, turns, unpricedTurns: turns - pricedTurns };
 }
 
 /** Every upstream provider that was ever booked, under the tile that shows it. Both sorted by name. */
@@ -54,7 +57,9 @@ export function tileReport(reading: LedgerReading, tiles: TileMap): TileStatus[]
     upstream_providers: upstreams,
     windows: Object.fromEntries(
       WINDOWS.map((window): [string, TileWindow] => {
-        const { costNano, tokens, cacheReadTokens, turns } = sumRows(rows.get(`${window} ${tile}`) ?? []);
+        const { costNano, tokens, cacheReadTokens, turns, unpricedTurns } = sumRows(
+          rows.get(`${window} ${tile}`) ?? [],
+        );
         return [
           window,
           {
@@ -62,10 +67,20 @@ export function tileReport(reading: LedgerReading, tiles: TileMap): TileStatus[]
             tokens,
             cache_read_tokens: cacheReadTokens,
             turns,
+            unpriced_turns: unpricedTurns,
             sessions: reading.windowSessions(window, upstreams),
           },
         ];
       }),
     ),
   }));
+}
+
+/** The upstream providers without a tile of OpenUsage, each with the line of configuration that mends it. */
+export function unmappedReport(reading: LedgerReading, tiles: TileMap): BridgeStatus['unmapped'] {
+  const unattributed = reading.windowRows().filter(({ upstreamProvider }) => upstreamProvider === UNKNOWN_UPSTREAM);
+  const providers = unattributed.map(({ provider }) => provider);
+  return tiles
+    .unmapped(reading.upstreamProviders(), providers)
+    .map(({ upstreamProvider, reason, fix }) => ({ upstream_provider: upstreamProvider, reason, fix }));
 }

@@ -29,8 +29,13 @@ export type Answer =
       readonly json?: unknown;
       readonly retryAfterS?: number;
     }
-  /** No usable answer. `problem` is in our own words. */
-  | { readonly type: 'failed'; readonly outcome: Extract<PollOutcome, 'error' | 'timeout'>; readonly problem: string };
+  /** No usable answer. `problem` is in our own words; where there was no answer at all, it names the host. */
+  | {
+      readonly type: 'failed';
+      readonly outcome: Extract<PollOutcome, 'error' | 'timeout'>;
+      readonly problem: string;
+      readonly isUnanswered?: true;
+    };
 
 /** Asks once; redirects are answers, not followed. Never rejects. */
 export async function bearerGet({ url, key, timeoutMs, nowMs, signal, dispatcher }: BearerGet): Promise<Answer> {
@@ -67,17 +72,18 @@ export async function bearerGet({ url, key, timeoutMs, nowMs, signal, dispatcher
     }
   } catch (error) {
     const code = (error as { code?: unknown }).code;
+    const { host } = new URL(url);
     if (timedOut || TIMEOUT_CODES.includes(String(code))) {
-      return failed('timeout', `request failed: no answer within ${timeoutMs / 1000} s`);
+      return { ...failed('timeout', `${host} did not answer within ${timeoutMs / 1000} s`), isUnanswered: true };
     }
-    return failed('error', `request failed: ${describeCode(code)}`);
+    return { ...failed('error', `${host} cannot be reached (${describeCode(code)})`), isUnanswered: true };
   } finally {
     clearTimeout(timer);
     signal?.removeEventListener('abort', abort);
   }
 }
 
-function failed(outcome: 'error' | 'timeout', problem: string): Answer {
+function failed(outcome: 'error' | 'timeout', problem: string): Extract<Answer, { type: 'failed' }> {
   return { type: 'failed', outcome, problem };
 }
 

@@ -63,12 +63,7 @@ type ModelsAnswer =
   | { readonly type: 'listed'; readonly models: readonly ModelInfo[] }
   | { readonly type: 'refused'; readonly status: number; readonly retryAfterS?: number }
   | { readonly type: 'limited'; readonly status: number; readonly retryAfterS?: number }
-  | {
-      readonly type: 'failed';
-      readonly outcome: Extract<PollOutcome, 'error' | 'timeout'>;
-      readonly problem: string;
-      readonly retryAfterS?: number;
-    };
+  | (Extract<Answer, { type: 'failed' }> & { readonly retryAfterS?: number });
 
 /** What the Go route said. Every field is absent where it said nothing about it. */
 interface UsageAnswer {
@@ -164,7 +159,11 @@ export class OpencodeZen {
     if (models.type === 'refused') return authRequired(`HTTP ${models.status} – check ${keyName}`);
     if (this.#isKeyRejected) return authRequired(`HTTP 401 – check ${keyName}`);
     if (models.type === 'failed') {
-      return { status: 'error', outcome: models.outcome, message: `opencode zen models: ${models.problem}` };
+      const { outcome, problem, isUnanswered } = models;
+      const message = isUnanswered
+        ? `${problem}; this account has no new values until it answers`
+        : `opencode zen models: ${problem}`;
+      return { status: 'error', outcome, message };
     }
     if (models.type === 'limited') {
       return { status: 'limited', outcome: 'limited', message: `rate limited (HTTP ${models.status})` };

@@ -40,6 +40,11 @@ export interface SocketPlace {
   readonly log: Log;
 }
 
+interface Group {
+  readonly name: string;
+  readonly gid: number;
+}
+
 const codeOf = (thrown: unknown) => (thrown as NodeJS.ErrnoException).code;
 
 function idOf(file: string): FileId {
@@ -49,8 +54,15 @@ function idOf(file: string): FileId {
 
 const isSame = (a: FileId, b: FileId) => a.dev === b.dev && a.ino === b.ino && a.mtimeNs === b.mtimeNs;
 
-/** A name beside `file`, short because it must fit the kernel's limit for a socket's path wherever `file` does. */
-const nameBeside = (file: string) => path.join(path.dirname(file), `.${randomBytes(3).toString('base64url')}`);
+/** Hidden, and long enough that nobody has it by chance. */
+const HIDDEN_NAME_CHARS = 9;
+
+/** A name beside `file` that nobody knows, of at most `chars`; of a single one it cannot be hidden. */
+function nameBeside(file: string, chars = HIDDEN_NAME_CHARS): string {
+  const random = randomBytes(6).toString('base64url');
+  const name = chars > 1 ? `.${random}`.slice(0, chars) : random.slice(0, 1);
+  return name === path.basename(file) ? nameBeside(file, chars) : path.join(path.dirname(file), name);
+}
 
 /**
  * The number of a group.
@@ -73,16 +85,17 @@ export function groupId(group: string, groupFile = '/etc/group'): number {
 }
 
 /** Creates the socket's folder for us alone, or for us and the group. A folder that exists is left as it is. */
-function prepareFolder(folder: string, group: { name: string; gid: number } | undefined, log: Log): void {
+function prepareFolder(folder: string, group: Group | undefined): void {
   const first = mkdirSync(folder, { recursive: true, mode: 0o700 });
-  if (!group) return;
-  if (first) {
-    for (let created = folder; created.length >= first.length; created = path.dirname(created)) {
-      chownSync(created, -1, group.gid);
-      chmodSync(created, 0o750);
-    }
-    return;
+  if (!group || !first) return;
+  for (let created = folder; created.length >= first.length; created = path.dirname(created)) {
+    chownSync(created, -1, group.gid);
+    chmodSync(created, 0o750);
   }
+}
+
+/** Says so when the group was given a socket in a folder that it cannot enter. */
+function warnOfFolder(folder: string, group: Group, log: Log): void {
   const { mode, gid } = statSync(folder);
   if (!(mode & 0o001) && !(gid === group.gid && mode & 0o010)) {
     log.warn(
@@ -155,6 +168,24 @@ async function takeName(bound: string, file: string): Promise<void> {
   throw new PermanentFailure(`${file} is being taken and freed again and again. Stop whatever else uses this name.`);
 }
 
+/** Binds `server` to a name beside `file`. @returns the name */
+async function bindBeside(server: net.Server, file: string, backlog: number): Promise<string> {
+  let chars = HIDDEN_NAME_CHARS;
+  for (let attempt = 1; ; attempt++) {
+    const name = nameBeside(file, chars);
+    try {
+      await bind(server, name, backlog);
+      return name;
+    } catch (error) {
+      if (attempt === CLAIM_ATTEMPTS) throw error;
+      // The path is longer than the kernel takes; one as long as the file's own fits wherever the file's does.
+      if (codeOf(error) === 'EINVAL') chars = Buffer.byteLength(path.basename(file));
+      // Short names are few, so somebody may have this one.
+      else if (codeOf(error) !== 'EADDRINUSE') throw error;
+    }
+  }
+}
+
 /** Binds with a umask that keeps others out from the first moment; permissions are widened afterwards, if at all. */
 function bind(server: net.Server, file: string, backlog: number): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -171,20 +202,26 @@ function bind(server: net.Server, file: string, backlog: number): Promise<void> 
   });
 }
 
+/** A socket file that is ours. */
+export interface ClaimedSocket {
+  /** Whether senders that use the path still reach us: the file may be deleted or replaced. */
+  isOurs(): boolean;
+  /** Removes the file, if it is still ours. */
+  release(): void;
+}
+
 /**
  * Makes `server` listen at a socket file.
- * @returns what removes the file again, if it is still ours
  * @throws PermanentFailure when the place belongs to somebody else or cannot be used
  */
 export async function claimSocket(
   server: net.Server,
   { path: file, group, backlog, log }: SocketPlace,
-): Promise<() => void> {
+): Promise<ClaimedSocket> {
   const owner = group === undefined ? undefined : { name: group, gid: groupId(group) };
-  const bound = nameBeside(file);
   try {
-    prepareFolder(path.dirname(file), owner, log);
-    await bind(server, bound, backlog);
+    prepareFolder(path.dirname(file), owner);
+    const bound = await bindBeside(server, file, backlog);
     const ours = idOf(bound);
     try {
       if (owner) chownSync(bound, -1, owner.gid);
@@ -193,7 +230,19 @@ export async function claimSocket(
     } finally {
       unlinkSync(bound);
     }
-    return () => removeExactly(file, ours);
+    if (owner) warnOfFolder(path.dirname(file), owner, log);
+    return {
+      // A socket that is listened at keeps its inode, so nothing else can have the same one.
+      isOurs: () => {
+        try {
+          const { dev, ino } = idOf(file);
+          return dev === ours.dev && ino === ours.ino;
+        } catch {
+          return false;
+        }
+      },
+      release: () => removeExactly(file, ours),
+    };
   } catch (error) {
     if (server.listening) await new Promise((resolve) => server.close(resolve));
     if (error instanceof PermanentFailure) throw error;

@@ -5,11 +5,11 @@
 
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
-import { RetryableFailure } from '../failure.ts';
+import { messageOf, RetryableFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 import type { Identity } from '../turn/turn-event.ts';
 import { type Body, BodyReader, type BodyRefusal } from './request-body.ts';
-import { claimSocket } from './socket-file.ts';
+import { type ClaimedSocket, claimSocket } from './socket-file.ts';
 import { type Accept, type Answer, refuse, takeEvents, takeHook } from './socket-routes.ts';
 import { type Intake, placeOf, type Source, type SourceMeter } from './source.ts';
 
@@ -28,6 +28,8 @@ const QUIET_TURNS = 5;
 /** How long it may take until we see that a sender has left. */
 const LEAVING_SEEN_MS = 20;
 const REFUSALS_LOGGED_EVERY_MS = 10_000;
+/** How long a deleted socket file goes unnoticed. Senders use their spool meanwhile. */
+const WATCH_EVERY_MS = 5000;
 const ROUTES = 'POST /v1/events, POST /v1/hook/{opencode,claude_code,codex}, GET /v1/status, GET /healthz';
 
 export interface SocketLimits {
@@ -69,6 +71,12 @@ export interface SocketServerOptions {
   readonly meter: SourceMeter;
   readonly log: Log;
   readonly limits?: Partial<SocketLimits>;
+  readonly watchEveryMs?: number;
+}
+
+interface Listening {
+  readonly server: http.Server;
+  readonly file: ClaimedSocket;
 }
 
 type Take = (body: Buffer) => Promise<Answer>;
@@ -82,8 +90,12 @@ export class SocketServer implements Source {
   readonly #inHand = new Set<Promise<void>>();
   readonly #stopping = new AbortController();
   readonly #refusals = { count: 0, loggedMs: Number.NEGATIVE_INFINITY };
-  #server: http.Server | undefined;
-  #removeFile: () => void = () => {};
+  #listening: Listening | undefined;
+  /** Listeners that lost their place and still have connections. */
+  readonly #retired = new Set<http.Server>();
+  #problem: string | undefined;
+  #watch: NodeJS.Timeout | undefined;
+  #checking: Promise<void> | undefined;
 
   constructor(options: SocketServerOptions) {
     this.#options = options;
@@ -92,9 +104,34 @@ export class SocketServer implements Source {
     this.#accept = (decoded) => options.intake.accept(SOURCE, decoded, options.identity);
   }
 
+  /** What keeps senders from reaching the socket, one line for people. */
+  problem(): string | undefined {
+    return this.#problem;
+  }
+
   /** @throws PermanentFailure when the socket's place is taken or cannot be used */
   async start(): Promise<void> {
-    if (this.#server) return;
+    if (this.#watch) return;
+    this.#watch = setInterval(() => {
+      this.#checking ??= this.#keepPlace().finally(() => {
+        this.#checking = undefined;
+      });
+    }, this.#options.watchEveryMs ?? WATCH_EVERY_MS);
+    try {
+      this.#listening = await this.#listen();
+    } catch (error) {
+      this.#unwatch();
+      throw error;
+    }
+    this.#options.meter.up(SOURCE, true);
+  }
+
+  #unwatch(): void {
+    clearInterval(this.#watch);
+    this.#watch = undefined;
+  }
+
+  async #listen(): Promise<Listening> {
     const limits = this.#limits;
     const server = http.createServer({
       headersTimeout: limits.headersTimeoutMs,
@@ -108,28 +145,66 @@ export class SocketServer implements Source {
     server.on('checkContinue', (request, response) => this.#receive(request, response));
     // A connection beyond the cap may have come with a whole request that nobody will read.
     server.on('drop', () => this.#options.meter.refused(SOURCE, 'connections'));
-    this.#server = server;
-    try {
-      this.#removeFile = await claimSocket(server, { ...this.#options, backlog: LISTEN_BACKLOG });
-    } catch (error) {
-      this.#server = undefined;
-      throw error;
+    server.on('error', (error) => {
+      // While it is not yet listening, whoever makes it listen is told.
+      if (server.listening) this.#report(`the socket could not accept a sender: ${messageOf(error)}`);
+    });
+    const file = await claimSocket(server, { ...this.#options, backlog: LISTEN_BACKLOG });
+    return { server, file };
+  }
+
+  /** Listens anew where the socket's file was deleted or replaced: senders look for the file, not for us. */
+  async #keepPlace(): Promise<void> {
+    const lost = this.#listening;
+    if (!lost) return;
+    if (!lost.file.isOurs()) {
+      this.#options.meter.up(SOURCE, false);
+      const what = 'the file of the socket was deleted or replaced, so senders did not reach it';
+      try {
+        this.#listening = await this.#listen();
+      } catch (error) {
+        this.#report(`${what}; it is tried again until it can be made anew. ${messageOf(error)}`);
+        return;
+      }
+      this.#options.log.warn({ socket: this.#options.path }, `${what}; it was made anew`);
+      await this.#retire(lost.server);
     }
-    this.#options.meter.up(SOURCE, true);
+    this.#report(undefined);
+  }
+
+  /** Takes what waits at a listener that nobody can find any more. Who is connected is still served. */
+  async #retire(server: http.Server): Promise<void> {
+    this.#retired.add(server);
+    server.once('close', () => this.#retired.delete(server));
+    await this.#acceptWaiting(server);
+    server.close();
+  }
+
+  #report(problem: string | undefined): void {
+    this.#options.meter.up(SOURCE, problem === undefined);
+    if (problem === this.#problem) return;
+    if (problem) this.#options.log.warn({ socket: this.#options.path }, problem);
+    else this.#options.log.info('senders reach the socket again');
+    this.#problem = problem;
   }
 
   /** Takes what has been sent, books it, answers, and closes. New senders find no socket and use their spool. */
   async stop(): Promise<void> {
-    const server = this.#server;
-    if (!server) return;
-    this.#server = undefined;
-    this.#removeFile();
+    this.#unwatch();
+    await this.#checking;
+    if (!this.#listening) return;
+    const { server, file } = this.#listening;
+    const servers = [server, ...this.#retired];
+    this.#listening = undefined;
+    file.release();
     await this.#acceptWaiting(server);
-    const closed = new Promise((resolve) => server.close(resolve));
+    const closed = Promise.all(servers.map((each) => new Promise((resolve) => each.close(resolve))));
     this.#stopping.abort();
-    const forced = setTimeout(() => server.closeAllConnections(), STOP_GRACE_MS);
+    const forced = setTimeout(() => {
+      for (const each of servers) each.closeAllConnections();
+    }, STOP_GRACE_MS);
     await this.#settled();
-    server.closeIdleConnections();
+    for (const each of servers) each.closeIdleConnections();
     await closed;
     clearTimeout(forced);
     this.#options.meter.up(SOURCE, false);

@@ -2,13 +2,15 @@
 // books it and counts it. Conservation holds by construction: an event is counted as received in the same step as its outcome.
 
 import type { PollResult } from '../poll/poll-result.ts';
-import type { Decoded, StatedPoll } from '../turn/decoded.ts';
+import { type Decoded, ignored, type StatedPoll } from '../turn/decoded.ts';
 import type { Booking, Identity, MeterEvent, StatedEvent } from '../turn/turn-event.ts';
 
 /** A sender's own poll counts as fresh for three times this: the reference daemon pushes its snapshots once a minute. */
 const REPORTED_POLL_INTERVAL_MS = 60_000;
 /** Agents are named by senders, so what is remembered about them is bounded. */
 const AGENTS_REMEMBERED = 50;
+/** A fork posts a message and its parts together, so a part comes long before this many other copies do. */
+const COPIES_REMEMBERED = 10_000;
 
 /** Something that brings events in. Starting twice or stopping twice is harmless. */
 export interface Source {
@@ -63,6 +65,8 @@ export class Intake {
   readonly #meter: SourceMeter;
   readonly #now: () => number;
   readonly #lastHeardMs = new Map<string, number>();
+  /** Ids of messages that forks copied, the newest last. */
+  readonly #copiedMessages = new Set<string>();
 
   constructor({ sink, attribution, meter, now = Date.now }: IntakeOptions) {
     this.#sink = sink;
@@ -95,19 +99,20 @@ export class Intake {
    * sends them again; what was committed all the same will be a duplicate.
    */
   async accept(source: string, decoded: readonly Decoded[], identity: Identity): Promise<Booking[]> {
+    const items = decoded.map((item) => this.#withoutCopy(item));
     const events: MeterEvent[] = [];
     const polls: StatedPoll[] = [];
-    for (const item of decoded) {
+    for (const item of items) {
       if (item.type === 'event') events.push(this.#attribution.attribute(item.event, identity));
       else if (item.type === 'poll') polls.push(item.poll);
     }
     // Polls go first: writing one twice changes nothing, so a commit of the events that fails leaves nothing half counted.
-    const polled: Booking[] = [];
-    for (const poll of polls) polled.push(await this.#sink.recordPoll(reportedPoll(poll)));
+    // All of them at once, so that they share a commit.
+    const polled = await Promise.all(polls.map((poll) => this.#sink.recordPoll(reportedPoll(poll))));
     const booked = events.length > 0 ? await this.#sink.submit(events) : [];
 
     const [nextPolled, nextBooked] = [polled.values(), booked.values()];
-    const bookings = decoded.map((item): Booking => {
+    const bookings = items.map((item): Booking => {
       if (item.type === 'event') return nextBooked.next().value!;
       if (item.type === 'poll') return nextPolled.next().value!;
       return { outcome: item };
@@ -115,6 +120,21 @@ export class Intake {
     this.#count(source, bookings);
     for (const { agent } of events) this.heard(agent);
     return bookings;
+  }
+
+  /** A tool part need not state when its call began; then only its message tells that a fork copied it. */
+  #withoutCopy(item: Decoded): Decoded {
+    if (item.type === 'ignored' && item.copiedMessageId !== undefined) {
+      this.#copiedMessages.delete(item.copiedMessageId);
+      this.#copiedMessages.add(item.copiedMessageId);
+      if (this.#copiedMessages.size > COPIES_REMEMBERED) {
+        this.#copiedMessages.delete(this.#copiedMessages.values().next().value!);
+      }
+    } else if (item.type === 'event' && item.event.kind === 'tool') {
+      const { messageId } = item.event;
+      if (messageId !== undefined && this.#copiedMessages.has(messageId)) return ignored('fork_copy');
+    }
+    return item;
   }
 
   #count(source: string, bookings: readonly Booking[]): void {

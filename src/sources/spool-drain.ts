@@ -1,21 +1,23 @@
 // The spool: a folder of small files in which hooks and plugins leave what they could not deliver. A file is removed only
 // after what it holds has been committed, so a crash in between leads to duplicates and never to a loss.
 
-import { constants, type Stats } from 'node:fs';
+import { constants, type Stats, statSync } from 'node:fs';
 import { access, lstat, mkdir, open, readdir, unlink } from 'node:fs/promises';
 import path from 'node:path';
-import { messageOf, RetryableFailure } from '../failure.ts';
+import { messageOf, PermanentFailure, RetryableFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 import { type Decoded, rejected } from '../turn/decoded.ts';
 import { decodeBody } from '../turn/normalize.ts';
-import type { Identity, Rejection, RejectReason } from '../turn/turn-event.ts';
-import type { Intake, Source, SourceMeter } from './source.ts';
-import { SpoolQuarantine } from './spool-quarantine.ts';
+import type { Booking, Identity, RejectReason } from '../turn/turn-event.ts';
+import { type Intake, placeOf, type Source, type SourceMeter } from './source.ts';
+import { type Findings, SpoolQuarantine } from './spool-quarantine.ts';
 
 const SOURCE = 'spool';
 const DRAIN_EVERY_MS = 2000;
 /** Files per commit, and bytes: what is read waits in memory until it is booked. */
 const BATCH_FILES = 500;
+/** Records per commit, unless one file alone holds more: the ledger takes no more at once. */
+const BATCH_RECORDS = 1000;
 const BATCH_BYTES = 16 * 1024 * 1024;
 /** As much as the socket takes. */
 const FILE_MAX_BYTES = 4 * 1024 * 1024;
@@ -24,6 +26,8 @@ const HALF_WRITTEN_MS = 5000;
 /** A writer's temporary file belongs to the writer, until it has certainly died. */
 const TEMPORARY_KEPT_MS = 24 * 3600_000;
 const TIDY_EVERY_MS = 15 * 60_000;
+/** A ledger that is busy takes the files soon; one that has refused them in so many passes needs people. */
+const REFUSED_PASSES_TOLD = 5;
 
 export interface SpoolDrainOptions {
   readonly dir: string;
@@ -45,6 +49,11 @@ interface SpoolFile {
   readonly items: readonly { readonly index: number; readonly decoded: Decoded }[];
 }
 
+/** A file that is booked and still lies in the spool. */
+interface BookedFile extends Findings {
+  readonly version: string;
+}
+
 /** How a bad file looked when it was last seen. */
 interface Sighting {
   readonly version: string;
@@ -57,13 +66,17 @@ export class SpoolDrain implements Source {
   readonly #now: () => number;
   readonly #quarantine: SpoolQuarantine;
   readonly #halfWritten = new Map<string, Sighting>();
+  /** Removing these failed: it is tried again, and they are not booked and counted again meanwhile. */
+  readonly #booked = new Map<string, BookedFile>();
   #waiting = 0;
   #tidiedMs = Number.NEGATIVE_INFINITY;
   #problem: string | undefined;
   #running = false;
   #stopping = false;
-  /** The first thing that went wrong with a file in this pass; it does not keep the others from being drained. */
-  #failure: unknown;
+  /** What went wrong with single files in this pass; it does not keep the others from being drained. */
+  #failed: { files: number; first?: unknown } = { files: 0 };
+  #refusedPasses = 0;
+  #hasToldOfLinks = false;
   #timer: NodeJS.Timeout | undefined;
   #pass: Promise<number> | undefined;
 
@@ -92,8 +105,10 @@ export class SpoolDrain implements Source {
     return this.#problem;
   }
 
+  /** @throws PermanentFailure when something else than a folder has the spool's place */
   async start(): Promise<void> {
     if (this.#running) return;
+    assertNothingElse(this.#options.dir);
     this.#running = true;
     this.#stopping = false;
     this.#schedule(0);
@@ -124,14 +139,14 @@ export class SpoolDrain implements Source {
   #drainOnce(): Promise<number> {
     this.#pass ??= this.#drainFolder()
       .then(() => {
-        this.#report(undefined);
+        this.#refusedPasses = 0;
+        this.#report(this.#fileProblem(), { isUp: true });
         return 0;
       })
       .catch((error) => {
-        // A ledger that cannot commit is no fault of the folder: its files are kept, and the ledger reports for itself.
-        const isLedgers = error instanceof RetryableFailure;
-        this.#report(isLedgers ? undefined : `the spool folder cannot be drained: ${messageOf(error)}`);
-        return isLedgers ? error.retryAfterS * 1000 : 0;
+        if (error instanceof RetryableFailure) return this.#noteRefusal(error);
+        this.#report(`the spool folder cannot be drained: ${messageOf(error)}`, { isUp: false });
+        return 0;
       })
       .finally(() => {
         this.#pass = undefined;
@@ -139,38 +154,84 @@ export class SpoolDrain implements Source {
     return this.#pass;
   }
 
-  #report(problem: string | undefined): void {
+  /** A ledger that cannot commit is no fault of the folder, and reports for itself, until it looks as if it will last. */
+  #noteRefusal(error: RetryableFailure): number {
+    this.#refusedPasses++;
+    const isLasting = this.#refusedPasses >= REFUSED_PASSES_TOLD;
+    const problem = `the ledger has refused the spool's files ${REFUSED_PASSES_TOLD} times in a row: ${error.message}`;
+    this.#report(isLasting ? problem : this.#fileProblem(), { isUp: !isLasting });
+    return error.retryAfterS * 1000;
+  }
+
+  #fileProblem(): string | undefined {
+    const { files, first } = this.#failed;
+    if (files === 0) return undefined;
+    // The system's own messages hold the names of files.
+    const why = first instanceof PermanentFailure ? first.message : (codeOf(first) ?? placeOf(first).error);
+    return `${files} ${files === 1 ? 'file' : 'files'} of the spool folder cannot be read, booked or removed (${why}); the others are drained`;
+  }
+
+  #report(problem: string | undefined, { isUp }: { isUp: boolean }): void {
+    const { log, meter } = this.#options;
+    const { first } = this.#failed;
+    const isMistake = first !== undefined && codeOf(first) === undefined && !(first instanceof PermanentFailure);
     if (problem && problem !== this.#problem)
-      this.#options.log.warn(`${problem}. Its files are kept; it is tried again.`);
-    if (!problem && this.#problem) this.#options.log.info('the spool folder is drained again');
+      log.warn(isMistake ? placeOf(first) : {}, `${problem}. What is not booked is kept and tried again.`);
+    if (!problem && this.#problem) log.info('the spool folder is drained again');
     this.#problem = problem;
-    this.#options.meter.up(SOURCE, problem === undefined);
+    meter.up(SOURCE, isUp);
   }
 
   async #drainFolder(): Promise<void> {
     const { dir } = this.#options;
-    this.#failure = undefined;
+    this.#failed = { files: 0 };
     await mkdir(dir, { recursive: true, mode: 0o700 });
     await access(dir, constants.R_OK | constants.W_OK); // What cannot be removed must not be booked over and over.
-    const entries = (await readdir(dir, { withFileTypes: true })).filter((entry) => entry.isFile());
-    const names = entries.map((entry) => entry.name).sort();
-    const spooled = names.filter((name) => name.endsWith('.json'));
+    const entries = await readdir(dir, { withFileTypes: true });
+    this.#tellOfLinks(entries.filter((entry) => entry.isSymbolicLink() && entry.name.endsWith('.json')).length);
+    const names = entries.filter((entry) => entry.isFile()).map((entry) => entry.name);
+    const spooled = names.filter((name) => name.endsWith('.json')).sort();
     this.#waiting = spooled.length;
-    for (const name of this.#halfWritten.keys()) if (!spooled.includes(name)) this.#halfWritten.delete(name);
-    await this.#tidy(names);
+    const isThere = new Set(spooled);
+    for (const known of [this.#halfWritten, this.#booked])
+      for (const name of known.keys()) if (!isThere.has(name)) known.delete(name);
 
-    let at = 0;
-    while (at < spooled.length && !this.#stopping) {
-      const batch: SpoolFile[] = [];
-      for (let bytes = 0; at < spooled.length && batch.length < BATCH_FILES && bytes < BATCH_BYTES; at++) {
-        const file = await this.#attempt(this.#read(spooled[at]!));
-        if (file) batch.push(file);
-        bytes += file?.bytes ?? 0;
+    await this.#drainFiles(spooled);
+    await this.#attempt(this.#quarantine.endPass());
+    await this.#tidy(names);
+  }
+
+  async #drainFiles(names: readonly string[]): Promise<void> {
+    let batch: SpoolFile[] = [];
+    let [records, bytes] = [0, 0];
+    for (const name of names) {
+      if (this.#stopping) break;
+      if (this.#booked.has(name)) {
+        await this.#attempt(this.#remove(name));
+        continue;
       }
-      await this.#book(batch);
+      const file = await this.#attempt(this.#read(name));
+      if (!file) continue;
+      records += file.items.length;
+      bytes += file.bytes;
+      if (batch.length === BATCH_FILES || records > BATCH_RECORDS || bytes > BATCH_BYTES) {
+        await this.#attempt(this.#book(batch));
+        batch = [];
+        [records, bytes] = [file.items.length, file.bytes];
+      }
+      batch.push(file);
     }
-    await this.#quarantine.endPass();
-    if (this.#failure) throw this.#failure;
+    await this.#attempt(this.#book(batch));
+  }
+
+  #tellOfLinks(links: number): void {
+    if (links > 0 && !this.#hasToldOfLinks) {
+      this.#options.log.warn(
+        { links },
+        'the spool folder holds symbolic links, which are left alone: put the files themselves there',
+      );
+    }
+    this.#hasToldOfLinks = links > 0;
   }
 
   /** What goes wrong with one file is told when the others are drained. */
@@ -178,10 +239,12 @@ export class SpoolDrain implements Source {
     try {
       return await work;
     } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
       if (error instanceof RetryableFailure) throw error;
       // Gone, or become a link meanwhile: not ours any more.
-      if (code !== 'ENOENT' && code !== 'ELOOP') this.#failure ??= error;
+      const code = codeOf(error);
+      if (code === 'ENOENT' || code === 'ELOOP') return undefined;
+      this.#failed.files++;
+      this.#failed.first ??= error;
       return undefined;
     }
   }
@@ -197,12 +260,15 @@ export class SpoolDrain implements Source {
       const version = versionOf(stat);
       if (stat.size > FILE_MAX_BYTES) {
         const items = oneRejection('too_large', `a file may hold ${FILE_MAX_BYTES} bytes`);
+        await this.#quarantine.prepare();
         return { name, bytes: 0, version, items };
       }
       const content = await handle.readFile();
       const decoded = decodeBody(content);
       const items = decoded.length > 0 ? decoded : oneRejection('invalid_json', 'the file is empty');
       if (isMalformed(items) && !this.#hasSettled(name, { version, mtimeMs: stat.mtimeMs })) return undefined;
+      // Else it would be booked, and what is wrong with it counted, without a place to put it afterwards.
+      if (items.some(({ decoded: { type } }) => type === 'rejected')) await this.#quarantine.prepare();
       return { name, bytes: content.length, version, items };
     } finally {
       await handle.close();
@@ -223,43 +289,46 @@ export class SpoolDrain implements Source {
   async #book(batch: readonly SpoolFile[]): Promise<void> {
     if (batch.length === 0) return;
     const decoded = batch.flatMap((file) => file.items.map((item) => item.decoded));
-    const accepted = this.#options.intake.accept(SOURCE, decoded, this.#options.identity);
-    const bookings = await this.#attempt(accepted);
-    if (!bookings) {
+    let bookings: Booking[];
+    try {
+      bookings = await this.#options.intake.accept(SOURCE, decoded, this.#options.identity);
+    } catch (error) {
+      if (error instanceof RetryableFailure || batch.length === 1) throw error;
       // Not the ledger's usual refusal: one file that cannot be booked must not hold up the others.
-      if (batch.length > 1) for (const file of batch) await this.#book([file]);
+      for (const file of batch) await this.#attempt(this.#book([file]));
       return;
     }
     let next = 0;
-    for (const file of batch) {
-      const rejections = file.items.flatMap(({ index }) => {
+    for (const { name, version, items } of batch) {
+      const rejections = items.flatMap(({ index }) => {
         const { outcome } = bookings[next++]!;
         return outcome.type === 'rejected' ? [{ index, reason: outcome.reason, detail: outcome.detail }] : [];
       });
-      await this.#attempt(this.#remove(file, rejections));
+      this.#booked.set(name, { version, records: items.length, rejections });
+      await this.#attempt(this.#remove(name));
     }
   }
 
   /** Removes a booked file, or puts it in quarantine. One that has changed since is left: it has more to say. */
-  async #remove(file: SpoolFile, rejections: readonly (Rejection & { index: number })[]): Promise<void> {
-    const at = path.join(this.#options.dir, file.name);
-    if (versionOf(await lstat(at)) !== file.version) return;
-    if (rejections.length > 0) await this.#quarantine.take(at, { records: file.items.length, rejections });
-    else await unlink(at);
-    this.#waiting--;
+  async #remove(name: string): Promise<void> {
+    const booked = this.#booked.get(name)!;
+    const at = path.join(this.#options.dir, name);
+    if (versionOf(await lstat(at)) === booked.version) {
+      if (booked.rejections.length > 0) await this.#quarantine.take(at, booked);
+      else await unlink(at);
+      this.#waiting--;
+    }
+    this.#booked.delete(name);
   }
 
   async #tidy(names: readonly string[]): Promise<void> {
     const nowMs = this.#now();
     if (nowMs - this.#tidiedMs < TIDY_EVERY_MS) return;
     this.#tidiedMs = nowMs;
-    await this.#quarantine.tidy();
+    await this.#attempt(this.#quarantine.tidy());
     let removed = 0;
     for (const name of names.filter((entry) => entry.endsWith('.json.tmp'))) {
-      const file = path.join(this.#options.dir, name);
-      if ((await lstat(file)).mtimeMs >= nowMs - TEMPORARY_KEPT_MS) continue;
-      await unlink(file);
-      removed++;
+      if (await this.#attempt(removeOlder(path.join(this.#options.dir, name), nowMs - TEMPORARY_KEPT_MS))) removed++;
     }
     if (removed > 0)
       this.#options.log.warn(
@@ -268,6 +337,30 @@ export class SpoolDrain implements Source {
       );
   }
 }
+
+/** A folder that is missing is made, and one that cannot be used may be mended; a file in its place is a mistake. */
+function assertNothingElse(dir: string): void {
+  let isFolder: boolean;
+  try {
+    isFolder = statSync(dir).isDirectory();
+  } catch (error) {
+    isFolder = codeOf(error) !== 'ENOTDIR';
+  }
+  if (isFolder) return;
+  throw new PermanentFailure(
+    `The spool ${dir} cannot be a folder: a file stands there, or on the way to it, so hooks can leave nothing. ` +
+      'Move it away, set spool.dir to another place, or set spool.enabled to false.',
+  );
+}
+
+/** @returns whether it was old enough */
+async function removeOlder(file: string, thanMs: number): Promise<boolean> {
+  if ((await lstat(file)).mtimeMs >= thanMs) return false;
+  await unlink(file);
+  return true;
+}
+
+const codeOf = (thrown: unknown) => (thrown as NodeJS.ErrnoException | undefined)?.code;
 
 const versionOf = ({ ino, size, mtimeMs }: Stats) => `${ino}:${size}:${mtimeMs}`;
 

@@ -1,8 +1,10 @@
 // Spool files that could not be booked, kept for a while beside a note that says why, so that a user can mend the writer.
 // They are the user's own files, moved within the user's own disk; the notes quote nothing of them.
 
-import { chmod, lstat, mkdir, readdir, rename, unlink, writeFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, chmod, lstat, mkdir, readdir, rename, unlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { PermanentFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 import type { Rejection } from '../turn/turn-event.ts';
 
@@ -32,9 +34,20 @@ export class SpoolQuarantine {
     this.#now = now;
   }
 
+  /** Makes sure that files can be taken. @throws PermanentFailure when they cannot */
+  async prepare(): Promise<void> {
+    try {
+      await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+      await access(this.#dir, constants.W_OK | constants.X_OK);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      throw new PermanentFailure(`the folder quarantine in it cannot be written: ${code}`);
+    }
+  }
+
   /** Moves a file here, with a note of what was found in it. A file of the same name gives way. */
   async take(file: string, findings: Findings): Promise<void> {
-    await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+    await this.prepare();
     const name = path.basename(file);
     const target = path.join(this.#dir, name);
     await writeFile(target + NOTE, note(name, findings), { mode: 0o600 });
@@ -55,14 +68,12 @@ export class SpoolQuarantine {
 
   /** Removes what is older than a week, and the oldest beyond the bound. */
   async tidy(): Promise<void> {
-    const names = await readdir(this.#dir).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return [];
-      throw error;
-    });
+    const names = (await readdir(this.#dir).catch(ignoreMissing)) ?? [];
     const kept = new Map<string, number>();
     // The note was written when the file was moved here; the file itself keeps the date of its writer.
-    for (const name of names) {
-      if (name.endsWith(NOTE)) kept.set(name.slice(0, -NOTE.length), (await lstat(path.join(this.#dir, name))).mtimeMs);
+    for (const name of names.filter((each) => each.endsWith(NOTE))) {
+      const stat = await lstat(path.join(this.#dir, name)).catch(ignoreMissing);
+      if (stat) kept.set(name.slice(0, -NOTE.length), stat.mtimeMs);
     }
     const oldestFirst = [...kept].sort(([, a], [, b]) => a - b);
     const expiredMs = this.#now() - KEPT_MS;
@@ -70,15 +81,18 @@ export class SpoolQuarantine {
     const removed = oldestFirst.filter(([, sinceMs], at) => at < surplus || sinceMs < expiredMs);
     for (const [name] of removed) {
       for (const file of [name, name + NOTE]) {
-        await unlink(path.join(this.#dir, file)).catch((error: NodeJS.ErrnoException) => {
-          if (error.code !== 'ENOENT') throw error;
-        });
+        await unlink(path.join(this.#dir, file)).catch(ignoreMissing);
       }
     }
     this.count = oldestFirst.length - removed.length;
     if (removed.length > 0)
       this.#log.warn({ files: removed.length }, 'removed the oldest files of the spool quarantine');
   }
+}
+
+/** What users have moved away is no concern here; that there is no such folder is told when a file needs it. */
+function ignoreMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
 }
 
 function note(name: string, { records, rejections }: Findings): string {

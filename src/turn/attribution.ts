@@ -68,8 +68,7 @@ export class Attribution {
       this.#options.accounts.filter((account) => account.provider.toLowerCase() === id);
     const own = at(provider);
     const candidates = own.length > 0 ? own : at(PAID_BY.get(provider));
-    // An e-mail address must not become a label; who names an account so has named none.
-    if (!named || named.includes('@')) return candidates.length === 1 ? candidates[0]!.id : undefined;
+    if (!named) return candidates.length === 1 ? candidates[0]!.id : undefined;
     const same = (account: { readonly id: string }) => account.id.toLowerCase() === named.toLowerCase();
     return (candidates.find(same) ?? this.#options.accounts.find(same))?.id ?? named;
   }

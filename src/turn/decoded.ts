@@ -18,7 +18,8 @@ export interface StatedPoll {
 export type Decoded =
   | { readonly type: 'event'; readonly event: StatedEvent }
   | { readonly type: 'poll'; readonly poll: StatedPoll }
-  | { readonly type: 'ignored'; readonly kind: IgnoredKind }
+  /** `copiedMessageId` names the message that is a copy, so that what belongs to it can go with it. */
+  | { readonly type: 'ignored'; readonly kind: IgnoredKind; readonly copiedMessageId?: string }
   | ({ readonly type: 'rejected' } & Rejection);
 
 /** What is known about a hook body from beside it: the address it was posted to, or the record around it. */

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { ACCOUNT_STATUSES } from '../poll/poll-result.ts';
 import { type Decoded, decodedEvent, HOOK_AGENTS, rejected } from './decoded.ts';
 import {
+  accountId,
   agentName,
   costNano,
   errorReason,
@@ -13,6 +14,7 @@ import {
   model,
   name,
   notBefore,
+  optionalAccountId,
   present,
   provider,
   rejectionOf,
@@ -46,7 +48,7 @@ const turn = z.object({
   model,
   upstream_provider: name.optional(),
   project: project.optional(),
-  account_id: name.optional(),
+  account_id: optionalAccountId,
   status: status
     .optional()
     .meta({ description: 'Leave out while the turn is in progress; ok when it completed and nothing else is known.' }),
@@ -93,7 +95,7 @@ const snapshotStatus = z
   .pipe(z.enum(ACCOUNT_STATUSES, { error: `expected one of ${ACCOUNT_STATUSES.join(', ').toUpperCase()}` }));
 const snapshot = z
   .object(
-    { provider_id: provider, account_id: name, timestamp: unixMs, status: snapshotStatus.default('unknown') },
+    { provider_id: provider, account_id: accountId, timestamp: unixMs, status: snapshotStatus.default('unknown') },
     expectedObject,
   )
   .meta({ description: 'A UsageSnapshot; what it holds beyond these fields is not read.' });
@@ -103,7 +105,7 @@ const hook = z.object({
   v: version.optional(),
   kind: z.literal('hook').optional(),
   source: z.enum(HOOK_AGENTS),
-  account_id: name.optional(),
+  account_id: optionalAccountId,
   payload: z.record(z.string(), z.unknown()).meta({ description: "The body of the agent's hook, as it came." }),
 });
 

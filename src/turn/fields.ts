@@ -23,6 +23,12 @@ const LATEST_MS = Date.UTC(2100, 0, 1);
 const MICROSECONDS_ABOVE = 1e15;
 const MILLISECONDS_ABOVE = 1e12;
 
+/** As `accounts[].id` of the configuration, and nothing that begins as an API key does. */
+const ACCOUNT_ID = /^(?![Ss][Kk]-)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+const accountIdText = 'expected the id of an account: 1 to 64 of A-Z a-z 0-9 . _ -, and neither an e-mail nor a key';
+/** Where a server names a model by its file: absolute, relative, with a drive, as a URL, or behind a gateway's name. */
+const FILE_PATH = /^\s*(?:[/~]|\.\.?\/)|\\|:\/|\/\//;
+
 const NUMERIC = /^[+-]?\d{1,25}(?:\.\d{1,25})?(?:e[+-]?\d{1,3})?$/i;
 const ISO_TIME = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)(Z|[+-]\d\d:?\d\d)?)?$/i;
 /** No control characters, no line breaks of any kind, no half characters; something to see. */
@@ -74,18 +80,32 @@ export const provider = text(
   PROVIDER_MAX_CHARS,
   /^[A-Za-z0-9._/-]+$/,
 ).toLowerCase();
-/** Kept as stated, spaces included. */
+/** Kept as stated, spaces included; of a path only the base name, because the rest tells whose machine it is. */
 export const model = z
   .string({ error: 'expected the id of a model' })
+  .overwrite((stated) => (FILE_PATH.test(stated) ? (pathSegments(stated).at(-1) ?? '') : stated))
   .min(1, { error: 'expected the id of a model' })
   .max(NAME_MAX_CHARS, { error: `expected at most ${NAME_MAX_CHARS} characters` })
   .regex(VISIBLE_TEXT, { error: 'expected no control characters' });
+/** What begins with a slash is the path of a program, not the name of a tool. */
 export const toolName = text(
-  `a tool's name: 1 to ${NAME_MAX_CHARS} of A-Z a-z 0-9 _ . - / :`,
+  `a tool's name: 1 to ${NAME_MAX_CHARS} of A-Z a-z 0-9 _ . - / :, not beginning with /`,
   NAME_MAX_CHARS,
-  /^[A-Za-z0-9_.\-/:]+$/,
+  /^(?!\/)[A-Za-z0-9_.\-/:]+$/,
 );
-/** An account, a project or an upstream provider, as people name them. */
+/** The id of an account, strict because it becomes a label: senders put e-mails, paths and keys there. */
+export const accountId = z.string({ error: accountIdText }).trim().regex(ACCOUNT_ID, { error: accountIdText });
+/** The same beside a turn, which is not lost for it: what does not fit counts as not stated. */
+export const optionalAccountId = z
+  .unknown()
+  .transform((stated) => accountId.safeParse(stated).data)
+  .optional()
+  .meta({
+    type: 'string',
+    pattern: ACCOUNT_ID.source,
+    description: 'What does not fit is left out, and the turn booked without it.',
+  });
+/** A project or an upstream provider, as people name them. */
 export const name = text(
   `1 to ${NAME_MAX_CHARS} characters, none of them a control character`,
   NAME_MAX_CHARS,
@@ -240,9 +260,9 @@ export class Fields {
   }
 }
 
-/** The account that a hook's context names; undefined when it names none. */
+/** The account that a hook's context names; undefined when it names none, or what cannot be one. */
 export function accountOf(context: HookContext): string | undefined {
-  return new Fields({ account_id: context.accountId }).optional(name, 'account_id');
+  return accountId.safeParse(context.accountId).data;
 }
 
 type Present<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } & {
@@ -252,6 +272,11 @@ type Present<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] }
 /** The same object without the keys whose value is undefined: unknown is absent. */
 export function present<const T extends object>(fields: T): Present<T> {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Present<T>;
+}
+
+/** A path's segments, with either separator. */
+export function pathSegments(path: string): string[] {
+  return path.split(/[\\/]+/).filter((part) => part.trim() !== '' && part !== '.');
 }
 
 /** The server in an MCP tool's name (`mcp__server__tool`); undefined for other tools. */

@@ -17,9 +17,16 @@ const HOOK_DECODERS: Record<(typeof HOOK_AGENTS)[number], (payload: unknown, con
   codex: decodeCodex,
 };
 
+/** More than any sender has waiting; what it costs to say what is wrong with each of them stays far below a second. */
+const RECORDS_MAX = 10_000;
 const LINE_FEED = 0x0a;
+const SPACE = 0x20;
 const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 const INVALID_JSON = rejected({ reason: 'invalid_json', detail: 'the record: expected one JSON value in UTF-8' });
+const TOO_MANY = rejected({
+  reason: 'too_large',
+  detail: `a body may hold ${RECORDS_MAX.toLocaleString('en')} records; send fewer`,
+});
 const NOT_AN_OBJECT = rejected({ reason: 'wrong_type', detail: 'the record: expected a JSON object' });
 
 /**
@@ -56,27 +63,23 @@ function decodeHookRecord(record: Record<string, unknown>): Decoded[] {
     return [rejected({ reason: 'wrong_type', detail: 'source: expected the name of an agent' })];
   if (!Object.hasOwn(record, 'payload'))
     return [rejected({ reason: 'missing_field', detail: "payload: missing; expected a hook's body" })];
-  const accountId = valueAt(record, 'account_id') ?? undefined;
-  if (accountId !== undefined && typeof accountId !== 'string') {
-    return [rejected({ reason: 'wrong_type', detail: 'account_id: expected a text' })];
-  }
-  return decodeHook(source, record.payload, accountId === undefined ? {} : { accountId });
+  const accountId = valueAt(record, 'account_id');
+  return decodeHook(source, record.payload, typeof accountId === 'string' ? { accountId } : {});
 }
 
 /**
- * Decodes a body: one JSON value, an array of records, or NDJSON. A bad line is rejected alone.
+ * Decodes a body: one JSON value, an array of records, or NDJSON. A bad line is rejected alone;
+ * a body of more than 10,000 records is rejected whole, once, before any of them is decoded.
  * @returns in the order of the body; `index` is the record's place in it (blank lines are not counted). Empty for a
  *   body with nothing in it.
  */
 export function decodeBody(body: Buffer): { readonly index: number; readonly decoded: Decoded }[] {
   const content = body.subarray(0, 3).equals(BYTE_ORDER_MARK) ? body.subarray(3) : body;
   const whole = parse(content);
-  const records =
-    whole === undefined
-      ? lines(content).map(parse)
-      : Array.isArray(whole.value)
-        ? whole.value.map((value) => ({ value }))
-        : [whole];
+  const values = whole && (Array.isArray(whole.value) ? whole.value : [whole.value]);
+  const lines = values ? [] : linesOf(content);
+  if ((values ?? lines).length > RECORDS_MAX) return [{ index: 0, decoded: TOO_MANY }];
+  const records = values?.map((value) => ({ value })) ?? lines.map(parse);
   return records.flatMap((parsed, index) =>
     (parsed ? decodeRecord(parsed.value) : [INVALID_JSON]).map((decoded) => ({ index, decoded })),
   );
@@ -93,13 +96,20 @@ function parse(bytes: Buffer): { value: unknown } | undefined {
   }
 }
 
-/** The lines that have something in them. Split as bytes, so that one line in a broken encoding spoils no other. */
-function lines(content: Buffer): Buffer[] {
+/**
+ * The lines that have something in them, up to the first that is too many. Split as bytes, so that one line in a broken
+ * encoding spoils no other.
+ */
+function linesOf(content: Buffer): Buffer[] {
   const found: Buffer[] = [];
-  for (let start = 0; start < content.length; ) {
+  for (let start = 0; start < content.length && found.length <= RECORDS_MAX; ) {
+    // Blanks, blank lines among them, are passed over byte by byte: a body of nothing else makes no millions of slices.
+    if (content[start]! <= SPACE) {
+      start++;
+      continue;
+    }
     const end = content.indexOf(LINE_FEED, start);
-    const line = content.subarray(start, end === -1 ? content.length : end);
-    if (line.some((byte) => byte > 0x20)) found.push(line);
+    found.push(content.subarray(start, end === -1 ? content.length : end));
     start = end === -1 ? content.length : end + 1;
   }
   return found;

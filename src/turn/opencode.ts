@@ -129,7 +129,9 @@ function decodeMessage(event: Fields, context: HookContext): Decoded {
   const sessionId =
     info.at('sessionID') === undefined ? event.required(id, 'properties.sessionID') : info.required(id, 'sessionID');
   const startedMs = info.required(unixMs, 'time.created');
-  if (isForkCopy({ messageId, sessionId, createdMs: startedMs })) return ignored('fork_copy');
+  if (isForkCopy({ messageId, sessionId, createdMs: startedMs })) {
+    return { type: 'ignored', kind: 'fork_copy', copiedMessageId: messageId };
+  }
 
   // 0 is how some versions write "not yet".
   const isCompleted = info.at('time.completed') !== undefined && info.at('time.completed') !== 0;

@@ -1,19 +1,22 @@
 // A project is called by the base name of its worktree root. Nothing else of a path is kept.
 
-import { name } from './fields.ts';
+import { name, pathSegments } from './fields.ts';
 
-/** A path's segments, with either separator; a drive letter alone is a root, not a name. */
+/** A path's segments; a drive letter alone is a root, not a name. */
 function segments(path: unknown): string[] {
   if (typeof path !== 'string') return [];
-  const parts = path.split(/[\\/]+/).filter((part) => part.trim() !== '' && part !== '.');
+  const parts = pathSegments(path);
   return parts.length === 1 && /^[A-Za-z]:$/.test(parts[0]!) ? [] : parts;
 }
 
-/** The base name of the first path that has one. A name that cannot be a label is no name: it costs no turn. */
+/**
+ * The base name of the first path that has one. A name that cannot be a label is no name: it costs no turn. One with an
+ * @ may be an e-mail address, and the folders below it are no projects either: there is none then.
+ */
 export function projectName(...paths: unknown[]): string | undefined {
   for (const path of paths) {
     const result = name.safeParse(segments(path).at(-1));
-    if (result.success) return result.data;
+    if (result.success) return result.data.includes('@') ? undefined : result.data;
   }
   return undefined;
 }

@@ -45,6 +45,10 @@ const BUILT_IN_LINKS: Readonly<Record<string, string>> = {
 
 /** A shorter name is contained in too many others to suggest anything. */
 const SUGGESTION_MIN_CHARS = 3;
+/** A line with more of them is not read; the rest is named when these are mended. */
+const NAMED_PROVIDERS_MAX = 10;
+/** A provider id that YAML takes as a key as it stands. */
+const PLAIN_KEY = /^[A-Za-z0-9][\w./-]*$/;
 
 export interface UnmappedUpstream {
   readonly upstreamProvider: string;
@@ -79,13 +83,18 @@ export class Tiles {
     return this.#links.get(name) ?? name;
   }
 
-  /** Those upstream providers that no tile shows, each with the line that mends it. */
-  unmapped(upstreamProviders: readonly string[]): UnmappedUpstream[] {
+  /**
+   * Those upstream providers that no tile shows, each with the line that mends it.
+   * @param unattributedProviders the providers of the turns that nobody knows the upstream provider of
+   */
+  unmapped(upstreamProviders: readonly string[], unattributedProviders: readonly string[] = []): UnmappedUpstream[] {
     const found: UnmappedUpstream[] = [];
     for (const upstreamProvider of new Set(upstreamProviders.map((name) => name.toLowerCase()))) {
       if (this.#known.has(this.tileOf(upstreamProvider))) continue;
       const target = this.#links.get(upstreamProvider);
-      const fix = this.#fix(upstreamProvider, target);
+      // Nobody knows who served: a tile for `unknown` would hide that, so the way out is to say it.
+      const fix =
+        upstreamProvider === UNKNOWN_UPSTREAM ? gatewayFix(unattributedProviders) : this.#fix(upstreamProvider, target);
       if (target === undefined) found.push({ upstreamProvider, reason: 'unconfigured', fix });
       else found.push({ upstreamProvider, reason: 'mapped_target_missing', target, fix });
     }
@@ -93,8 +102,6 @@ export class Tiles {
   }
 
   #fix(upstreamProvider: string, target: string | undefined): string {
-    // Nobody knows who served: a tile for `unknown` would hide that, so the way out is to say it.
-    if (upstreamProvider === UNKNOWN_UPSTREAM) return 'gateways: { <provider id>: <upstream provider> }';
     const tile = (target && this.#suggest(target)) || this.#suggest(upstreamProvider) || '<tile>';
     return `telemetry: { provider_links: { ${upstreamProvider}: ${tile} } }`;
   }
@@ -110,4 +117,11 @@ export class Tiles {
     });
     return fitting.sort((a, b) => b.length - a.length || (a < b ? -1 : 1))[0];
   }
+}
+
+/** The line that says who serves behind these providers; a template where none is known. */
+function gatewayFix(providers: readonly string[]): string {
+  const named = [...new Set(providers)].sort().slice(0, NAMED_PROVIDERS_MAX);
+  const keys = named.length > 0 ? named.map((id) => (PLAIN_KEY.test(id) ? id : JSON.stringify(id))) : ['<provider id>'];
+  return `gateways: { ${keys.map((key) => `${key}: <who serves>`).join(', ')} }`;
 }

@@ -26,7 +26,7 @@ export function scratchConfig(t: TestContext, settings: Record<string, unknown> 
 
 /** A bridge where all is well; `changes` replace whole keys. */
 export function statusOf(config: Config, changes: Partial<BridgeStatus> = {}): BridgeStatus {
-  const row = { cost_usd: 1.25, tokens: 12_345, cache_read_tokens: 1, turns: 7, sessions: 2 };
+  const row = { cost_usd: 1.25, tokens: 12_345, cache_read_tokens: 1, turns: 7, unpriced_turns: 0, sessions: 2 };
   return {
     version: '1.2.3',
     node: 'v24.0.0',

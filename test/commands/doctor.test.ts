@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { describe, type TestContext, test } from 'node:test';
 import { doctor } from '../../src/commands/doctor.ts';
 import { installOpencode } from '../../src/commands/install.ts';
 import { type Config, parseConfig } from '../../src/config.ts';
+import { openDatabase } from '../../src/ledger/database.ts';
 import type { BridgeStatus } from '../../src/status.ts';
 import { NOW_MS, plain, scratchConfig, scratchFolder, serveMetrics, serveSocket, statusOf } from './bridge-fixture.ts';
 
@@ -30,9 +31,9 @@ const EVERYTHING = [
   'bridge',
   'plugin',
   'spool',
+  'ledger',
   'OpenCode',
   'sources',
-  'ledger',
   'accounts',
   'tiles',
   'turns',
@@ -76,7 +77,7 @@ const FIRST_ACCOUNT = {
   provider: 'opencode',
   account: 'main',
   found_in: 'auth.json',
-  message: 'the key was refused',
+  message: 'HTTP 401 – check OPENCODE_API_KEY',
 } as const;
 const LEDGER = { file: '/s/ledger.db', size_bytes: 1, created_ms: 1, turns: 1, tool_calls: 0, sessions: 1 };
 const SOCKET_EVENTS = { source: 'socket', up: true, events: { received: 9, rejected: 3 } };
@@ -142,7 +143,7 @@ const cases: readonly Case[] = [
     check: 'ledger',
     level: 'problem',
     what: /sums do not agree/,
-    next: /tollbridge ledger new/,
+    next: /begin a new one with: tollbridge ledger new$/,
   },
   {
     name: 'a ledger with a problem',
@@ -150,14 +151,30 @@ const cases: readonly Case[] = [
     check: 'ledger',
     level: 'problem',
     what: /the disk is full/,
+    next: /^(?!.*ledger new).*make room on the disk of \/s\/ledger\.db; nothing else is needed\.$/,
   },
   {
     name: 'a refused key',
     changes: { accounts: [{ ...FIRST_ACCOUNT, status: 'auth_required' }] },
     check: 'accounts',
     level: 'problem',
-    what: /^opencode\/main: the key was refused$/,
-    next: /auth\.json$/,
+    what: /^opencode\/main: HTTP 401 – check OPENCODE_API_KEY$/,
+    next: /^$/,
+  },
+  {
+    name: 'a missing key, whose message says where to put one',
+    changes: { accounts: [{ ...FIRST_ACCOUNT, status: 'auth_required', message: 'no API key: set ZEN_API_KEY' }] },
+    check: 'accounts',
+    level: 'problem',
+    what: /^opencode\/main: no API key: set ZEN_API_KEY$/,
+    next: /^$/,
+  },
+  {
+    name: 'a poller that is down while its accounts are fine',
+    changes: { sources: [{ source: 'poller', up: false, events: {} }] },
+    check: 'sources',
+    level: 'problem',
+    what: /^poller is down: see the log of the bridge$/,
   },
   {
     name: 'an account near its limit',
@@ -248,6 +265,76 @@ test('a guarded scrape sends the token, and says when it has none', async (t) =>
   assert.doesNotMatch(JSON.stringify(wrong), /wr0ng/);
 });
 
+test('a remote that cannot be reached is told once: the poller points at its accounts', async (t) => {
+  const message = 'opencode.ai cannot be reached (ENOTFOUND); this account has no new values until it answers';
+  const examination = await examineBridge(t, {
+    sources: [{ source: 'poller', up: false, events: {} }],
+    accounts: [{ ...FIRST_ACCOUNT, status: 'error', message }],
+  });
+  assert.deepEqual(about(examination, 'sources'), [
+    { name: 'sources', level: 'warning', what: 'poller is down: no account can be read; "accounts" below says why' },
+  ]);
+  assert.deepEqual(about(examination, 'accounts'), [
+    { name: 'accounts', level: 'warning', what: `opencode/main: ${message}` },
+  ]);
+  assert.deepEqual([examination.problems, examination.exitCode], [0, 0]);
+  assert.doesNotMatch(JSON.stringify(examination), /see the log/);
+});
+
+describe('without a bridge, the ledger is looked at where it lies', () => {
+  const fileOf = (config: Config) => path.join(config.state_dir, 'ledger.db');
+  const ledgerOf = async (t: TestContext, config: Config) => about(await examine(config, scratchFolder(t)), 'ledger');
+
+  test('there is none yet', async (t) => {
+    const [finding, ...others] = await ledgerOf(t, scratchConfig(t));
+    assert.deepEqual([finding!.level, others], ['ok', []]);
+    assert.match(finding!.what, /^none at .*ledger\.db yet/);
+  });
+
+  test('it is sound', async (t) => {
+    const config = scratchConfig(t);
+    openDatabase(fileOf(config)).close();
+    const before = readFileSync(fileOf(config));
+    const [finding] = await ledgerOf(t, config);
+    assert.equal(finding!.level, 'ok');
+    assert.match(finding!.what, /ledger\.db is sound/);
+    assert.deepEqual(readFileSync(fileOf(config)), before);
+  });
+
+  test('it is damaged: what SQLite found, the way out, and not a byte changed', async (t) => {
+    const config = scratchConfig(t);
+    const file = fileOf(config);
+    openDatabase(file).close();
+    const pages = readFileSync(file);
+    pages.fill(0xa5, 3 * 4096, 6 * 4096);
+    writeFileSync(file, pages);
+    const [finding, ...others] = await ledgerOf(t, config);
+    assert.deepEqual([finding!.level, others], ['problem', []]);
+    assert.match(finding!.what, /ledger\.db is damaged \((?!\*).+\)\. .*ledger new/s);
+    assert.deepEqual(readFileSync(file), pages);
+  });
+
+  test('it is in use by a bridge without a socket', async (t) => {
+    const config = scratchConfig(t, { socket: { enabled: false } });
+    const db = openDatabase(fileOf(config));
+    try {
+      const [finding] = await ledgerOf(t, config);
+      assert.equal(finding!.level, 'warning');
+      assert.match(finding!.what, /another process has .* open/);
+    } finally {
+      db.close();
+    }
+  });
+});
+
+test('a ledger that is both damaged and full is told both, each with its own way out', async (t) => {
+  const examination = await examineBridge(t, { ledger: { ...LEDGER, books_balance: false, problem: 'no room' } });
+  const [full, damaged, ...others] = about(examination, 'ledger');
+  assert.deepEqual([full?.what, others], ['no room', []]);
+  assert.match(full?.next ?? '', /make room/);
+  assert.match(damaged?.next ?? '', /ledger new$/);
+});
+
 test('without the plugin it says so once', async (t) => {
   const examination = await examineBridge(t, { last_heard_ms: {} }, { isInstalled: false });
   assert.equal(about(examination, 'plugin')[0]?.level, 'warning');
@@ -263,7 +350,7 @@ test('without a bridge: what can be checked is, what follows is said, exit 1', a
   assert.equal(examination.exitCode, 1);
   assert.match(about(examination, 'bridge')[0]!.what, /^no bridge answers: there is no socket at .*nothing is counted/);
   assert.match(about(examination, 'spool')[0]!.what, /^2 files wait in .*as soon as it starts$/);
-  assert.deepEqual(examination.skipped, [{ why: 'no bridge answers', names: EVERYTHING.slice(5) }]);
+  assert.deepEqual(examination.skipped, [{ why: 'no bridge answers', names: EVERYTHING.slice(6) }]);
 });
 
 test('with a wrong configuration: every mistake is shown, the rest is skipped, exit 1', async (t) => {
@@ -294,11 +381,9 @@ test('for people: a mark, the name, what is so, and what to do', async (t) => {
   const text = plain(lines);
   assert.match(text[0]!, /^✔ Node {11}\d+\./);
   assert.ok(text.some((line) => line.startsWith('✖ bridge         no bridge answers: ')));
-  assert.ok(text.some((line) => line.startsWith('                 → Start it with "tollbridge start"')));
+  assert.ok(text.some((line) => line.startsWith('                 → Start it with: tollbridge start')));
   assert.ok(
-    text.includes(
-      '- not checked, because no bridge answers: OpenCode, sources, ledger, accounts, tiles, turns, metrics',
-    ),
+    text.includes('- not checked, because no bridge answers: OpenCode, sources, accounts, tiles, turns, metrics'),
   );
   assert.equal(text.at(-1), '1 problem, 1 warning.');
 });

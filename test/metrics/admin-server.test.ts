@@ -17,6 +17,7 @@ async function serve(t: TestContext, options: Partial<AdminServerOptions> = {}) 
   const server = new AdminServer({
     listen: { host: '127.0.0.1', port: 0 },
     collect: async () => TEXT,
+    isRestored: () => true,
     ready: () => [],
     page: () => '<!doctype html><title>page</title>',
     log: createLog('info', { write: (line) => void logged.push(line) }),
@@ -77,22 +78,30 @@ describe('/metrics', () => {
     });
   }
 
-  it('is 503 with the reasons until the totals are restored, and stays after, whatever comes', async (t) => {
-    let reasons = ['the ledger restores its totals', 'the socket is not open yet'];
-    let collects = 0;
-    const collect = async () => {
-      collects += 1;
+  it('is 503, as the page is, until the totals are restored; a trouble of then or later ends no series', async (t) => {
+    let isRestored = false;
+    let built = 0;
+    const build = () => {
+      built += 1;
       return TEXT;
     };
-    const { get } = await serve(t, { ready: () => reasons, collect });
-    const early = await get('/metrics');
-    assert.equal(early.status, 503);
-    assert.equal(early.text, 'the ledger restores its totals\nthe socket is not open yet\n');
-    assert.equal(collects, 0);
-    reasons = [];
+    const { get } = await serve(t, {
+      isRestored: () => isRestored,
+      ready: () => ['the disk is full'],
+      collect: async () => build(),
+      page: build,
+    });
+    for (const path of ['/metrics', '/']) {
+      const early = await get(path);
+      assert.equal(early.status, 503);
+      assert.equal(early.headers['retry-after'], '1');
+      assert.match(early.text, /^The totals are being restored .* Ask again/);
+    }
+    assert.equal(built, 0);
+    assert.equal((await get('/-/healthy')).status, 200);
+    isRestored = true;
     assert.equal((await get('/metrics')).status, 200);
-    reasons = ['the disk is full'];
-    assert.equal((await get('/metrics')).status, 200);
+    assert.equal((await get('/')).status, 200);
     assert.equal((await get('/-/ready')).status, 503);
   });
 
@@ -127,7 +136,7 @@ describe('/metrics', () => {
     const { hostname, port } = new URL(url);
     // Pipelined in one write, so that all five are being served before the gate opens.
     const socket = connect(Number(port), hostname).setEncoding('utf8');
-    const scrape = 'GET /metrics HTTP/1.1\r\nHost: x\r\n';
+    const scrape = 'GET /metrics HTTP/1.1\r\nHost: localhost\r\n';
     socket.write(`${`${scrape}\r\n`.repeat(4)}${scrape}Connection: close\r\n\r\n`);
     await began.promise;
     gate.resolve();
@@ -219,6 +228,61 @@ describe('a token', () => {
   });
 });
 
+describe('the host that a request names', () => {
+  const ROUTES = ['/', '/metrics', '/-/healthy', '/-/ready', '/nothing'];
+
+  for (const host of ['127.0.0.1', '127.0.0.1:9464', '[::1]:9464', '192.0.2.7:80', 'localhost', 'LocalHost:9464']) {
+    it(`may be ${host}`, async (t) => {
+      const { get } = await serve(t);
+      assert.equal((await get('/metrics', { headers: { host } })).status, 200);
+    });
+  }
+
+  for (const host of [
+    'rebound.example',
+    'rebound.example:9464',
+    'localhost.example',
+    '127.0.0.1.example',
+    '127.1',
+    ':9464',
+    '[x]',
+  ]) {
+    it(`may not be "${host}" on a loopback address: any page could lead its own name here`, async (t) => {
+      const { get } = await serve(t);
+      for (const route of ROUTES) {
+        const { status, text } = await get(route, { headers: { host } });
+        assert.equal(status, 403, route);
+        assert.match(text, /Ask for it as 127\.0\.0\.1.*metrics\.listen.*metrics\.token_env/);
+        assert.doesNotMatch(text, /example/);
+      }
+    });
+  }
+
+  it('may be any where a token is asked for, where other machines read, and where it is the configured one', async (t) => {
+    const headers = { host: 'bridge.example:9464' };
+    const guarded = await serve(t, { token: TOKEN });
+    const withToken = { headers: { ...headers, authorization: `Bearer ${TOKEN}` } };
+    assert.equal((await guarded.get('/metrics', withToken)).status, 200);
+    const open = await serve(t, { listen: { host: '0.0.0.0', port: 0 } });
+    const { port } = new URL(open.url);
+    assert.equal((await ask(`http://127.0.0.1:${port}/metrics`, { headers })).status, 200);
+    // A loopback address by a name that every resolver knows and that is neither an IP address nor localhost.
+    const named = await serve(t, { listen: { host: '127.1', port: 0 } });
+    const bound = `http://127.0.0.1:${named.url.split(':').at(-1)}/metrics`;
+    assert.equal((await ask(bound, { headers: { host: '127.1:9464' } })).status, 200);
+    assert.equal((await ask(bound, { headers })).status, 403);
+  });
+
+  it('may be missing: no browser leaves it out', async (t) => {
+    const { hostname, port } = new URL((await serve(t)).url);
+    const socket = connect(Number(port), hostname).setEncoding('utf8');
+    socket.end('GET /-/healthy HTTP/1.0\r\n\r\n');
+    let answer = '';
+    for await (const chunk of socket) answer += chunk;
+    assert.match(answer, /^HTTP\/1\.1 200 /);
+  });
+});
+
 describe('starting and stopping', () => {
   it('says which address is taken, what that means and what to do', async (t) => {
     const { url } = await serve(t);
@@ -242,6 +306,7 @@ describe('starting and stopping', () => {
     await new AdminServer({
       listen: { host: '127.0.0.1', port: 0 },
       collect: async () => TEXT,
+      isRestored: () => true,
       ready: () => [],
       page: () => '',
       log: createLog('silent'),
@@ -249,7 +314,7 @@ describe('starting and stopping', () => {
     const { server, url } = await serve(t);
     const { hostname, port } = new URL(url);
     const kept = connect(Number(port), hostname).setEncoding('utf8');
-    kept.write('GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n');
+    kept.write('GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n');
     await once(kept, 'data');
     const closed = once(kept, 'close');
     kept.resume();

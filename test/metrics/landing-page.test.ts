@@ -7,11 +7,12 @@ import type { BridgeStatus, TileWindow } from '../../src/status.ts';
 
 const NOW_MS = Date.UTC(2026, 2, 14, 15, 0, 0);
 
-const used = (cost: number | undefined, turns: number): TileWindow => ({
+const used = (cost: number | undefined, turns: number, unpricedTurns = cost === undefined ? turns : 0): TileWindow => ({
   ...(cost !== undefined && { cost_usd: cost }),
   tokens: turns * 12_000,
   cache_read_tokens: turns * 90_000,
   turns,
+  unpriced_turns: unpricedTurns,
   sessions: turns > 0 ? 1 : 0,
 });
 const windows = (today: TileWindow, week: TileWindow, month: TileWindow) => ({
@@ -81,7 +82,7 @@ function statusOf(changes: Partial<BridgeStatus> = {}): BridgeStatus {
       {
         tile: 'openai',
         upstream_providers: ['openai'],
-        windows: windows(used(0.37, 8), used(2.18, 55), used(9.9, 130)),
+        windows: windows(used(0.37, 8), used(2.18, 55, 1), used(9.9, 130, 30)),
       },
       {
         tile: 'unknown',
@@ -121,7 +122,36 @@ describe('the landing page', () => {
     );
     assert.match(text, /gemini_api google \$0\.00 today .*7 days \$0\.0042 36K 3/);
     assert.match(text, /unknown unknown today .*7 days unknown 60K 5/, 'an unknown cost is not shown as 0');
-    assert.match(text, /Today \$3\.83 52 turns · 624K tokens · cost of 2 turns unknown/);
+    assert.match(text, /Today \$3\.83 \+ 2 turns without a stated cost 52 turns · 624K tokens/);
+  });
+
+  it('says how many turns a cost leaves out: in the sums and on a tile with priced and unpriced turns', () => {
+    const text = readable(landingPage(statusOf(), NOW_MS));
+    assert.match(text, /7 days \$43\.38 \+ 6 turns without a stated cost 473 turns/);
+    assert.match(
+      text,
+      /openai \$0\.37 today .*Today \$0\.37 96K 8 7 days \$2\.18 660K 55 \+ 1 turn without a stated cost This/,
+    );
+    assert.match(text, /This month \$9\.90 1\.6M 130 \+ 30 turns without a stated cost/);
+    assert.equal(
+      text.match(/without a stated cost/g)?.length,
+      5,
+      'three sums and two windows; `unknown` says it itself',
+    );
+  });
+
+  it('gives a tile its colour by its name, whatever stands beside it', () => {
+    const colours = (page: string) =>
+      new Map([...page.matchAll(/hue-(\d+)"><div class="top"><h3>(.*?)</g)].map(([, hue, tile]) => [tile, hue]));
+    const { tiles } = statusOf();
+    const all = colours(landingPage(statusOf(), NOW_MS));
+    assert.equal(all.size, tiles.length);
+    assert.ok(new Set(all.values()).size > 1);
+    for (let first = 1; first < tiles.length; first++) {
+      for (const [tile, hue] of colours(landingPage(statusOf({ tiles: tiles.slice(first) }), NOW_MS))) {
+        assert.equal(hue, all.get(tile), tile);
+      }
+    }
   });
 
   it('shows accounts, sources and what needs attention', () => {
@@ -133,7 +163,10 @@ describe('the landing page', () => {
     assert.match(text, /work openai · from tollbridge\.yaml unknown Not polled never/);
     assert.match(text, /socket up 1,204 310 200 4 690 0 40 s ago/);
     assert.match(text, /spool the folder cannot be read down 0 0 0 0 0 0 never/);
-    assert.match(text, /cerebras \(unconfigured\) telemetry: \{ provider_links: \{ cerebras: <tile> \} \}/);
+    assert.match(
+      text,
+      /Upstream providers without an OpenUsage tile of their own .*cerebras \(unconfigured\) telemetry: \{ provider_links: \{ cerebras: <tile> \} \}/,
+    );
     assert.match(text, /1 spool file in quarantine/);
     assert.match(text, /Turns that never finished .* opencode at opencode: 1 turn/);
     assert.match(text, /Listens on \/var\/lib\/tollbridge\/tollbridge\.sock/);
@@ -146,7 +179,7 @@ describe('the landing page', () => {
     const page = landingPage(statusOf({ ready: false, not_ready: ['the socket is taken'], ledger }), NOW_MS);
     assert.match(
       readable(page),
-      /not ready .*Not ready yet the socket is taken .*The ledger needs attention .*tollbridge doctor/,
+      /not ready .*Not ready yet the socket is taken .*The ledger needs attention .*Next: \S.* doctor/,
     );
     const problem = { ...statusOf().ledger, problem: 'the disk is full' };
     assert.match(
@@ -169,7 +202,10 @@ describe('the landing page', () => {
       last_heard_ms: {},
     };
     const text = readable(landingPage(empty, NOW_MS));
-    assert.match(text, /No turn received yet .*tollbridge install opencode .*tollbridge doctor/);
+    assert.match(
+      text,
+      /No turn received yet .*Install the plugin, unless you have: \S.* install opencode .* doctor says/,
+    );
     assert.match(text, /Last turn none yet Agents heard none since the start Configuration all defaults/);
     assert.doesNotMatch(text, /Tiles|Accounts|Sources|undefined/);
     const heard = readable(landingPage({ ...empty, last_heard_ms: { opencode: NOW_MS } }, NOW_MS));
@@ -204,5 +240,13 @@ describe('the landing page', () => {
     );
     const style = /<style>(.*)<\/style>/s.exec(page)![1]!;
     assert.ok(LANDING_PAGE_CSP.includes(createHash('sha256').update(style).digest('base64')));
+  });
+
+  it('breaks no word in a narrow window: tables scroll, or their rows stack', () => {
+    const page = landingPage(statusOf(), NOW_MS);
+    assert.doesNotMatch(page, /overflow-wrap: anywhere|word-break/);
+    assert.match(page, /\.sheet \{[^}]*overflow-x: auto/);
+    const wide = page.split('class="card').at(-1)!.split('</article>')[1]!;
+    assert.equal(wide.match(/<table/g)?.length, wide.match(/<div class="sheet( stacked)?"><table/g)?.length);
   });
 });

@@ -241,8 +241,24 @@ describe('accounts', () => {
     const quota = { ...account, quota: 'go', window: '5h' };
     assert.deepEqual(await pointsOf(TOLL.quotaUsedRatio, hand), [[quota, 0.85]]);
     assert.deepEqual(await pointsOf(TOLL.quotaReset, hand), [[quota, CREATED_MS / 1000 + 3600]]);
+    const percent = { ...quota, unit: 'percent' };
+    assert.deepEqual(await pointsOf(TOLL.quotaLimit, hand), [[percent, 100]]);
+    assert.deepEqual(await pointsOf(TOLL.quotaUsed, hand), [[percent, 85]]);
+    assert.deepEqual(await pointsOf(TOLL.quotaRemaining, hand), [[percent, 15]]);
     assert.deepEqual(await pointsOf(TOLL.modelsAvailable, hand), [[account, 1]]);
     assert.deepEqual(await pointsOf(TOLL.snapshotTimestamp, hand), [[account, CREATED_MS / 1000 + 9]]);
+  });
+
+  it('show used and remaining percent as they were polled, without the noise of a ratio', async () => {
+    const [poll] = fullHand().polls!;
+    for (const percent of [0, 7, 14, 28, 29, 55, 56, 57, 58, 15.5, 99.99, 100]) {
+      const hand = { polls: [{ ...poll!, quotas: [{ quota: 'go', window: '5h', usedRatio: percent / 100 }] }] };
+      const [[, used]] = (await pointsOf(TOLL.quotaUsed, hand)) as [[unknown, number]];
+      const [[, remaining]] = (await pointsOf(TOLL.quotaRemaining, hand)) as [[unknown, number]];
+      assert.deepEqual([used, remaining], [percent, Number((100 - percent).toFixed(2))]);
+    }
+    const hand = { polls: [{ ...poll!, quotas: [] }] };
+    assert.deepEqual(await pointsOf(TOLL.quotaUsed, hand), [], 'and nothing where no window was told');
   });
 
   it('show nothing that was not learned: no models, no reset, no good answer', async () => {

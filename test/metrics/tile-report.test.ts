@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { tileReport } from '../../src/metrics/tile-report.ts';
+import { tileReport, unmappedReport } from '../../src/metrics/tile-report.ts';
 import { Tiles } from '../../src/turn/tiles.ts';
 import { readingOf, rowsOf } from './fixture.ts';
 
@@ -31,16 +31,36 @@ it('a tile adds up all upstream providers that it shows, in each window on its o
     ],
   );
   const [claude, gemini] = report;
-  assert.deepEqual(gemini!.windows.today, { cost_usd: 1.5, tokens: 20, cache_read_tokens: 8, turns: 3, sessions: 2 });
-  assert.deepEqual(gemini!.windows.all, { cost_usd: 2e-9, tokens: 10, cache_read_tokens: 4, turns: 3, sessions: 0 });
-  assert.deepEqual(gemini!.windows['7d'], { cost_usd: 0, tokens: 0, cache_read_tokens: 0, turns: 0, sessions: 0 });
+  assert.deepEqual(
+    gemini!.windows.today,
+    { cost_usd: 1.5, tokens: 20, cache_read_tokens: 8, turns: 3, unpriced_turns: 1, sessions: 2 },
+    'a tile with priced and unpriced turns says how many its cost leaves out',
+  );
+  const all = { cost_usd: 2e-9, tokens: 10, cache_read_tokens: 4, turns: 3, unpriced_turns: 0, sessions: 0 };
+  assert.deepEqual(gemini!.windows.all, all);
+  const none = { cost_usd: 0, tokens: 0, cache_read_tokens: 0, turns: 0, unpriced_turns: 0, sessions: 0 };
+  assert.deepEqual(gemini!.windows['7d'], none);
   assert.deepEqual(
     claude!.windows.today,
-    { tokens: 10, cache_read_tokens: 4, turns: 1, sessions: 1 },
+    { tokens: 10, cache_read_tokens: 4, turns: 1, unpriced_turns: 1, sessions: 1 },
     'unknown is absent',
   );
 });
 
 it('no turns, no tiles', () => {
   assert.deepEqual(tileReport(readingOf({}), new Tiles({}, ['opencode'])), []);
+});
+
+it('an upstream provider without a tile comes with its line; for `unknown` that names the providers', () => {
+  const rows = ['other-gateway', 'acme-direct', 'acme-direct'].flatMap((provider, n) =>
+    rowsOf({ upstreamProvider: 'unknown', provider, model: `model-${n}` }, {}),
+  );
+  const known = rowsOf({ upstreamProvider: 'anthropic', provider: 'anthropic', model: 'x' }, {});
+  assert.deepEqual(unmappedReport(readingOf({ rows: [...rows, ...known] }), new Tiles({}, [])), [
+    {
+      upstream_provider: 'unknown',
+      reason: 'unconfigured',
+      fix: 'gateways: { acme-direct: <who serves>, other-gateway: <who serves> }',
+    },
+  ]);
 });

@@ -133,19 +133,6 @@ test('the models route decides the status, in this order', async (t) => {
       'error',
       'opencode zen models: parsing response: it is not a list of models; check base_url',
     ],
-    [
-      'cut off in the middle',
-      {
-        [MODELS]: (_, response) => {
-          response.writeHead(200, { 'content-length': '1000' });
-          response.write('{"data":', () => response.destroy());
-          return undefined;
-        },
-      },
-      'error',
-      'error',
-      'opencode zen models: request failed: UND_ERR_SOCKET',
-    ],
   ];
   for (const [name, plays, status, outcome, message, retryAfterS] of cases) {
     await t.test(name, async (t) => {
@@ -158,6 +145,21 @@ test('the models route decides the status, in this order', async (t) => {
       assert.equal('models' in poll.result.routes, poll.result.models !== undefined);
     });
   }
+});
+
+test('an answer that is cut off in the middle is an error that names the host and the code', async (t) => {
+  const { result, outcome } = await pollOnce(t, {
+    [MODELS]: (_, response) => {
+      response.writeHead(200, { 'content-length': '1000' });
+      response.write('{"data":', () => response.destroy());
+      return undefined;
+    },
+  });
+  assert.deepEqual([outcome, result.status, result.models], ['error', 'error', undefined]);
+  assert.match(
+    result.message,
+    /^127\.0\.0\.1:\d+ cannot be reached \(UND_ERR_SOCKET\); this account has no new values until it answers$/,
+  );
 });
 
 test('Go windows decide between ok, near_limit and limited', async (t) => {
@@ -273,7 +275,7 @@ test('a remote that does not answer, or not to the end, is a timeout', async (t)
     const server = await startOpencode(t, { [MODELS]: play, [GO_USAGE]: play });
     const { result, outcome } = await zenAt(server, {}, 100).poll(NOW_MS);
     assert.deepEqual([outcome, result.status], ['timeout', 'error']);
-    assert.equal(result.message, 'opencode zen models: request failed: no answer within 0.1 s');
+    assert.match(result.message, /^127\.0\.0\.1:\d+ did not answer within 0\.1 s; this account has no new values/);
   }
 });
 
@@ -328,7 +330,11 @@ test('no server at all is an error that names the cause', async (t) => {
   const server = await startOpencode(t);
   const zen = zenAt(server, { baseUrl: 'http://127.0.0.1:1' });
   const { result, outcome } = await zen.poll(NOW_MS);
-  assert.deepEqual([outcome, result.message], ['error', 'opencode zen models: request failed: ECONNREFUSED']);
+  assert.equal(outcome, 'error');
+  assert.equal(
+    result.message,
+    '127.0.0.1:1 cannot be reached (ECONNREFUSED); this account has no new values until it answers',
+  );
 });
 
 test('base_url: trailing slashes and what is no address are dropped, a path is kept', async (t) => {

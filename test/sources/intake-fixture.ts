@@ -129,7 +129,10 @@ export function newIntake(now?: () => number) {
 }
 
 /** A socket server in a folder of its own, stopped when the test ends. */
-export async function startServer(t: TestContext, options: { limits?: Partial<SocketLimits>; group?: string } = {}) {
+export async function startServer(
+  t: TestContext,
+  options: { limits?: Partial<SocketLimits>; group?: string; watchEveryMs?: number } = {},
+) {
   const parts = newIntake();
   const { log, lines } = readableLog();
   const socket = path.join(temporaryFolder(t), 'private', 't.sock');

@@ -11,6 +11,7 @@ import {
   statSync,
   symlinkSync,
   unlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import net from 'node:net';
@@ -27,9 +28,9 @@ const MY_GROUP = String(process.getgid!());
 
 async function claim(t: TestContext, file: string, group?: string) {
   const server = net.createServer((socket) => socket.on('error', () => {}).end('ours'));
-  const release = await claimSocket(server, { path: file, group, backlog: 16, log: silentLog });
+  const { isOurs, release } = await claimSocket(server, { path: file, group, backlog: 16, log: silentLog });
   t.after(() => new Promise((resolve) => server.close(resolve)));
-  return { server, release };
+  return { server, isOurs, release };
 }
 
 const answer = (file: string) =>
@@ -146,6 +147,20 @@ describe('a place that is taken', () => {
     });
   }
 
+  test('at the very limit of a path, with a name of one character: used', async (t) => {
+    // No name of more than one character fits beside it.
+    const limitBytes = process.platform === 'darwin' ? 103 : 107;
+    const folder = temporaryFolder(t);
+    const file = path.join(folder, 'x'.repeat(limitBytes - Buffer.byteLength(folder) - 3), 's');
+    assert.equal(Buffer.byteLength(file), limitBytes);
+    const { release } = await claim(t, file);
+    assert.equal(await answer(file), 'ours');
+    assert.deepEqual(readdirSync(path.dirname(file)), ['s']);
+    release();
+    assert.deepEqual(readdirSync(path.dirname(file)), []);
+    await assert.rejects(claim(t, `${file}s`), /cannot be created: listen EINVAL/);
+  });
+
   test('many at once after a crash: exactly one gets it, and answers', async (t) => {
     const file = path.join(temporaryFolder(t), 't.sock');
     await leaveStale(file);
@@ -201,6 +216,18 @@ describe('leaving', () => {
     assert.equal(existsSync(file), false);
     release();
     server.close();
+  });
+
+  test('a deleted or replaced file is not ours any more', async (t) => {
+    const file = path.join(temporaryFolder(t), 't.sock');
+    const first = await claim(t, file);
+    linkSync(file, `${file}.2`);
+    utimesSync(file, 1, 1);
+    assert.equal(first.isOurs(), true, 'whatever else is done to it');
+    unlinkSync(file);
+    assert.equal(first.isOurs(), false);
+    const second = await claim(t, file);
+    assert.deepEqual([first.isOurs(), second.isOurs()], [false, true]);
   });
 
   test("a successor's file stays", async (t) => {

@@ -43,6 +43,63 @@ test('a poll that a sender made is kept in our own words', async () => {
   ]);
 });
 
+test('the polls of a body share a commit, and keep their order', async () => {
+  const { intake, sink } = newIntake();
+  const polls = Array.from({ length: 50 }, (_, n): Decoded => {
+    return { type: 'poll', poll: { provider: 'openai', account: `a${n}`, takenMs: n, status: 'ok' } };
+  });
+  const commit = Promise.withResolvers<void>();
+  const waiting: string[] = [];
+  sink.recordPoll = async ({ account, takenMs }) => {
+    waiting.push(account);
+    if (waiting.length === polls.length) commit.resolve();
+    await commit.promise;
+    return { outcome: takenMs % 2 === 0 ? { type: 'recorded' } : { type: 'duplicate' } };
+  };
+  const bookings = await intake.accept('socket', polls, {});
+  assert.deepEqual(
+    bookings.map(({ outcome }) => outcome.type),
+    polls.map((_, n) => (n % 2 === 0 ? 'recorded' : 'duplicate')),
+  );
+});
+
+/** A message that a fork copied, and a tool part of it or of another one, which does not say when it began. */
+const copy = (messageId: string): Decoded => ({ type: 'ignored', kind: 'fork_copy', copiedMessageId: messageId });
+const undatedPart = (messageId?: string): Decoded => ({
+  type: 'event',
+  event: {
+    ...{ kind: 'tool', agent: 'opencode', sessionId: 's', callId: 'c', tool: 'bash', status: 'ok', origin: 'part' },
+    ...(messageId !== undefined && { messageId }),
+  },
+});
+
+test('an undated tool part of a message that a fork copied goes with it, in later bodies too', async () => {
+  const { intake, sink, meter } = newIntake();
+  const outcomes = async (...items: Decoded[]) =>
+    (await intake.accept('socket', items, {})).map(({ outcome }) =>
+      outcome.type === 'ignored' ? outcome.kind : outcome.type,
+    );
+  assert.deepEqual(await outcomes(copy('m1'), undatedPart('m1')), ['fork_copy', 'fork_copy']);
+  assert.deepEqual(await outcomes(undatedPart('m1'), undatedPart('m2'), undatedPart()), [
+    'fork_copy',
+    'recorded',
+    'recorded',
+  ]);
+  assert.equal(sink.events.length, 2);
+  meter.assertConserved('socket');
+});
+
+test('only the newest copies are remembered', async () => {
+  const { intake } = newIntake();
+  await intake.accept('socket', [copy('m'), ...Array.from({ length: 9999 }, (_, n) => copy(`${n}`)), copy('m')], {});
+  await intake.accept('socket', [copy('newest')], {});
+  const bookings = await intake.accept('socket', [undatedPart('0'), undatedPart('1'), undatedPart('m')], {});
+  assert.deepEqual(
+    bookings.map(({ outcome }) => outcome.type),
+    ['recorded', 'ignored', 'ignored'],
+  );
+});
+
 test('a failed commit counts nothing, and the second try counts everything once', async () => {
   const { intake, meter, sink } = newIntake();
   sink.failure = diskFull;

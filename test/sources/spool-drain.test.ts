@@ -15,7 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { describe, type TestContext, test } from 'node:test';
 import { parseConfig } from '../../src/config.ts';
 import { Ledger } from '../../src/ledger/ledger.ts';
 import { Intake, type SourceMeter } from '../../src/sources/source.ts';
@@ -189,7 +189,7 @@ test('a failed commit keeps every file, counts nothing, and the next pass books 
 });
 
 test('an unexpected failure over one file holds up no other', async (t) => {
-  const { drain, write, list, meter, sink } = newSpool(t);
+  const { drain, write, list, meter, sink, log } = newSpool(t);
   for (let n = 0; n < 5; n++) write(`${n}.json`, turnRecord(n));
   const submit = sink.submit.bind(sink);
   sink.submit = async (events) => {
@@ -198,7 +198,10 @@ test('an unexpected failure over one file holds up no other', async (t) => {
   };
   await drain.drain();
   assert.deepEqual([list(), meter.of('spool').recorded], [['3.json'], 4]);
-  assert.match(drain.problem()!, /cannot be drained/);
+  assert.match(drain.problem()!, /^1 file of the spool folder cannot be .* \(TypeError\)/);
+  assert.equal(log.length, 1);
+  assert.match(log[0]!, /spool-drain\.test\.ts/, 'the log says where');
+  assert.doesNotMatch(drain.problem() + log.join(), /a mistake/, 'the message might quote anything');
   meter.assertConserved('spool');
 });
 
@@ -289,16 +292,148 @@ test('a folder that cannot be read is a source that is down, until it can', asyn
   assert.equal(statSync(dir).mode & 0o777, 0o700);
 });
 
-test('one unreadable file is reported and holds up no other', {
+test('one unreadable file is reported by number, holds up no other, and the source stays up', {
   skip: process.getuid!() === 0 && 'root reads everything',
 }, async (t) => {
-  const { drain, dir, write, list, meter } = newSpool(t);
-  write('1.json', turnRecord(1));
+  const { drain, dir, write, list, meter, log } = newSpool(t);
+  write('PRIVATE.json', turnRecord(1));
   write('2.json', turnRecord(2));
-  chmodSync(path.join(dir, '1.json'), 0);
+  chmodSync(path.join(dir, 'PRIVATE.json'), 0);
+  for (let pass = 0; pass < 3; pass++) await drain.drain();
+  assert.deepEqual([list(), meter.of('spool').recorded, meter.upStates.spool], [['PRIVATE.json'], 1, true]);
+  assert.match(drain.problem()!, /^1 file of the spool folder cannot be read.*EACCES/);
+  assert.equal(log.length, 1, 'said once');
+  assert.doesNotMatch(drain.problem() + log.join(), /PRIVATE/);
+});
+
+test('a file in place of the folder is said at the start', async (t) => {
+  const { dir, drain } = newSpool(t);
+  rmSync(dir, { recursive: true });
+  writeFileSync(dir, 'in the way');
+  await assert.rejects(drain.start(), {
+    name: 'PermanentFailure',
+    message: /cannot be a folder: a file.*set spool\.dir/,
+  });
+  rmSync(dir);
+  await drain.start();
+});
+
+test('links are left alone, which is said once', async (t) => {
+  const { dir, drain, meter, log } = newSpool(t);
+  for (const name of ['a.json', 'b.json', 'notes.txt']) symlinkSync('/dev/null', path.join(dir, name));
+  for (let pass = 0; pass < 3; pass++) await drain.drain();
+  assert.equal(log.length, 1);
+  assert.match(log[0]!, /"links":2/);
+  assert.deepEqual([meter.of('spool').received, drain.problem()], [0, undefined]);
+});
+
+test('a writer that finishes a file while the folder is tidied harms nothing', async (t) => {
+  const { dir, write, list, intake, meter, sink } = newSpool(t);
+  write('1.json', turnRecord(1));
+  write('2.json.tmp', turnRecord(2));
+  // The clock is asked between listing and looking.
+  const now = () => {
+    if (existsSync(path.join(dir, '2.json.tmp'))) renameSync(path.join(dir, '2.json.tmp'), path.join(dir, '2.json'));
+    return NOW_MS;
+  };
+  const drain = new SpoolDrain({ dir, intake, identity: {}, meter, log: silentLog, now });
   await drain.drain();
-  assert.deepEqual([list(), meter.of('spool').recorded], [['1.json'], 1]);
-  assert.match(drain.problem()!, /EACCES/);
+  assert.deepEqual([list(), drain.problem(), sink.events.length], [['2.json'], undefined, 1]);
+});
+
+describe('a quarantine that cannot be written', () => {
+  const BAD = '{"source":"vim","payload":{}}';
+  test('bad files stay, uncounted, until it can; good ones are booked', async (t) => {
+    const { drain, dir, write, list, quarantine, meter, log } = newSpool(t);
+    writeFileSync(path.join(dir, 'quarantine'), 'in the way');
+    write('bad.json', BAD);
+    write('good.json', turnRecord(1));
+    for (let pass = 0; pass < 3; pass++) await drain.drain();
+    assert.deepEqual([list(), meter.of('spool').rejected, meter.of('spool').recorded], [['bad.json'], 0, 1]);
+    assert.match(drain.problem()!, /^1 file .*quarantine.*cannot be written: EEXIST/);
+    assert.deepEqual([meter.upStates.spool, log.length], [true, 1]);
+    rmSync(path.join(dir, 'quarantine'));
+    await drain.drain();
+    assert.deepEqual([list(), quarantine(), drain.problem()], [[], ['bad.json', 'bad.json.reason'], undefined]);
+    assert.equal(meter.of('spool').rejected, 1);
+    meter.assertConserved('spool');
+  });
+
+  test('what the ledger refused is counted once, and moved when it can be', async (t) => {
+    const { drain, dir, write, list, quarantine, sink, meter } = newSpool(t);
+    writeFileSync(path.join(dir, 'quarantine'), 'in the way');
+    write('late.json', turnRecord(1));
+    let submissions = 0;
+    sink.submit = async (events) => {
+      submissions++;
+      return events.map(() => ({ outcome: { type: 'rejected', reason: 'too_late', detail: 'x' } }));
+    };
+    for (let pass = 0; pass < 3; pass++) await drain.drain();
+    assert.deepEqual([list(), submissions, meter.of('spool').rejected], [['late.json'], 1, 1]);
+    assert.equal(drain.waiting(), 1);
+    rmSync(path.join(dir, 'quarantine'));
+    await drain.drain();
+    assert.deepEqual([list(), quarantine().length, submissions, drain.waiting()], [[], 2, 1, 0]);
+  });
+
+  test('a file that changed after it was booked is read anew', async (t) => {
+    const { drain, dir, write, list, sink, meter } = newSpool(t);
+    writeFileSync(path.join(dir, 'quarantine'), 'in the way');
+    write('1.json', turnRecord(1));
+    const submit = sink.submit.bind(sink);
+    sink.submit = async (events) =>
+      events.map(() => ({ outcome: { type: 'rejected', reason: 'too_late', detail: 'x' } }));
+    await drain.drain();
+    sink.submit = submit;
+    write('1.json', [turnRecord(1), turnRecord(2)]);
+    await drain.drain();
+    await drain.drain();
+    assert.deepEqual([list(), meter.of('spool').recorded, meter.of('spool').rejected], [[], 2, 1]);
+    meter.assertConserved('spool');
+  });
+});
+
+test('a ledger that goes on refusing is told after five passes, once, and forgotten when it takes', async (t) => {
+  const { drain, write, meter, sink, log } = newSpool(t);
+  write('1.json', turnRecord(1));
+  sink.failure = diskFull;
+  for (let pass = 0; pass < 4; pass++) await drain.drain();
+  assert.deepEqual([drain.problem(), meter.upStates.spool, log], [undefined, true, []]);
+  for (let pass = 0; pass < 4; pass++) await drain.drain();
+  assert.match(drain.problem()!, /refused the spool's files 5 times in a row: the disk is full/);
+  assert.deepEqual([meter.upStates.spool, log.length], [false, 1]);
+  sink.failure = () => undefined;
+  await drain.drain();
+  assert.deepEqual([drain.problem(), meter.upStates.spool, meter.of('spool').recorded], [undefined, true, 1]);
+});
+
+test('a commit holds a thousand records, or one file', async (t) => {
+  const { drain, write, list, sink, meter } = newSpool(t);
+  const sizes = [400, 400, 400, 1000, 1, 3000, 999, 1, 1];
+  let n = 0;
+  sizes.forEach((records, at) => {
+    write(
+      `${at}.json`,
+      Array.from({ length: records }, () => turnRecord(n++)),
+    );
+  });
+  const submissions: number[] = [];
+  const submit = sink.submit.bind(sink);
+  sink.submit = (events) => {
+    submissions.push(events.length);
+    return submit(events);
+  };
+  await drain.drain();
+  assert.deepEqual(submissions, [800, 400, 1000, 1, 3000, 1000, 1]);
+  assert.deepEqual([list(), meter.of('spool').recorded], [[], n]);
+});
+
+test('a file of more records than a body may hold goes to quarantine, counted once', async (t) => {
+  const { drain, write, quarantine, meter } = newSpool(t);
+  write('1.json', `${JSON.stringify(turnRecord(1))}\n`.repeat(10_001));
+  await drain.drain();
+  assert.deepEqual(quarantine(), ['1.json', '1.json.reason']);
+  assert.deepEqual([meter.of('spool').received, meter.of('spool')['rejected:too_large']], [1, 1]);
 });
 
 test('temporary files are removed when their writers must be dead', async (t) => {

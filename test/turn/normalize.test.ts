@@ -92,6 +92,31 @@ for (const [what, body, expected] of PLACES) {
   test(`body: ${what}`, () => assert.deepEqual(short(body), expected));
 }
 
+const TOO_MANY = [
+  {
+    index: 0,
+    decoded: { type: 'rejected', reason: 'too_large', detail: 'a body may hold 10,000 records; send fewer' },
+  },
+];
+for (const [what, bodyOf] of [
+  ['bad lines', (records: number) => 'x\n'.repeat(records)],
+  ['bad lines with blanks between', (records: number) => 'x\n\n'.repeat(records)],
+  ['good lines', (records: number) => `${line('s')}\n`.repeat(records)],
+  ['an array', (records: number) => `[${Array(records).fill(line('s'))}]`],
+] as const) {
+  test(`10,000 records are a body, one more is too many: ${what}`, () => {
+    assert.equal(decodeBody(Buffer.from(bodyOf(10_000))).length, 10_000);
+    assert.deepEqual(decodeBody(Buffer.from(bodyOf(10_001))), TOO_MANY);
+  });
+}
+
+test('of millions of lines none is decoded', (t) => {
+  const parse = t.mock.method(JSON, 'parse');
+  assert.deepEqual(decodeBody(Buffer.from('x\n'.repeat(2 * 1024 * 1024))), TOO_MANY);
+  assert.equal(parse.mock.callCount(), 1, 'the body as a whole was tried, and nothing else');
+  assert.deepEqual(decodeBody(Buffer.from('\n'.repeat(4 * 1024 * 1024))), []);
+});
+
 test('whole lines keep their own meaning beside bad ones', () => {
   assert.deepEqual(decodeBody(Buffer.from(`x\n${line('s1')}`))[1], { index: 1, decoded: decodedSession('s1') });
 });

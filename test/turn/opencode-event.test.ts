@@ -149,6 +149,9 @@ test('tool names are strict', () => {
     ['rm -rf', 'out_of_range'],
     ['a\n', undefined],
     ['b"', 'out_of_range'],
+    ['/home/alice/bin/tool', 'out_of_range'],
+    ['~/bin/tool', 'out_of_range'],
+    ['server/tool', undefined],
     ['x'.repeat(129), 'too_long'],
     [{}, 'wrong_type'],
   ] as const) {
@@ -236,7 +239,10 @@ test('permissions are dated by the id of their event', () => {
 
 test('what a fork copied is ignored, messages and tool parts alike', () => {
   const before = STARTED - 60_000;
-  assert.equal(ignoredKind(message({ time: { created: before, completed: before + 9 } })), 'fork_copy');
+  assert.deepEqual(only(message({ time: { created: before, completed: before + 9 } })), {
+    ...{ type: 'ignored', kind: 'fork_copy' },
+    copiedMessageId: MESSAGE,
+  });
   assert.equal(ignoredKind(part({ status: 'completed', time: { start: before, end: before + 9 } })), 'fork_copy');
   assert.equal(only(message({ id: 'm1', time: { created: before, completed: before + 9 } })).type, 'event');
 });

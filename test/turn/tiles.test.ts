@@ -88,7 +88,7 @@ describe('unmapped upstream providers', () => {
       {
         upstreamProvider: 'unknown',
         reason: 'unconfigured',
-        fix: 'gateways: { <provider id>: <upstream provider> }',
+        fix: 'gateways: { <provider id>: <who serves> }',
       },
     ]);
   });
@@ -103,8 +103,23 @@ describe('unmapped upstream providers', () => {
   });
 
   it('get a gateway line that the configuration takes', () => {
-    const [unknown] = new Tiles({}, []).unmapped(['unknown']);
-    const line = unknown!.fix.replace('<provider id>', 'my-litellm').replace('<upstream provider>', 'anthropic');
-    assert.deepEqual({ ...parseConfig(parse(line)).gateways }, { 'my-litellm': 'anthropic' });
+    const [unknown] = new Tiles({}, []).unmapped(['unknown'], ['my-litellm', 'acme/eu', 'true', 'my-litellm']);
+    assert.equal(
+      unknown!.fix,
+      'gateways: { acme/eu: <who serves>, my-litellm: <who serves>, true: <who serves> }',
+      'each provider once, on one line',
+    );
+    const line = unknown!.fix.replaceAll('<who serves>', 'anthropic');
+    const gateways = { 'my-litellm': 'anthropic', 'acme/eu': 'anthropic', true: 'anthropic' };
+    assert.deepEqual({ ...parseConfig(parse(line)).gateways }, gateways);
+  });
+
+  it('get a gateway line that stays YAML, and stays a line, whatever a provider calls itself', () => {
+    const odd = ['a: b', '{x}', '#c', '"q"', ''];
+    const [unknown] = new Tiles({}, []).unmapped(['unknown'], odd);
+    const { gateways } = parse(unknown!.fix.replaceAll('<who serves>', 'anthropic')) as { gateways: object };
+    assert.deepEqual(Object.keys(gateways).sort(), [...odd].sort());
+    const many = Array.from({ length: 500 }, (_, n) => `provider-${n}`);
+    assert.ok(new Tiles({}, []).unmapped(['unknown'], many)[0]!.fix.length < 500);
   });
 });
