@@ -158,7 +158,7 @@ describe('a place that is taken', () => {
     assert.deepEqual(readdirSync(path.dirname(file)), ['s']);
     release();
     assert.deepEqual(readdirSync(path.dirname(file)), []);
-    await assert.rejects(claim(t, `${file}s`), /cannot be created: listen EINVAL/);
+    await assert.rejects(claim(t, `${file}ss`), /cannot be created: listen EINVAL/);
   });
 
   test('many at once after a crash: exactly one gets it, and answers', async (t) => {

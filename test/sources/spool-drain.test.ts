@@ -197,7 +197,7 @@ test('an unexpected failure over one file holds up no other', async (t) => {
     return submit(events);
   };
   await drain.drain();
-  assert.deepEqual([list(), meter.of('spool').recorded], [['3.json'], 4]);
+  assert.deepEqual([list(), meter.of('spool').recorded, meter.upStates.spool], [['3.json'], 4, true]);
   assert.match(drain.problem()!, /^1 file of the spool folder cannot be .* \(TypeError\)/);
   assert.equal(log.length, 1);
   assert.match(log[0]!, /spool-drain\.test\.ts/, 'the log says where');
