@@ -3,6 +3,7 @@
 
 import type { YAMLParseError } from 'yaml';
 import type { z } from 'zod';
+import { commandText } from './command-text.ts';
 import { PermanentFailure } from './failure.ts';
 
 /** More of a value says nothing more, and a whole pasted file would bury the other mistakes. */
@@ -46,7 +47,9 @@ export class ConfigFailure extends PermanentFailure {
   constructor(source: string, mistakes: readonly ConfigMistake[]) {
     const lines = mistakes.map((m) => `  ${m.path}: found ${m.found}; ${m.expected}`);
     const count = mistakes.length === 1 ? '1 mistake' : `${mistakes.length} mistakes`;
-    super(`${source} has ${count}:\n${lines.join('\n')}\nCorrect the file, then try it with: tollbridge check-config`);
+    super(
+      `${source} has ${count}:\n${lines.join('\n')}\nCorrect the file, then try it with: ${commandText('check-config')}`,
+    );
     this.mistakes = mistakes;
   }
 }

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { commandText } from '../src/command-text.ts';
@@ -10,9 +11,12 @@ import { installOpencode } from '../src/commands/install.ts';
 import { startNewLedger } from '../src/commands/new-ledger.ts';
 import { nextStep } from '../src/commands/next-step.ts';
 import { showStatus } from '../src/commands/status.ts';
+import { parseConfig } from '../src/config.ts';
 import { messageOf } from '../src/failure.ts';
 import { openDatabase } from '../src/ledger/database.ts';
+import { createLog } from '../src/log.ts';
 import { landingPage } from '../src/metrics/landing-page.ts';
+import { claimSocket } from '../src/sources/socket-file.ts';
 import { NOW_MS, scratchConfig, scratchFolder, serveSocket, statusOf } from './commands/bridge-fixture.ts';
 
 const ROOT = path.dirname(import.meta.dirname);
@@ -72,6 +76,15 @@ describe('started through npm, with a file of its own', () => {
     else process.env.npm_lifecycle_event = outside.event;
   });
   const typed = (words: string) => `npm run tollbridge -- ${words} --config '/etc/my toll.yaml'`;
+
+  test('a configuration with a mistake, and a socket that is taken', async (t) => {
+    assert.throws(() => parseConfig({ retention: 'soon' }), new RegExp(`try it with: ${typed('check-config')}$`));
+    const config = scratchConfig(t);
+    await serveSocket(t, config, () => ({ body: '{}' }));
+    const place = { path: config.socket.path, backlog: 1, log: createLog('silent') };
+    const claimed = claimSocket(net.createServer(), place);
+    await assert.rejects(claimed, (error: Error) => error.message.includes(`Ask it with: ${typed('status')}.`));
+  });
 
   test('a damaged ledger, and one that is taken', (t) => {
     const file = path.join(scratchFolder(t), 'ledger.db');

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { commandText } from '../src/command-text.ts';
 import { ConfigFailure, defaultConfigFile, loadConfig, parseConfig } from '../src/config.ts';
 import { PermanentFailure } from '../src/failure.ts';
 
@@ -175,7 +176,7 @@ log: { level: debug }
       assert.equal(
         failure.message,
         `${file} has ${count}:\n${expected.map((line) => `  ${line}`).join('\n')}\n` +
-          'Correct the file, then try it with: tollbridge check-config',
+          `Correct the file, then try it with: ${commandText('check-config')}`,
       );
       assert.equal(failure.mistakes.length, expected.length);
       assert.doesNotMatch(failure.message, /sk-EXAMPLE/);

@@ -31,7 +31,9 @@ if (what === 'exit') process.exit(Number(value));
 if (what === 'die') process.kill(process.pid, value);
 if (what === 'signal') process.on(value, () => { console.log('got ' + value); process.exit(7); });
 console.log('ready', process.cwd(), process.argv.slice(2).join(' '));
-if (what === 'die' || what === 'signal') setInterval(() => {}, 1000);
+// Stays until it is told to end, but not longer than what started it.
+const parent = process.ppid;
+if (what === 'die' || what === 'signal') setInterval(() => process.ppid !== parent && process.exit(99), ${LOOK_EVERY_MS});
 `;
 
 interface Ended {

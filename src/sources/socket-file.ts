@@ -16,6 +16,7 @@ import {
 } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
+import { commandText } from '../command-text.ts';
 import { messageOf, PermanentFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 
@@ -160,7 +161,7 @@ async function takeName(bound: string, file: string): Promise<void> {
     if (await isAlive(file)) {
       throw new PermanentFailure(
         `Another bridge is already running: somebody answers at ${file}. ` +
-          'Ask it with: tollbridge status. Stop it first, or give this one a socket.path of its own.',
+          `Ask it with: ${commandText('status')}. Stop it first, or give this one a socket.path of its own.`,
       );
     }
     removeExactly(file, found);

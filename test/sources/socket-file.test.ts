@@ -116,7 +116,7 @@ describe('a place that is taken', () => {
     const second = net.createServer();
     await assert.rejects(claimSocket(second, { path: file, backlog: 1, log: silentLog }), (error: Error) => {
       assert.ok(error instanceof PermanentFailure);
-      assert.match(error.message, /already running.*tollbridge status.*socket\.path/);
+      assert.match(error.message, /already running.*Ask it with: \S.* status.*socket\.path/);
       return true;
     });
     assert.equal(second.listening, false);
