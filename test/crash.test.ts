@@ -218,15 +218,18 @@ test(`${EVENTS} events and ${KILLS} kills: exact to the nano-dollar`, async (t) 
     const before = compose(EVENTS / 20, { seed: 1, name: 'before' });
     const during = compose(EVENTS, { seed: 2, name: 'during' });
     await deliver(bridge.socket, before.records);
-    const scrapedAt = async (turns: number) => {
-      await until(
-        `Prometheus has seen ${turns} turns`,
-        async () => (await prometheus.query('sum(toll_turns_total)'))[0]?.value === turns,
-      );
-      return Date.now() / 1000;
+    /** Waits for a scrape that began after now, so that it shows all that was acknowledged; Unix seconds of that scrape. */
+    const scrapedAfterNow = async () => {
+      const sinceS = Date.now() / 1000;
+      let scrapedS = 0;
+      await until('a scrape after what was delivered', async () => {
+        scrapedS = (await prometheus.query('timestamp(tollbridge_ledger_created_timestamp_seconds)'))[0]?.value ?? 0;
+        return scrapedS > sinceS;
+      });
+      return scrapedS;
     };
     const sum = (sums: Record<string, number>) => Object.values(sums).reduce((a, b) => a + b, 0);
-    const fromS = await scrapedAt(sum(before.turns));
+    const fromS = await scrapedAfterNow();
 
     const random = randomFrom(Date.now());
     let isDelivered = false;
@@ -242,7 +245,7 @@ test(`${EVENTS} events and ${KILLS} kills: exact to the nano-dollar`, async (t) 
       await bridge.start();
     }
     const retries = await delivery;
-    const toS = await scrapedAt(sum(before.turns) + sum(during.turns));
+    const toS = await scrapedAfterNow();
 
     const both = (a: Record<string, number>, b: Record<string, number>) =>
       Object.fromEntries(
