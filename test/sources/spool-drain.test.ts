@@ -1,63 +1,28 @@
 import assert from 'node:assert/strict';
 import {
   appendFileSync,
-  chmodSync,
   cpSync,
   existsSync,
   mkdirSync,
-  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   statSync,
   symlinkSync,
   utimesSync,
-  writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { describe, type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { parseConfig } from '../../src/config.ts';
 import { Ledger } from '../../src/ledger/ledger.ts';
 import { Intake, type SourceMeter } from '../../src/sources/source.ts';
 import { SpoolDrain } from '../../src/sources/spool-drain.ts';
 import { Attribution } from '../../src/turn/attribution.ts';
 import { Pricing } from '../../src/turn/pricing.ts';
-import {
-  CountingMeter,
-  diskFull,
-  newIntake,
-  readableLog,
-  silentLog,
-  temporaryFolder,
-  turnRecord,
-  until,
-} from './intake-fixture.ts';
+import { CountingMeter, silentLog, turnRecord, until } from './intake-fixture.ts';
+import { DAY, HOUR, newSpool, SECOND } from './spool-fixture.ts';
 
 const FULL = process.env.TOLLBRIDGE_TEST_FULL === '1';
-const SECOND = 1000;
-const HOUR = 3600 * SECOND;
-const DAY = 24 * HOUR;
-/** Ahead of the file system's clock, so that a file just written is not "from the future" by a rounding. */
-const NOW_MS = Date.now() + SECOND;
-
-function newSpool(t: TestContext) {
-  const dir = path.join(temporaryFolder(t), 'hook-spool');
-  const clock = { nowMs: NOW_MS };
-  const now = () => clock.nowMs;
-  const parts = newIntake(now);
-  const { log, lines } = readableLog();
-  const drain = new SpoolDrain({ dir, intake: parts.intake, identity: {}, meter: parts.meter, log, now, everyMs: 5 });
-  t.after(() => drain.stop());
-  mkdirSync(dir);
-  const write = (name: string, content: unknown) => {
-    writeFileSync(path.join(dir, name), typeof content === 'string' ? content : JSON.stringify(content));
-    utimesSync(path.join(dir, name), clock.nowMs / SECOND, clock.nowMs / SECOND);
-  };
-  const list = () => readdirSync(dir).filter((name) => name !== 'quarantine');
-  const quarantine = () =>
-    existsSync(path.join(dir, 'quarantine')) ? readdirSync(path.join(dir, 'quarantine')).sort() : [];
-  return { ...parts, drain, dir, clock, write, list, quarantine, log: lines };
-}
 
 test('every form of a record is booked, in the order of the names, and its file removed', async (t) => {
   const { drain, write, list, meter, sink } = newSpool(t);
@@ -172,39 +137,6 @@ for (const [name, content, reason] of [
   });
 }
 
-test('a failed commit keeps every file, counts nothing, and the next pass books them', async (t) => {
-  const { drain, write, list, meter, sink } = newSpool(t);
-  for (let n = 0; n < 10; n++) write(`${n}.json`, turnRecord(n));
-  write('bad.json', '{"source":"vim","payload":{}}');
-  sink.failure = diskFull;
-  await drain.drain();
-  assert.deepEqual(
-    [list().length, meter.of('spool').received, drain.waiting(), meter.upStates.spool],
-    [11, 0, 11, true],
-  );
-  sink.failure = () => undefined;
-  await drain.drain();
-  assert.deepEqual([list().length, meter.of('spool').recorded, meter.of('spool').rejected], [0, 10, 1]);
-  meter.assertConserved('spool');
-});
-
-test('an unexpected failure over one file holds up no other', async (t) => {
-  const { drain, write, list, meter, sink, log } = newSpool(t);
-  for (let n = 0; n < 5; n++) write(`${n}.json`, turnRecord(n));
-  const submit = sink.submit.bind(sink);
-  sink.submit = async (events) => {
-    if (events.some((event) => event.kind === 'turn' && event.messageId === 'msg-3')) throw new TypeError('a mistake');
-    return submit(events);
-  };
-  await drain.drain();
-  assert.deepEqual([list(), meter.of('spool').recorded, meter.upStates.spool], [['3.json'], 4, true]);
-  assert.match(drain.problem()!, /^1 file of the spool folder cannot be .* \(TypeError\)/);
-  assert.equal(log.length, 1);
-  assert.match(log[0]!, /spool-drain\.test\.ts/, 'the log says where');
-  assert.doesNotMatch(drain.problem() + log.join(), /a mistake/, 'the message might quote anything');
-  meter.assertConserved('spool');
-});
-
 /** A real ledger, and what it holds. */
 function openLedger(file: string) {
   const { labels } = parseConfig({});
@@ -275,138 +207,6 @@ test('a file that grows while it is booked is not removed', async (t) => {
   assert.deepEqual([list(), meter.of('spool').recorded, meter.of('spool').duplicate], [[], 2, 1]);
 });
 
-test('a folder that cannot be read is a source that is down, until it can', async (t) => {
-  const { drain, dir, write, meter, log } = newSpool(t);
-  rmSync(dir, { recursive: true });
-  writeFileSync(dir, 'in the way');
-  await drain.drain();
-  await drain.drain();
-  assert.equal(meter.upStates.spool, false);
-  assert.match(drain.problem()!, /EEXIST|ENOTDIR/);
-  assert.equal(log.length, 1, 'said once, not at every pass');
-  rmSync(dir);
-  await drain.drain();
-  write('1.json', turnRecord(1));
-  await drain.drain();
-  assert.deepEqual([meter.upStates.spool, drain.problem(), meter.of('spool').recorded], [true, undefined, 1]);
-  assert.equal(statSync(dir).mode & 0o777, 0o700);
-});
-
-test('one unreadable file is reported by number, holds up no other, and the source stays up', {
-  skip: process.getuid!() === 0 && 'root reads everything',
-}, async (t) => {
-  const { drain, dir, write, list, meter, log } = newSpool(t);
-  write('PRIVATE.json', turnRecord(1));
-  write('2.json', turnRecord(2));
-  chmodSync(path.join(dir, 'PRIVATE.json'), 0);
-  for (let pass = 0; pass < 3; pass++) await drain.drain();
-  assert.deepEqual([list(), meter.of('spool').recorded, meter.upStates.spool], [['PRIVATE.json'], 1, true]);
-  assert.match(drain.problem()!, /^1 file of the spool folder cannot be read.*EACCES/);
-  assert.equal(log.length, 1, 'said once');
-  assert.doesNotMatch(drain.problem() + log.join(), /PRIVATE/);
-});
-
-test('a file in place of the folder is said at the start', async (t) => {
-  const { dir, drain } = newSpool(t);
-  rmSync(dir, { recursive: true });
-  writeFileSync(dir, 'in the way');
-  await assert.rejects(drain.start(), {
-    name: 'PermanentFailure',
-    message: /cannot be a folder: a file.*set spool\.dir/,
-  });
-  rmSync(dir);
-  await drain.start();
-});
-
-test('links are left alone, which is said once', async (t) => {
-  const { dir, drain, meter, log } = newSpool(t);
-  for (const name of ['a.json', 'b.json', 'notes.txt']) symlinkSync('/dev/null', path.join(dir, name));
-  for (let pass = 0; pass < 3; pass++) await drain.drain();
-  assert.equal(log.length, 1);
-  assert.match(log[0]!, /"links":2/);
-  assert.deepEqual([meter.of('spool').received, drain.problem()], [0, undefined]);
-});
-
-test('a writer that finishes a file while the folder is tidied harms nothing', async (t) => {
-  const { dir, write, list, intake, meter, sink } = newSpool(t);
-  write('1.json', turnRecord(1));
-  write('2.json.tmp', turnRecord(2));
-  // The clock is asked between listing and looking.
-  const now = () => {
-    if (existsSync(path.join(dir, '2.json.tmp'))) renameSync(path.join(dir, '2.json.tmp'), path.join(dir, '2.json'));
-    return NOW_MS;
-  };
-  const drain = new SpoolDrain({ dir, intake, identity: {}, meter, log: silentLog, now });
-  await drain.drain();
-  assert.deepEqual([list(), drain.problem(), sink.events.length], [['2.json'], undefined, 1]);
-});
-
-describe('a quarantine that cannot be written', () => {
-  const BAD = '{"source":"vim","payload":{}}';
-  test('bad files stay, uncounted, until it can; good ones are booked', async (t) => {
-    const { drain, dir, write, list, quarantine, meter, log } = newSpool(t);
-    writeFileSync(path.join(dir, 'quarantine'), 'in the way');
-    write('bad.json', BAD);
-    write('good.json', turnRecord(1));
-    for (let pass = 0; pass < 3; pass++) await drain.drain();
-    assert.deepEqual([list(), meter.of('spool').rejected, meter.of('spool').recorded], [['bad.json'], 0, 1]);
-    assert.match(drain.problem()!, /^1 file .*quarantine.*cannot be written: EEXIST/);
-    assert.deepEqual([meter.upStates.spool, log.length], [true, 1]);
-    rmSync(path.join(dir, 'quarantine'));
-    await drain.drain();
-    assert.deepEqual([list(), quarantine(), drain.problem()], [[], ['bad.json', 'bad.json.reason'], undefined]);
-    assert.equal(meter.of('spool').rejected, 1);
-    meter.assertConserved('spool');
-  });
-
-  test('what the ledger refused is counted once, and moved when it can be', async (t) => {
-    const { drain, dir, write, list, quarantine, sink, meter } = newSpool(t);
-    writeFileSync(path.join(dir, 'quarantine'), 'in the way');
-    write('late.json', turnRecord(1));
-    let submissions = 0;
-    sink.submit = async (events) => {
-      submissions++;
-      return events.map(() => ({ outcome: { type: 'rejected', reason: 'too_late', detail: 'x' } }));
-    };
-    for (let pass = 0; pass < 3; pass++) await drain.drain();
-    assert.deepEqual([list(), submissions, meter.of('spool').rejected], [['late.json'], 1, 1]);
-    assert.equal(drain.waiting(), 1);
-    rmSync(path.join(dir, 'quarantine'));
-    await drain.drain();
-    assert.deepEqual([list(), quarantine().length, submissions, drain.waiting()], [[], 2, 1, 0]);
-  });
-
-  test('a file that changed after it was booked is read anew', async (t) => {
-    const { drain, dir, write, list, sink, meter } = newSpool(t);
-    writeFileSync(path.join(dir, 'quarantine'), 'in the way');
-    write('1.json', turnRecord(1));
-    const submit = sink.submit.bind(sink);
-    sink.submit = async (events) =>
-      events.map(() => ({ outcome: { type: 'rejected', reason: 'too_late', detail: 'x' } }));
-    await drain.drain();
-    sink.submit = submit;
-    write('1.json', [turnRecord(1), turnRecord(2)]);
-    await drain.drain();
-    await drain.drain();
-    assert.deepEqual([list(), meter.of('spool').recorded, meter.of('spool').rejected], [[], 2, 1]);
-    meter.assertConserved('spool');
-  });
-});
-
-test('a ledger that goes on refusing is told after five passes, once, and forgotten when it takes', async (t) => {
-  const { drain, write, meter, sink, log } = newSpool(t);
-  write('1.json', turnRecord(1));
-  sink.failure = diskFull;
-  for (let pass = 0; pass < 4; pass++) await drain.drain();
-  assert.deepEqual([drain.problem(), meter.upStates.spool, log], [undefined, true, []]);
-  for (let pass = 0; pass < 4; pass++) await drain.drain();
-  assert.match(drain.problem()!, /refused the spool's files 5 times in a row: the disk is full/);
-  assert.deepEqual([meter.upStates.spool, log.length], [false, 1]);
-  sink.failure = () => undefined;
-  await drain.drain();
-  assert.deepEqual([drain.problem(), meter.upStates.spool, meter.of('spool').recorded], [undefined, true, 1]);
-});
-
 test('a commit holds a thousand records, or one file', async (t) => {
   const { drain, write, list, sink, meter } = newSpool(t);
   const sizes = [400, 400, 400, 1000, 1, 3000, 999, 1, 1];
@@ -430,7 +230,7 @@ test('a commit holds a thousand records, or one file', async (t) => {
 
 test('a file of more records than a body may hold goes to quarantine, counted once', async (t) => {
   const { drain, write, quarantine, meter } = newSpool(t);
-  write('1.json', `${JSON.stringify(turnRecord(1))}\n`.repeat(10_001));
+  write('1.json', '{"v":1,"kind":"session","agent":"a","id":{"session":"s"}}\n'.repeat(10_001));
   await drain.drain();
   assert.deepEqual(quarantine(), ['1.json', '1.json.reason']);
   assert.deepEqual([meter.of('spool').received, meter.of('spool')['rejected:too_large']], [1, 1]);
