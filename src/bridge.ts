@@ -27,7 +27,7 @@ import { TILE_IDS, Tiles } from './turn/tiles.ts';
 import { VERSION } from './version.ts';
 
 const SETTLE_EVERY_MS = 5000;
-const SWEEP_EVERY_MS = 3600_000;
+const SWEEP_EVERY_MS = 10 * 60_000;
 const POLL_TIMEOUT_MS = 15_000;
 
 export interface BridgeOptions {
@@ -161,7 +161,7 @@ export class Bridge {
     ];
   }
 
-  /** Stops with the flow: sources, then the ledger, then the readers. Safe to call more than once. */
+  /** Stops with the flow: sources, then the readers, who must not see totals go, then the ledger. Safe to call more than once. */
   stop(): Promise<void> {
     this.#stopped ??= this.#stop();
     return this.#stopped;

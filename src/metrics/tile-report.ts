@@ -36,7 +36,8 @@ export function sumRows(rows: readonly WindowRow[]): WindowSum {
     turns += row.turns;
     pricedTurns += row.pricedTurns;
   }
-  const isUnpriced = turns > 0 && pricedTurns === 0;
+  // A turn that has finished but does not count yet has its cost here already: what is known is shown.
+  const isUnpriced = turns > 0 && pricedTurns === 0 && costNano === 0;
   return { ...(!isUnpriced && { costNano }), tokens, cacheReadTokens, turns, unpricedTurns: turns - pricedTurns };
 }
 

@@ -64,3 +64,15 @@ it('an upstream provider without a tile comes with its line; for `unknown` that 
     },
   ]);
 });
+
+it('cost that is known is shown beside turns whose cost is not', () => {
+  const tokens = { withoutCacheRead: 10, cacheRead: 0 };
+  const rows = rowsOf(
+    { upstreamProvider: 'openai', provider: 'openai', model: 'x' },
+    // One unpriced turn counts; the $2 are of a turn that has finished and counts a minute later.
+    { today: { turns: 1, pricedTurns: 0, costNano: 2_000_000_000, tokens } },
+  );
+  const [tile] = tileReport(readingOf({ rows }), new Tiles({}, []));
+  assert.equal(tile?.windows.today?.cost_usd, 2);
+  assert.equal(tile?.windows.today?.unpriced_turns, 1);
+});
