@@ -67,6 +67,16 @@ class Stage {
     this.#bridge = await Bridge.start({ config, log: createLog('error') });
   }
 
+  /** Leaves bodies as the stock plugin does when nobody listens; they are read in this order. */
+  fillSpool(bodies: readonly string[]): void {
+    mkdirSync(this.spool, { recursive: true });
+    for (const [index, body] of bodies.entries()) {
+      const file = path.join(this.spool, `1795294918_${index.toString(16).padStart(6, '0')}.json`);
+      writeFileSync(`${file}.tmp`, `{"source":"opencode","account_id":"","payload":${body}}`);
+      renameSync(`${file}.tmp`, file);
+    }
+  }
+
   async scrape(): Promise<string> {
     const answer = await fetch(`${(this.#bridge as Bridge).status().metrics_url}/metrics`);
     assert.equal(answer.status, 200);
@@ -179,19 +189,29 @@ for (const name of NAMES) {
     });
   }
 
-  test(`${name} by spool, shuffled, then again by socket`, async () => {
+  for (const [order, arrange] of Object.entries(ORDERS)) {
+    test(`${name} by spool, ${order}`, async () => {
+      const stage = new Stage();
+      try {
+        const bodies = bodiesOf(name);
+        const sent = arrange(bodies);
+        stage.fillSpool(sent);
+        await stage.open();
+        assertShows(await stage.scrapeAfter('spool', sent.length), name, bodies);
+        await stage.spoolEmptied();
+      } finally {
+        await stage.close();
+      }
+    });
+  }
+
+  test(`${name} by spool, then again by socket`, async () => {
     const stage = new Stage();
     try {
       const bodies = bodiesOf(name);
-      mkdirSync(stage.spool, { recursive: true });
-      for (const [index, body] of shuffled(bodies, 11).entries()) {
-        const file = path.join(stage.spool, `${1_795_294_918 + Math.floor(index / 40)}_${index.toString(16)}.json`);
-        writeFileSync(`${file}.tmp`, `{"source":"opencode","account_id":"","payload":${body}}`);
-        renameSync(`${file}.tmp`, file);
-      }
+      stage.fillSpool(bodies);
       await stage.open();
-      assertShows(await stage.scrapeAfter('spool', bodies.length), name, bodies);
-      await stage.spoolEmptied();
+      await stage.scrapeAfter('spool', bodies.length);
       for (const body of bodies) await postAndLeave(stage.socket, body);
       assertShows(await stage.scrapeAfter('socket', bodies.length), name, bodies);
     } finally {
