@@ -188,6 +188,8 @@ export class Bridge {
     });
     this.#isRestored = true;
     this.#intake = new Intake({ sink: this.#ledger, attribution: this.#attribution(), meter: this.#health });
+    // A bridge that restarts often must not put this off for ever.
+    this.#quietly('settle', this.#ledger.settle());
     this.#timers = [
       setInterval(() => this.#quietly('settle', this.#ledger.settle()), SETTLE_EVERY_MS),
       setInterval(() => this.#quietly('sweep', this.#ledger.sweep()), SWEEP_EVERY_MS),
@@ -227,7 +229,7 @@ export class Bridge {
         return { account, poll: zen.poll.bind(zen) };
       });
       const record = async (result: Parameters<Ledger['recordPoll']>[0]) => {
-        await this.#ledger.recordPoll(result);
+        await this.#ledger.recordPoll(result, { isOwn: true });
       };
       this.#poller = new Poller({ pollers, intervalMs, record, meter: this.#health, log: this.#log });
       this.#poller.start();

@@ -167,11 +167,8 @@ function checkLedger({ answer, config, env, nowMs }: ConfigFacts): Finding | Fin
   if (!answer.answers) return inspectLedger(ledgerFile(config));
   const { ledger } = answer.status;
   const findings: Finding[] = [];
-  if (ledger.problem) {
-    // A ledger that cannot be written is whole: to begin a new one would give its counts away for nothing.
-    const next = `If it is full, make room on the disk of ${ledger.file}; nothing else is needed.`;
-    findings.push({ level: 'problem', what: ledger.problem, next });
-  }
+  // It says what to do itself. Never to begin a new one: a ledger that cannot be written is whole.
+  if (ledger.problem) findings.push({ level: 'problem', what: ledger.problem });
   if (!ledger.books_balance) {
     findings.push({
       level: 'problem',

@@ -134,17 +134,21 @@ export class CommitQueue {
     const nowMs = now();
     const events = group.reduce((sum, { events: n }) => sum + n, 0);
     let results: unknown[];
+    let hasBegun = false;
     try {
       if (identityOf(file) !== this.#identity) throw new LedgerFileGone(file);
       if (this.#mustLoad) this.#load();
       // After a failure, a transaction that has next to nothing to write would succeed on a full disk and prove nothing.
       if (this.#problem && events === 0) proveRoom(file);
       db.exec('BEGIN IMMEDIATE');
+      hasBegun = true;
       results = group.map(({ run }) => run(nowMs));
       flush();
       db.exec('COMMIT');
     } catch (thrown) {
-      return this.#fail(thrown instanceof Error ? thrown : new Error(String(thrown)));
+      const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+      if (hasBegun) this.#restore();
+      return this.#note(error);
     }
     if (this.#problem) log.info('the ledger works again');
     this.#problem = undefined;
@@ -153,7 +157,8 @@ export class CommitQueue {
     return undefined;
   }
 
-  #fail(error: Error): Error {
+  /** Takes back what a transaction changed, on disk and in memory. */
+  #restore(): void {
     const { db, log } = this.#options;
     this.#mustLoad = true;
     try {
@@ -163,6 +168,10 @@ export class CommitQueue {
     } catch (second) {
       log.error({ error: messageOf(second) }, 'the ledger could not be read back after a failed commit');
     }
+  }
+
+  #note(error: Error): Error {
+    const { log } = this.#options;
     if (isEventsOwn(error)) {
       log.error({ error: error.message }, 'events that cannot be booked were refused');
       return error;
@@ -186,7 +195,7 @@ class LedgerFileGone extends RetryableFailure {
   constructor(file: string) {
     super(
       `The ledger's file ${file} was removed or replaced while Tollbridge ran. Events are refused, because they would be lost; ` +
-        'senders keep them and retry. Put the file back if you can, and restart Tollbridge.',
+        'senders keep them and retry. If the file was moved, put it back: nothing else is needed. Else restart Tollbridge, and a new ledger begins.',
     );
   }
 }
@@ -210,7 +219,7 @@ function identityOf(file: string): string | undefined {
 function problemOf(error: Error): string {
   if (error instanceof LedgerFileGone) return error.message;
   return 'syscall' in error || PASSING_SQLITE_CODES.has(sqliteCode(error))
-    ? `The ledger cannot be written (${error.message}). Events are refused until there is room again; senders keep them and retry.`
+    ? `The ledger cannot be written (${error.message}). Events are refused until it can be written again; senders keep them and retry. Make room on its disk if that is full; nothing else is needed.`
     : `The ledger fails (${error.message}). Events are refused; senders keep them and retry. Restart Tollbridge: it checks the file and says what to do.`;
 }
 

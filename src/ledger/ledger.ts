@@ -140,8 +140,8 @@ export class Ledger implements LedgerReading {
   }
 
   /** Keeps the newest reading of an account; an older one than the one held is a duplicate. */
-  recordPoll(result: PollResult): Promise<Booking> {
-    return this.#commits.enqueue(1, (nowMs) => this.#polls.book(result, nowMs));
+  recordPoll(result: PollResult, { isOwn = false } = {}): Promise<Booking> {
+    return this.#commits.enqueue(1, (nowMs) => this.#polls.book(result, { nowMs, isOwn }));
   }
 
   /**

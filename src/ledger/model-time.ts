@@ -37,7 +37,7 @@ export class ModelTime {
     this.#totals = parts.totals;
     this.#dimensions = parts.dimensions;
     this.#unsettled = db.prepare(
-      'SELECT * FROM turn WHERE settled = 0 AND phase = 2 AND received_ms <= ? ORDER BY received_ms LIMIT ?',
+      'SELECT * FROM turn WHERE settled = 0 AND phase > 0 AND phase = 2 AND received_ms <= ? ORDER BY received_ms LIMIT ?',
     );
     this.#intervals = db.prepare(
       `SELECT started_ms AS from_ms, completed_ms AS to_ms FROM tool_call

@@ -17,13 +17,15 @@ const AHEAD_TOLERANCE_MS = 5 * 60_000;
 export class PollBook {
   readonly #db: DatabaseSync;
   readonly #find: StatementSync;
-  readonly #count: StatementSync;
+  readonly #countAll: StatementSync;
+  readonly #deleteStale: StatementSync;
   readonly #put: StatementSync;
 
   constructor(db: DatabaseSync) {
     this.#db = db;
     this.#find = db.prepare('SELECT 1 FROM poll_result WHERE provider = ? AND account = ?');
-    this.#count = db.prepare('SELECT count(*) AS n FROM poll_result');
+    this.#countAll = db.prepare('SELECT count(*) AS n FROM poll_result');
+    this.#deleteStale = db.prepare('DELETE FROM poll_result WHERE taken_ms < ?');
     this.#put = db.prepare(
       `INSERT INTO poll_result (provider, account, taken_ms, body) VALUES (?1, ?2, ?3, ?4)
        ON CONFLICT DO UPDATE SET taken_ms = excluded.taken_ms, body = excluded.body
@@ -31,15 +33,16 @@ export class PollBook {
     );
   }
 
-  /** Books one reading inside the caller's transaction; whichever machine sent it, the newest one stays. */
-  book(stated: PollResult, nowMs: number): Booking {
+  /** Books one reading inside the caller's transaction; whichever machine sent it, the newest one stays. `isOwn`: our own poll, which no flood keeps out. */
+  book(stated: PollResult, { nowMs, isOwn }: { nowMs: number; isOwn: boolean }): Booking {
     // A sender whose clock is ahead must not keep honest readings out until then, nor values alive.
     const past = (ms: number) => Math.min(ms, nowMs);
     const routes = Object.fromEntries(Object.entries(stated.routes).map(([route, atMs]) => [route, past(atMs)]));
     const result = { ...stated, takenMs: past(stated.takenMs), routes };
     const redated = stated.takenMs > nowMs + AHEAD_TOLERANCE_MS ? ({ redated: true } as const) : {};
     const known = this.#find.get(result.provider, result.account);
-    if (!known && (this.#count.get() as { n: number }).n >= ACCOUNTS_MAX) {
+    if (!known && !isOwn && this.#count() >= ACCOUNTS_MAX) this.#deleteStale.run(nowMs - STATUS_KEPT_MS);
+    if (!known && !isOwn && this.#count() >= ACCOUNTS_MAX) {
       const detail = `more than ${ACCOUNTS_MAX} accounts were reported; this one is not kept`;
       return { outcome: { type: 'rejected', reason: 'overflow', detail } };
     }
@@ -47,6 +50,10 @@ export class PollBook {
     const { changes } = this.#put.run(provider, account, takenMs, JSON.stringify(result), nowMs + AHEAD_TOLERANCE_MS);
     if (changes === 0) return { outcome: { type: 'duplicate' } };
     return { outcome: { type: known ? 'updated' : 'recorded' }, ...redated };
+  }
+
+  #count(): number {
+    return (this.#countAll.get() as { n: number }).n;
   }
 
   /** What the readings still tell at `nowMs`: the state of each account, and the values of routes that have not expired. */

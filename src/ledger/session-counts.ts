@@ -3,6 +3,9 @@
 
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 
+/** Two rounds of the six windows. */
+const MOMENTS_MAX = 12;
+
 export class SessionCounts {
   readonly #countByUpstream: StatementSync;
   readonly #countUnion: StatementSync;
@@ -29,6 +32,8 @@ export class SessionCounts {
     if (!counts) {
       const rows = this.#countByUpstream.all(sinceMs) as { upstream_provider: string; n: number }[];
       counts = new Map(rows.map(({ upstream_provider, n }) => [upstream_provider, n]));
+      // Moments pass even when no turn is booked.
+      if (this.#bySince.size >= MOMENTS_MAX) this.#bySince.clear();
       this.#bySince.set(sinceMs, counts);
     }
     return counts.get(only) ?? 0;

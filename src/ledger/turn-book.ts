@@ -81,7 +81,7 @@ export class TurnBook {
        ON CONFLICT DO UPDATE SET state = excluded.state, dated_ms = excluded.dated_ms WHERE excluded.dated_ms >= dated_ms`,
     );
     this.#finishedLongAgo = db.prepare(
-      'SELECT * FROM turn WHERE settled = 0 AND phase > 0 AND counted = 0 AND received_ms <= ? ORDER BY id LIMIT ?',
+      'SELECT * FROM turn WHERE settled = 0 AND phase > 0 AND counted = 0 AND received_ms <= ? ORDER BY received_ms LIMIT ?',
     );
   }
 
@@ -252,6 +252,7 @@ export class TurnBook {
     if (!row.counted) return;
     this.#countUnpriced(row, series);
     this.#notePricing(row, series);
+    this.#touchSession.run(row.agent, row.session_id, series.upstream_provider, row.dated_ms);
   }
 
   /** Counts a turn that is over, once; observes its duration when it is known, once. */

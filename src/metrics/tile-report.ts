@@ -37,7 +37,8 @@ export function sumRows(rows: readonly WindowRow[]): WindowSum {
     pricedTurns += row.pricedTurns;
   }
   // A turn that has finished but does not count yet has its cost here already: what is known is shown.
-  const isUnpriced = turns > 0 && pricedTurns === 0 && costNano === 0;
+  const isUsed = turns > 0 || tokens + cacheReadTokens > 0;
+  const isUnpriced = isUsed && pricedTurns === 0 && costNano === 0;
   return { ...(!isUnpriced && { costNano }), tokens, cacheReadTokens, turns, unpricedTurns: turns - pricedTurns };
 }
 

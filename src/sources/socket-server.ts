@@ -178,6 +178,9 @@ export class SocketServer implements Source {
     server.once('close', () => this.#retired.delete(server));
     await this.#acceptWaiting(server);
     server.close();
+    // A closed server no longer ends slow requests by itself.
+    const forced = setTimeout(() => server.closeAllConnections(), this.#limits.requestTimeoutMs);
+    server.once('close', () => clearTimeout(forced));
   }
 
   #report(problem: string | undefined): void {

@@ -15,6 +15,7 @@ import {
   name,
   notBefore,
   optionalAccountId,
+  optionalServerName,
   present,
   provider,
   rejectionOf,
@@ -76,7 +77,7 @@ const tool = z.object({
   id: z.object({ session: id, call: id, message: id.optional() }, expectedObject),
   time: z.object({ started: unixMs.optional(), completed: unixMs.optional() }, expectedObject).optional(),
   tool: toolName,
-  mcp_server: name.optional(),
+  mcp_server: optionalServerName,
   status: status.optional().meta({ description: 'Leave out while the tool runs.' }),
   project: project.optional(),
 });

@@ -27,7 +27,10 @@ const MILLISECONDS_ABOVE = 1e12;
 const ACCOUNT_ID = /^(?![Ss][Kk]-)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const accountIdText = 'expected the id of an account: 1 to 64 of A-Z a-z 0-9 . _ -, and neither an e-mail nor a key';
 /** Where a server names a model by its file: absolute, relative, with a drive, as a URL, or behind a gateway's name. */
-const FILE_PATH = /^\s*(?:[/~]|\.\.?\/)|\\|:\/|\/\//;
+const FILE_PATH = /^\s*(?:[/~]|\.\.?\/)|\\|:\/|\/\/|\.(?:gguf|bin|safetensors)$/i;
+/** How API keys begin. Nothing that a user would want to read does. */
+const KEY_LIKE = /^\s*sk-[A-Za-z0-9_-]{8}/i;
+const SERVER_NAME = /^(?![Ss][Kk]-)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 const NUMERIC = /^[+-]?\d{1,25}(?:\.\d{1,25})?(?:e[+-]?\d{1,3})?$/i;
 const ISO_TIME = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)(Z|[+-]\d\d:?\d\d)?)?$/i;
@@ -76,9 +79,9 @@ export const agentName = z
   .regex(/^[a-z][a-z0-9_-]{0,31}$/, { error: 'expected 1 to 32 of a-z 0-9 _ -, starting with a letter' });
 /** Lower-cased: the same provider is spelled in more than one way. */
 export const provider = text(
-  'a provider id: 1 to 64 of A-Z a-z 0-9 . _ / -',
+  'a provider id: 1 to 64 of A-Z a-z 0-9 . _ / -, beginning with a letter or digit, and no key',
   PROVIDER_MAX_CHARS,
-  /^[A-Za-z0-9._/-]+$/,
+  /^(?![Ss][Kk]-)[A-Za-z0-9][A-Za-z0-9._/-]*$/,
 ).toLowerCase();
 /** Kept as stated, spaces included; of a path only the base name, because the rest tells whose machine it is. */
 export const model = z
@@ -86,12 +89,13 @@ export const model = z
   .overwrite((stated) => (FILE_PATH.test(stated) ? (pathSegments(stated).at(-1) ?? '') : stated))
   .min(1, { error: 'expected the id of a model' })
   .max(NAME_MAX_CHARS, { error: `expected at most ${NAME_MAX_CHARS} characters` })
-  .regex(VISIBLE_TEXT, { error: 'expected no control characters' });
+  .regex(VISIBLE_TEXT, { error: 'expected no control characters' })
+  .refine((stated) => !KEY_LIKE.test(stated), { error: 'expected the id of a model, not a key' });
 /** What begins with a slash is the path of a program, not the name of a tool. */
 export const toolName = text(
-  `a tool's name: 1 to ${NAME_MAX_CHARS} of A-Z a-z 0-9 _ . - / :, not beginning with /`,
+  `a tool's name: 1 to ${NAME_MAX_CHARS} of A-Z a-z 0-9 _ . - / :, and no path`,
   NAME_MAX_CHARS,
-  /^(?!\/)[A-Za-z0-9_.\-/:]+$/,
+  /^(?!\/|[A-Za-z]:\/)[A-Za-z0-9_.\-/:]+$/,
 );
 /** The id of an account, strict because it becomes a label: senders put e-mails, paths and keys there. */
 export const accountId = z.string({ error: accountIdText }).trim().regex(ACCOUNT_ID, { error: accountIdText });
@@ -105,6 +109,12 @@ export const optionalAccountId = z
     pattern: ACCOUNT_ID.source,
     description: 'What does not fit is left out, and the turn booked without it.',
   });
+/** The name of an MCP server; a call is not lost for one that does not fit. */
+export const optionalServerName = z
+  .unknown()
+  .transform(serverName)
+  .optional()
+  .meta({ type: 'string', pattern: SERVER_NAME.source, description: 'What does not fit is left out.' });
 /** A project or an upstream provider, as people name them. */
 export const name = text(
   `1 to ${NAME_MAX_CHARS} characters, none of them a control character`,
@@ -281,7 +291,11 @@ export function pathSegments(path: string): string[] {
 
 /** The server in an MCP tool's name (`mcp__server__tool`); undefined for other tools. */
 export function mcpServerOf(tool: string): string | undefined {
-  return /^mcp__(.+?)__./.exec(tool)?.[1];
+  return serverName(/^mcp__(.+?)__./.exec(tool)?.[1]);
+}
+
+function serverName(stated: unknown): string | undefined {
+  return typeof stated === 'string' && SERVER_NAME.test(stated) ? stated : undefined;
 }
 
 /** An end is never before its start: a clock that was set back in between makes a duration of 0, not a negative one. */

@@ -31,7 +31,7 @@ test('a full disk', { skip: lacks ? `${lacks} is not installed` : false }, async
       booked += answer.recorded ?? 0;
     }
     assert.equal(answer.failed, 'RetryableFailure');
-    assert.match(answer.problem ?? '', /cannot be written.*until there is room/s);
+    assert.match(answer.problem ?? '', /cannot be written.*Make room/s);
     assert.ok(booked > 0);
     for (let again = 0; again < 3; again++) {
       answer = await holder.submit({ from: booked, turns: TURNS_PER_SUBMISSION });

@@ -1,7 +1,8 @@
 // What a hostile sender, a careless user or a full disk can do to a ledger, and what must hold all the same.
 
 import assert from 'node:assert/strict';
-import { renameSync } from 'node:fs';
+import { readFileSync, renameSync } from 'node:fs';
+import { DatabaseSync } from 'node:sqlite';
 import { describe, test } from 'node:test';
 import { TOLL } from '../../src/metrics/catalogue.ts';
 import type { PollResult } from '../../src/poll/poll-result.ts';
@@ -69,6 +70,47 @@ describe('too much at once', () => {
     const again = await bench.ledger.recordPoll(poll({ account: 'a-7', takenMs: NOON_MS - SECOND_MS }));
     assert.equal(again.outcome.type, 'duplicate');
     assert.equal(bench.ledger.pollResults().length, 200);
+  });
+});
+
+describe('the accounts that are kept', () => {
+  test('make room for new ones when they say nothing any more, and our own poll is never kept out', async (t) => {
+    const bench = new Bench(t);
+    const old = NOON_MS - 3 * HOUR_MS;
+    for (let at = 0; at < 199; at++) await bench.ledger.recordPoll(poll({ account: `old-${at}`, takenMs: old }));
+    for (let at = 0; at < 200; at++) {
+      const { outcome } = await bench.ledger.recordPoll(poll({ account: `new-${at}` }));
+      assert.equal(outcome.type, 'recorded', `new-${at}`);
+    }
+    const own = await bench.ledger.recordPoll(poll({ account: 'own' }), { isOwn: true });
+    assert.equal(own.outcome.type, 'recorded');
+  });
+});
+
+describe('settling', () => {
+  test('finds what waits by its index, however many turns there are', async (t) => {
+    const bench = new Bench(t);
+    bench.ledger.close();
+    const db = new DatabaseSync(bench.file, { readOnly: true });
+    t.after(() => db.close());
+    for (const file of ['turn-book.ts', 'model-time.ts']) {
+      const source = readFileSync(new URL(`../../src/ledger/${file}`, import.meta.url), 'utf8');
+      const query = /'(SELECT \* FROM turn WHERE settled = 0[^']*)'/.exec(source)?.[1] ?? '';
+      const plan = db.prepare(`EXPLAIN QUERY PLAN ${query}`).all(0, 1);
+      assert.match(JSON.stringify(plan), /USING INDEX turn_unsettled/, file);
+    }
+  });
+});
+
+describe('a turn that is dated anew', () => {
+  test('takes its session along', async (t) => {
+    const bench = new Bench(t);
+    const at = (completedMs: number) => ({ startedMs: completedMs - SECOND_MS, completedMs });
+    await bench.submit(turn({ eventId: 'evt_1', ...at(NOON_MS - 40 * 24 * HOUR_MS) }));
+    assert.equal(bench.ledger.windowSessions('today', ['anthropic']), 0);
+    await bench.submit(turn({ eventId: 'evt_2', ...at(NOON_MS) }));
+    assert.equal(windowRow(bench.ledger, 'today').turns, 1);
+    assert.equal(bench.ledger.windowSessions('today', ['anthropic']), 1);
   });
 });
 

@@ -76,3 +76,13 @@ it('cost that is known is shown beside turns whose cost is not', () => {
   assert.equal(tile?.windows.today?.cost_usd, 2);
   assert.equal(tile?.windows.today?.unpriced_turns, 1);
 });
+
+it('usage of unknown cost is not $0, also before its turn counts', () => {
+  const rows = rowsOf(
+    { upstreamProvider: 'openai', provider: 'openai', model: 'x' },
+    { today: { turns: 0, pricedTurns: 0, tokens: { withoutCacheRead: 500, cacheRead: 0 } } },
+  );
+  const [tile] = tileReport(readingOf({ rows }), new Tiles({}, []));
+  assert.equal(tile?.windows.today?.cost_usd, undefined);
+  assert.equal(tile?.windows.month?.cost_usd, 0);
+});

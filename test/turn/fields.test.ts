@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { mcpServerOf, unixMs } from '../../src/turn/fields.ts';
+import { mcpServerOf, model, optionalServerName, provider, toolName, unixMs } from '../../src/turn/fields.ts';
 
 const TIMES: [unknown, string][] = [
   [1795293928, '2026-11-21T20:45:28Z'],
@@ -45,4 +45,20 @@ test('the server in the name of an MCP tool', () => {
     mcpServerOf,
   );
   assert.deepEqual(servers, ['github', 'a_b', undefined, undefined, undefined, undefined]);
+});
+
+test('paths and keys become no labels', () => {
+  for (const tool of ['/usr/bin/x', 'C:/Users/alice/x']) assert.ok(!toolName.safeParse(tool).success, tool);
+  for (const id of ['/home/alice/x', 'sk-ant-abcdef', '~x']) assert.ok(!provider.safeParse(id).success, id);
+  assert.ok(!model.safeParse('sk-ant-api03-abcdefgh').success);
+  const models = ['home/alice/llama.gguf', '/srv/m.safetensors', 'anthropic/claude-sonnet-4', 'sk-1'];
+  assert.deepEqual(
+    models.map((stated) => model.parse(stated)),
+    ['llama.gguf', 'm.safetensors', 'anthropic/claude-sonnet-4', 'sk-1'],
+  );
+  for (const server of ['/home/alice/mcp', 'a@b.com', 'sk-ant-abcdef', 7, undefined]) {
+    assert.equal(optionalServerName.parse(server), undefined);
+  }
+  assert.equal(optionalServerName.parse('github'), 'github');
+  assert.equal(mcpServerOf('mcp__sk-ant-abcdef__list'), undefined);
 });
