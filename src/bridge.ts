@@ -99,6 +99,7 @@ export class Bridge {
   /** What the bridge tells about itself. */
   status(): BridgeStatus {
     const ledger = this.#ledger.health();
+    const notReady = this.#notReady();
     return {
       version: VERSION,
       node: process.version,
@@ -109,8 +110,8 @@ export class Bridge {
       time_zone: this.#config.time_zone,
       ...(this.#socket ? { socket: this.#config.socket.path } : {}),
       metrics_url: this.#metricsUrl,
-      ready: this.#notReady().length === 0,
-      not_ready: this.#notReady(),
+      ready: notReady.length === 0,
+      not_ready: notReady,
       sources: this.#sourceNames().map((source) => this.#sourceStatus(source)),
       ...(this.#spool
         ? {

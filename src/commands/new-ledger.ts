@@ -6,13 +6,12 @@ import { ledgerFile } from '../bridge.ts';
 import { commandText } from '../command-text.ts';
 import type { Config } from '../config.ts';
 import { PermanentFailure } from '../failure.ts';
-import { sqliteCode } from '../ledger/database.ts';
+import { SQLITE_BUSY, sqliteCode } from '../ledger/database.ts';
 import { askBridge } from './ask-bridge.ts';
 import type { Report } from './show.ts';
 
 /** SQLite's companions first: a log left beside a new file would be taken for that file's own. */
 const MOVED_SUFFIXES = ['-wal', '-shm', ''];
-const SQLITE_BUSY = 5;
 
 export interface NewLedgerOptions {
   readonly config: Config;

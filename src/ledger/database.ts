@@ -7,7 +7,7 @@ import { commandText } from '../command-text.ts';
 import { messageOf, PermanentFailure } from '../failure.ts';
 import { migrate, refuseNewer } from './schema.ts';
 
-const SQLITE_BUSY = 5;
+export const SQLITE_BUSY = 5;
 const SQLITE_LOCKED = 6;
 const SQLITE_CORRUPT = 11;
 const SQLITE_NOTADB = 26;

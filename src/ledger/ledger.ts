@@ -31,6 +31,7 @@ const UNFINISHED_AFTER_MS = 15 * 60_000;
 const SERIES_WARNING_SHARE = 0.8;
 /** Labels that no setting bounds but that a sender can fill: generous caps, so that only abuse meets them. */
 const FIXED_CAPS = { agent: 20, provider: 100, upstream_provider: 100, account: 200, team: 200 };
+
 export interface LedgerOptions {
   readonly file: string;
   readonly timeZone: string;

@@ -3,6 +3,7 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { PollResult } from '../poll/poll-result.ts';
 import type { Booking } from '../turn/turn-event.ts';
+import { AHEAD_TOLERANCE_MS, isAhead } from './plausible-time.ts';
 
 /** The values of a route are shown for this many poll intervals after its last good reading, whatever the back-off. */
 const EXPIRES_AFTER_INTERVALS = 3;
@@ -11,8 +12,6 @@ const STATUS_KEPT_MS = 2 * 3600_000;
 
 /** Accounts are named by senders, and each has about ten series. */
 const ACCOUNTS_MAX = 200;
-/** A reading dated further ahead than this is counted as redated. */
-const AHEAD_TOLERANCE_MS = 5 * 60_000;
 
 export class PollBook {
   readonly #db: DatabaseSync;
@@ -39,7 +38,7 @@ export class PollBook {
     const past = (ms: number) => Math.min(ms, nowMs);
     const routes = Object.fromEntries(Object.entries(stated.routes).map(([route, atMs]) => [route, past(atMs)]));
     const result = { ...stated, takenMs: past(stated.takenMs), routes };
-    const redated = stated.takenMs > nowMs + AHEAD_TOLERANCE_MS ? ({ redated: true } as const) : {};
+    const redated = isAhead(stated.takenMs, nowMs) ? ({ redated: true } as const) : {};
     const known = this.#find.get(result.provider, result.account);
     if (!known && !isOwn && this.#count() >= ACCOUNTS_MAX) this.#deleteStale.run(nowMs - STATUS_KEPT_MS);
     if (!known && !isOwn && this.#count() >= ACCOUNTS_MAX) {

@@ -9,12 +9,10 @@ import type { Booking, PermissionEvent, SessionEvent, ToolEvent, TurnStatus } fr
 import { UNKNOWN_UPSTREAM } from '../turn/upstream-provider.ts';
 import type { Dimensions } from './dimensions.ts';
 import type { LabelCaps } from './label-caps.ts';
+import { plausibleDurationMs } from './plausible-time.ts';
 import type { Totals } from './totals.ts';
 import { SETTLE_MS, type TurnBook } from './turn-book.ts';
 import type { TurnRow } from './turn-vector.ts';
-
-/** Longer than any tool runs: what claims more has a wrong clock. */
-const DURATION_MAX_MS = 30 * 86_400_000;
 
 interface ToolRow {
   readonly agent: string;
@@ -178,10 +176,8 @@ export class ToolBook {
       TOLL.toolCalls.name,
     );
     totals.add(TOLL.toolCalls, { ...labels, status: row.status }, 1);
-    if (row.started_ms !== null && row.completed_ms !== null) {
-      const durationMs = row.completed_ms - row.started_ms;
-      if (durationMs >= 0 && durationMs <= DURATION_MAX_MS) totals.observe(TOLL.toolDuration, labels, durationMs);
-    }
+    const durationMs = plausibleDurationMs(row.started_ms, row.completed_ms);
+    if (durationMs !== undefined) totals.observe(TOLL.toolDuration, labels, durationMs);
     this.#markBooked.run(row.agent, row.session_id, row.call_id);
   }
 

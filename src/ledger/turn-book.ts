@@ -10,30 +10,18 @@ import {
   TOKEN_TYPES,
   type TokenCounts,
   type TurnEvent,
+  totalTokens,
 } from '../turn/turn-event.ts';
 import { semconvProviderName } from '../turn/upstream-provider.ts';
 import { type Dimension, type Dimensions, labelsOf } from './dimensions.ts';
 import type { LabelCaps } from './label-caps.ts';
+import { isAhead, plausibleDurationMs } from './plausible-time.ts';
 import { OTHER, type Totals } from './totals.ts';
-import {
-  amounts,
-  beats,
-  isPriced,
-  NOTHING,
-  sameUsage,
-  type TurnRow,
-  totalTokens,
-  type Usage,
-  usageOf,
-} from './turn-vector.ts';
+import { amounts, beats, isPriced, NOTHING, sameUsage, type TurnRow, type Usage, usageOf } from './turn-vector.ts';
 import type { Windows } from './windows.ts';
 
-/** A turn dated further ahead than this is dated by receipt: its clock is wrong. */
-const AHEAD_TOLERANCE_MS = 5 * 60_000;
 /** A turn that finished but is never said to be completed counts after this. */
 export const SETTLE_MS = 60_000;
-/** No model step takes this long; what claims to, has a wrong clock, and would only distort the histograms. */
-const DURATION_MAX_MS = 30 * 86_400_000;
 const COMPLETED = PHASES.indexOf('completed');
 const IN_PROGRESS = PHASES.indexOf('in_progress');
 
@@ -97,7 +85,7 @@ export class TurnBook {
   book(event: TurnEvent, nowMs: number, horizonMs: number): Booking {
     const row = this.find(event.agent, event.sessionId, event.messageId);
     const statedMs = event.completedMs ?? event.startedMs;
-    const redated = statedMs > nowMs + AHEAD_TOLERANCE_MS;
+    const redated = isAhead(statedMs, nowMs);
     const datedMs = redated ? (row?.dated_ms ?? nowMs) : statedMs;
     if (!row && datedMs < horizonMs) {
       return {
@@ -259,9 +247,9 @@ export class TurnBook {
   #count(row: TurnRow): void {
     const { totals, windows } = this.#parts;
     const series = this.#dimension(row.series_id);
-    const duration = row.completed_ms === null ? undefined : row.completed_ms - row.started_ms;
-    const timed = duration !== undefined && duration >= 0 && duration <= DURATION_MAX_MS;
-    if (timed && !row.timed) this.#observeDuration(row, series, duration);
+    const durationMs = plausibleDurationMs(row.started_ms, row.completed_ms);
+    const timed = durationMs !== undefined;
+    if (timed && !row.timed) this.#observeDuration(row, series, durationMs);
     if (row.counted && (row.timed || !timed)) return;
     this.#markCounted.run(timed ? 1 : 0, row.id);
     if (row.counted) return;

@@ -10,6 +10,7 @@ import {
   TURN_STATUSES,
   type TurnEvent,
   type TurnStatus,
+  totalTokens,
   type UpstreamEvidence,
 } from '../turn/turn-event.ts';
 import type { Amounts } from './windows.ts';
@@ -56,7 +57,6 @@ export interface Usage {
 
 /** What a turn had brought before its first complete vector. */
 export const NOTHING: Usage = { tokens: NO_TOKENS, costNano: 0, estimatedNano: 0, pricing: 'stated' };
-export const totalTokens = (tokens: TokenCounts) => TOKEN_TYPES.reduce((sum, type) => sum + tokens[type], 0);
 
 /** What a vector, or the one that a row holds, brings. */
 export function usageOf(source: TurnEvent | TurnRow): Usage {

@@ -11,6 +11,7 @@ import {
   type MetricProducer,
 } from '@opentelemetry/sdk-metrics';
 import { type Labels, type LedgerReading, WINDOWS, type WindowRow } from '../ledger/reading.ts';
+import { OTHER } from '../ledger/totals.ts';
 import { ACCOUNT_STATUSES, type PollResult } from '../poll/poll-result.ts';
 import { type MetricFamily, TOLL } from './catalogue.ts';
 import { LabelSets } from './label-sets.ts';
@@ -21,7 +22,6 @@ export const LEDGER_SCOPE = 'tollbridge.ledger';
 
 /** Models shown by name per window and provider; beyond these a chart is unreadable and the series add up. */
 const WINDOW_MODELS_MAX = 20;
-const OTHER_MODEL = 'other';
 /** More than any plan states. */
 const PERCENT_DECIMALS = 6;
 
@@ -208,7 +208,7 @@ function percentOf(ratio: number): number {
 /** The rows by model: those that cost most, then those with most tokens, and the rest under `other`. */
 function topModels(rows: readonly WindowRow[]): Map<string, WindowRow[]> {
   const named = rows
-    .filter((row) => row.model !== OTHER_MODEL)
+    .filter((row) => row.model !== OTHER)
     .sort(
       (a, b) =>
         b.costNano - a.costNano ||
@@ -216,7 +216,7 @@ function topModels(rows: readonly WindowRow[]): Map<string, WindowRow[]> {
         (a.model < b.model ? -1 : 1),
     );
   const top = new Set(named.slice(0, WINDOW_MODELS_MAX).map((row) => row.model));
-  return Map.groupBy(rows, (row) => (top.has(row.model) ? row.model : OTHER_MODEL));
+  return Map.groupBy(rows, (row) => (top.has(row.model) ? row.model : OTHER));
 }
 
 function gaugeMetric(family: MetricFamily, values: ReadonlyMap<Labels, number>, span: Span): MetricData {

@@ -4,8 +4,7 @@ import { type LedgerReading, WINDOWS, type WindowRow } from '../ledger/reading.t
 import type { BridgeStatus, TileStatus, TileWindow } from '../status.ts';
 import type { Tiles } from '../turn/tiles.ts';
 import { UNKNOWN_UPSTREAM } from '../turn/upstream-provider.ts';
-
-const NANO_PER_USD = 1e9;
+import { TOLL } from './catalogue.ts';
 
 /** What the tiles must tell: which one shows an upstream provider, and which upstream providers none shows. */
 export type TileMap = Pick<Tiles, 'tileOf' | 'unmapped'>;
@@ -65,7 +64,7 @@ export function tileReport(reading: LedgerReading, tiles: TileMap): TileStatus[]
         return [
           window,
           {
-            ...(costNano !== undefined && { cost_usd: costNano / NANO_PER_USD }),
+            ...(costNano !== undefined && { cost_usd: costNano / TOLL.windowCost.scale }),
             tokens,
             cache_read_tokens: cacheReadTokens,
             turns,

@@ -18,6 +18,7 @@ import {
   unixMs,
 } from './fields.ts';
 import { projectName } from './project-name.ts';
+import { totalTokens } from './turn-event.ts';
 
 const AGENT = 'claude_code';
 /** Claude Code's hooks do not say whom it calls. */
@@ -48,7 +49,7 @@ function turnOf(body: Fields, context: HookContext): Decoded | undefined {
     cache_write: count('cache_creation_input_tokens'),
   };
   const cost = body.optional(costNano, 'usage.cost_usd', 'cost_usd');
-  if (!cost && Object.values(tokens).every((n) => n === 0)) return undefined;
+  if (!cost && totalTokens(tokens) === 0) return undefined;
   return decodedEvent(
     present({
       kind: 'turn',

@@ -19,7 +19,7 @@ import {
   unixMs,
 } from './fields.ts';
 import { projectName } from './project-name.ts';
-import type { TokenCounts, TurnStatus } from './turn-event.ts';
+import { type TokenCounts, type TurnStatus, totalTokens } from './turn-event.ts';
 
 const AGENT = 'codex';
 /** Whom Codex calls where it does not say. */
@@ -59,7 +59,7 @@ function turnOf(body: Fields, context: HookContext): Decoded[] {
   if (body.at(...SESSION_ID) === undefined || body.at(...TURN_ID) === undefined) return [];
   const tokens = tokensOf(body);
   const cost = body.optional(costNano, 'usage.cost_usd', 'usage.costUSD', 'cost_usd', 'costUSD');
-  if (!cost && Object.values(tokens).every((n) => n === 0)) return [];
+  if (!cost && totalTokens(tokens) === 0) return [];
   const status = statusOf(body);
   return [
     decodedEvent(

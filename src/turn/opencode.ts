@@ -22,7 +22,7 @@ import {
 import { errorReasonOf } from './opencode-error.ts';
 import { bornMs, isForkCopy } from './opencode-id.ts';
 import { projectName, sessionProjectName } from './project-name.ts';
-import { type IgnoredKind, NO_TOKENS, type TokenCounts, type TurnStatus } from './turn-event.ts';
+import { type IgnoredKind, NO_TOKENS, type TokenCounts, type TurnStatus, totalTokens } from './turn-event.ts';
 
 const AGENT = 'opencode';
 
@@ -179,7 +179,7 @@ function statusOf(message: { info: Fields; tokens: TokenCounts; endedSilently: b
     return message.info.word('error.name') === 'messageabortederror' ? 'aborted' : 'error';
   }
   // A step stopped while it waited for a retry ends without a word: no finish, no error, nothing used.
-  const usedNothing = Object.values(message.tokens).every((count) => count === 0);
+  const usedNothing = totalTokens(message.tokens) === 0;
   return message.endedSilently && usedNothing ? 'aborted' : 'ok';
 }
 
