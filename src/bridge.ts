@@ -5,22 +5,26 @@ import os from 'node:os';
 import path from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { Config } from './config.ts';
-import { messageOf, PermanentFailure } from './failure.ts';
+import { messageOf } from './failure.ts';
 import { Ledger } from './ledger/ledger.ts';
+import { bearerToken } from './listen.ts';
 import type { Log } from './log.ts';
+import { accountReport } from './metrics/account-report.ts';
 import { AdminServer } from './metrics/admin-server.ts';
 import { Health } from './metrics/health.ts';
 import { landingPage } from './metrics/landing-page.ts';
 import { LedgerMetricProducer } from './metrics/producer.ts';
 import { tileReport, unmappedReport } from './metrics/tile-report.ts';
 import { type FoundAccounts, findAccounts, isPolled } from './poll/detect.ts';
-import { OpencodeZen } from './poll/opencode-zen.ts';
+import { OpencodeAccount } from './poll/opencode-account.ts';
+import { HubServer } from './sources/hub-server.ts';
+import { OpenusagePull } from './sources/openusage-pull.ts';
 import { Poller } from './sources/poller.ts';
 import { healthAnswer } from './sources/socket-routes.ts';
 import { SocketServer } from './sources/socket-server.ts';
 import { Intake } from './sources/source.ts';
 import { SpoolDrain } from './sources/spool-drain.ts';
-import type { AccountStatusLine, BridgeStatus, SourceStatus } from './status.ts';
+import type { BridgeStatus, SourceStatus } from './status.ts';
 import { Attribution } from './turn/attribution.ts';
 import { Pricing } from './turn/pricing.ts';
 import { TILE_IDS, Tiles } from './turn/tiles.ts';
@@ -44,7 +48,9 @@ export function ledgerFile(config: Pick<Config, 'state_dir'>): string {
 export class Bridge {
   readonly #config: Config;
   readonly #log: Log;
+  readonly #env: NodeJS.ProcessEnv;
   readonly #found: FoundAccounts;
+  readonly #polled: readonly OpencodeAccount[];
   readonly #tiles: Tiles;
   readonly #admin: AdminServer;
   readonly #startedMs = Date.now();
@@ -54,6 +60,8 @@ export class Bridge {
   #socket: SocketServer | undefined;
   #spool: SpoolDrain | undefined;
   #poller: Poller | undefined;
+  #hub: HubServer | undefined;
+  #openusage: OpenusagePull | undefined;
   #timers: NodeJS.Timeout[] = [];
   #metricsUrl = '';
   #isRestored = false;
@@ -77,12 +85,17 @@ export class Bridge {
   private constructor({ config, log, env = process.env }: BridgeOptions) {
     this.#config = config;
     this.#log = log;
+    this.#env = env;
     this.#found = findAccounts({ config, env, home: os.homedir(), platform: process.platform });
+    this.#polled = this.#found.accounts.filter(isPolled).map((account) => {
+      const { interval: intervalMs, console_interval: consoleIntervalMs } = config.poll;
+      return new OpencodeAccount({ account, intervalMs, consoleIntervalMs, timeoutMs: POLL_TIMEOUT_MS });
+    });
     const providers = this.#found.accounts.map(({ provider }) => provider);
     this.#tiles = new Tiles(config.telemetry.provider_links, providers);
     this.#admin = new AdminServer({
       listen: config.metrics.listen,
-      ...metricsToken(config, env),
+      token: bearerToken({ key: 'metrics.token_env', variable: config.metrics.token_env, guards: '/metrics' }, env),
       collect: () => this.#health.scrape(),
       isRestored: () => this.#isRestored,
       ready: () => this.#notReady(),
@@ -143,12 +156,15 @@ export class Bridge {
 
   /** What a user wants to see after a start: where it listens and whom it found. */
   banner(): string[] {
-    const { file, socket, spool } = this.#config;
+    const { file, socket, spool, hub } = this.#config;
     const { accounts, notes } = this.#found;
     return [
       `Tollbridge ${VERSION} runs.`,
       `  metrics   ${this.#metricsUrl}/metrics   (a page for people: ${this.#metricsUrl}/)`,
       `  socket    ${socket.enabled ? socket.path : 'off (socket.enabled is false)'}`,
+      ...(hub.listen
+        ? [`  hub       ${this.#hub?.url}/v1/push   (for OpenUsage's export.target: ${this.#hub?.url})`]
+        : []),
       `  spool     ${spool.enabled ? spool.dir : 'off (spool.enabled is false)'}`,
       `  ledger    ${ledgerFile(this.#config)}`,
       `  config    ${file ?? 'none: all defaults'}`,
@@ -205,7 +221,7 @@ export class Bridge {
   }
 
   async #startSources(): Promise<void> {
-    const { socket, spool, poll } = this.#config;
+    const { socket, spool } = this.#config;
     const common = { intake: this.#intake, identity: identityOf(this.#config), meter: this.#health, log: this.#log };
     if (socket.enabled) {
       const server = new SocketServer({
@@ -222,24 +238,30 @@ export class Bridge {
       this.#spool = new SpoolDrain({ ...common, dir: spool.dir });
       await this.#spool.start();
     }
-    const polled = this.#found.accounts.filter(isPolled);
-    if (polled.length > 0) {
-      const intervalMs = poll.interval;
-      const pollers = polled.map((account) => {
-        const zen = new OpencodeZen({ account, timeoutMs: POLL_TIMEOUT_MS, intervalMs });
-        return { account, poll: zen.poll.bind(zen) };
-      });
+    const { hub, openusage } = this.#config;
+    if (hub.listen) {
+      const token = bearerToken({ key: 'hub.token_env', variable: hub.token_env, guards: 'the hub' }, this.#env);
+      this.#hub = new HubServer({ ...common, listen: hub.listen, token });
+      await this.#hub.start();
+    }
+    if (openusage.socket) {
+      const { socket: socketPath, interval: intervalMs } = openusage;
+      this.#openusage = new OpenusagePull({ ...common, socketPath, intervalMs });
+      await this.#openusage.start();
+    }
+    if (this.#polled.length > 0) {
       const record = async (result: Parameters<Ledger['recordPoll']>[0]) => {
         await this.#ledger.recordPoll(result, { isOwn: true });
       };
-      this.#poller = new Poller({ pollers, intervalMs, record, meter: this.#health, log: this.#log });
+      this.#poller = new Poller({ accounts: this.#polled, record, meter: this.#health, log: this.#log });
       this.#poller.start();
     }
   }
 
   async #stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
-    await Promise.all([this.#socket?.stop(), this.#spool?.stop(), this.#poller?.stop()]);
+    const sources = [this.#socket, this.#spool, this.#poller, this.#hub, this.#openusage];
+    await Promise.all(sources.map((source) => source?.stop()));
     // Prometheus must not see totals that are about to go: its last sample stays the last committed one.
     await this.#admin.stop();
     this.#ledger?.close();
@@ -252,17 +274,19 @@ export class Bridge {
   }
 
   #sourceNames(): string[] {
-    const { socket, spool } = this.#config;
+    const { socket, spool, hub, openusage } = this.#config;
     const names: string[] = [];
     if (socket.enabled) names.push('socket');
     if (spool.enabled) names.push('spool');
-    if (this.#found.accounts.some(isPolled)) names.push('poller');
+    if (this.#polled.length > 0) names.push('poller');
+    if (hub.listen) names.push('hub');
+    if (openusage.socket) names.push('openusage');
     return names;
   }
 
   #sourceStatus(source: string): SourceStatus {
     const lastSuccessMs = this.#health.lastSuccessMs(source);
-    const problem = [this.#socket, this.#spool].find((each) => each?.name === source)?.problem();
+    const problem = [this.#socket, this.#spool, this.#openusage].find((each) => each?.name === source)?.problem();
     return {
       source,
       up: this.#health.isUp(source),
@@ -272,25 +296,14 @@ export class Bridge {
     };
   }
 
-  #accountLines(): AccountStatusLine[] {
-    const results = new Map(
-      this.#ledger.pollResults().map((result) => [`${result.provider}/${result.account}`, result]),
-    );
-    return this.#found.accounts.map((account) => {
+  #accountLines() {
+    const access = new Map(this.#polled.map((polled) => [polled.account, polled.access()]));
+    const accounts = this.#found.accounts.map((account) => {
       const { provider, id, foundIn } = account;
-      const result = results.get(`${provider}/${id}`);
-      return {
-        provider,
-        account: id,
-        found_in: foundIn,
-        status: result?.status ?? 'unknown',
-        message:
-          result?.message ??
-          (isPolled(account) ? 'not polled yet' : 'labels turns only: this version does not poll this provider'),
-        ...(result ? { taken_ms: result.takenMs } : {}),
-        ...(result?.quotas ? { quotas: result.quotas } : {}),
-      };
+      const own = access.get(account);
+      return { provider, id, foundIn, ...(own ? { access: own } : {}) };
     });
+    return accountReport(this.#ledger, accounts);
   }
 
   /** Timers must not end the process: the ledger has logged what went wrong, and the next round tries again. */
@@ -304,16 +317,4 @@ function identityOf({ socket: { identity } }: Config) {
     ...(identity?.team ? { team: identity.team } : {}),
     ...(identity?.user ? { user: identity.user } : {}),
   };
-}
-
-function metricsToken(config: Config, env: NodeJS.ProcessEnv): { token?: string } {
-  const name = config.metrics.token_env;
-  if (!name) return {};
-  const token = env[name]?.trim();
-  if (!token) {
-    throw new PermanentFailure(
-      `metrics.token_env names ${name}, but that variable is empty: /metrics would be open. Set it, or remove the key.`,
-    );
-  }
-  return { token };
 }

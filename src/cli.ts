@@ -50,6 +50,8 @@ function stopSignal(): Promise<void> {
 }
 
 async function start(options: ConfigOption & { readonly logLevel?: string }, command: Command): Promise<void> {
+  // Where Node is told to write reports of crashes, they list the environment, and keys live there.
+  if (process.report) process.report.excludeEnv = true;
   const { createLog, LOG_LEVELS } = await import('./log.ts');
   const config = await loadConfig(options);
   const level = LOG_LEVELS.find((known) => known === (options.logLevel ?? config.log.level));

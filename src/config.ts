@@ -28,6 +28,10 @@ const POLL_LIMITS = ['1s', '24h'] as const;
 const RETENTION_LIMITS = ['1d', '3650d'] as const;
 const LOOPBACK_HOSTS = ['127.0.0.1', '[::1]', 'localhost'];
 
+function isLoopbackHost(host: string): boolean {
+  return LOOPBACK_HOSTS.includes(host) || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
 function durationMs(text: string): number {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
   return match ? Number(match[1]) * DURATION_UNITS_MS[match[2] as string]! : Number.NaN;
@@ -101,12 +105,17 @@ const account = z.strictObject({
   console_key_env: envName.optional(),
   console_key_file: filePath.optional(),
   console_url: httpUrl.optional(),
+  console_cookie_env: envName.optional(),
   console_cookie_file: filePath.optional(),
   extra: z
     .strictObject({
       opencode_workspace_id: z
         .string()
         .regex(/^wrk_[0-9A-HJKMNP-TV-Z]{26}$/, 'expected wrk_ and 26 characters')
+        .optional(),
+      opencode_billing_function_id: z
+        .string()
+        .regex(/^[0-9a-f]{64}$/, 'expected 64 hex digits')
         .optional(),
     })
     .prefault({}),
@@ -158,6 +167,10 @@ const schema = z.strictObject({
     })
     .prefault({}),
   spool: z.strictObject({ enabled: z.boolean().default(true), dir: filePath.optional() }).prefault({}),
+  hub: z.strictObject({ listen: listen.optional(), token_env: envName.optional() }).prefault({}),
+  openusage: z
+    .strictObject({ socket: filePath.optional(), interval: duration(POLL_LIMITS).prefault('60s') })
+    .prefault({}),
   detect: z.boolean().default(true),
   accounts: z.array(account).default([]),
   poll: z
@@ -223,10 +236,17 @@ export interface Config extends Omit<Parsed, 'state_dir' | 'time_zone' | 'socket
 
 /** Mistakes that only the whole configuration can show. An account that has mistakes of its own comes as undefined. */
 function crossMistakes(
-  accounts: readonly (AccountConfig | undefined)[],
+  { accounts, hub }: Pick<ReturnType<typeof wellFormedParts>, 'accounts' | 'hub'>,
   socketPath: string | undefined,
 ): ConfigMistake[] {
   const mistakes: ConfigMistake[] = [];
+  if (hub?.listen && !isLoopbackHost(hub.listen.host) && !hub.token_env) {
+    mistakes.push({
+      path: 'hub.token_env',
+      found: 'nothing',
+      expected: 'expected the variable of a token, because other machines reach hub.listen; or listen on 127.0.0.1',
+    });
+  }
   const bytes = Buffer.byteLength(socketPath ?? '');
   if (bytes > SOCKET_PATH_MAX_BYTES) {
     mistakes.push({
@@ -252,7 +272,7 @@ function crossMistakes(
 
 function accountMistakes(entry: AccountConfig, place: string): ConfigMistake[] {
   const mistakes: ConfigMistake[] = [];
-  for (const key of ['api_key', 'console_key'] as const) {
+  for (const key of ['api_key', 'console_key', 'console_cookie'] as const) {
     if (entry[`${key}_env`] && entry[`${key}_file`]) {
       const expected = `expected only one of ${key}_env and ${key}_file`;
       mistakes.push({ path: `${place}.${key}_file`, found: 'a second key', expected });
@@ -262,7 +282,7 @@ function accountMistakes(entry: AccountConfig, place: string): ConfigMistake[] {
     const url = entry[key] && new URL(entry[key]);
     if (!url) continue;
     const mistake = (found: string, expected: string) => mistakes.push({ path: `${place}.${key}`, found, expected });
-    if (url.protocol === 'http:' && !LOOPBACK_HOSTS.includes(url.hostname)) {
+    if (url.protocol === 'http:' && !isLoopbackHost(url.hostname)) {
       mistake('http to another machine', 'expected https: an API key would travel in clear');
     }
     if (url.username || url.password) mistake('a user name or password', 'expected a URL without them');
@@ -291,7 +311,7 @@ export function parseConfig(input: unknown, source = 'the configuration'): Confi
       ...(result.error?.issues.flatMap((issue) => toMistakes(issue, raw)) ?? []),
       ...prototypeKeyMistakes(raw),
     ]),
-    ...crossMistakes(parts.accounts, parts.socket.enabled ? socketPath : undefined),
+    ...crossMistakes(parts, parts.socket.enabled ? socketPath : undefined),
   ];
   if (!result.success || mistakes.length > 0) throw new ConfigFailure(source, mistakes);
   const parsed = result.data;
@@ -305,12 +325,13 @@ export function parseConfig(input: unknown, source = 'the configuration'): Confi
 }
 
 function wellFormedParts(raw: unknown) {
-  const { state_dir, socket, accounts } = schema.shape;
+  const { state_dir, socket, accounts, hub } = schema.shape;
   const source = (raw !== null && typeof raw === 'object' ? raw : {}) as Record<string, unknown>;
   const entries = Array.isArray(source.accounts) ? source.accounts : [];
   return {
     state_dir: state_dir.safeParse(source.state_dir).data,
     socket: socket.safeParse(source.socket).data ?? { enabled: false, path: undefined },
+    hub: hub.safeParse(source.hub).data,
     accounts: entries.map((entry) => accounts.unwrap().element.safeParse(entry).data),
   };
 }

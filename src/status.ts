@@ -23,12 +23,31 @@ export interface TileStatus {
 export interface AccountStatusLine {
   readonly provider: string;
   readonly account: string;
-  /** Where the account was found, for people: `OPENCODE_API_KEY`, `auth.json`, `tollbridge.yaml`. */
+  /** Where the account was found, for people: `OPENCODE_API_KEY`, `auth.json`, `tollbridge.yaml`, `another poller`. */
   readonly found_in: string;
   readonly status: AccountStatus;
   readonly message: string;
   readonly taken_ms?: number;
   readonly quotas?: readonly Quota[];
+  /** In whole units of the currency. */
+  readonly balances?: readonly { readonly kind: string; readonly currency: string; readonly amount: number }[];
+  readonly spend_limits?: readonly {
+    readonly limit: string;
+    readonly currency: string;
+    readonly amount?: number;
+    readonly used?: number;
+    readonly resets_ms?: number;
+  }[];
+  /** Where its credentials are and what they open; never what they are. */
+  readonly credentials: readonly { readonly opens: string; readonly place: string; readonly problem?: string }[];
+  readonly sees: readonly string[];
+  readonly cannot_see: readonly { readonly what: string; readonly why: string }[];
+  /** How to see more. */
+  readonly more?: string;
+  /** What the balance lost beyond what turns cost, by window, in USD. */
+  readonly drift: readonly { readonly window: string; readonly usd: number; readonly ratio?: number }[];
+  /** Why there is no more of it, for people. */
+  readonly drift_gap?: string;
 }
 
 export interface SourceStatus {

@@ -3,6 +3,7 @@ import { type TestContext, test } from 'node:test';
 import { Bridge } from '../src/bridge.ts';
 import { createLog } from '../src/log.ts';
 import { scratchConfig } from './commands/bridge-fixture.ts';
+import { post } from './sources/intake-fixture.ts';
 
 async function startBridge(t: TestContext, settings: Record<string, unknown> = {}) {
   const config = scratchConfig(t, { metrics: { listen: '127.0.0.1:0' }, ...settings });
@@ -48,4 +49,37 @@ test('once it has started, its metrics and its page are there', async (t) => {
     await response.text();
     assert.equal(response.status, 200, route);
   }
+});
+
+test('a poller elsewhere: its result on the socket, and a daemon at the hub, become series', async (t) => {
+  const { config, bridge } = await startBridge(t, { hub: { listen: '127.0.0.1:0' } });
+  const hub = /^ {2}hub {7}(http:\S+)\/v1\/push/m.exec(bridge.banner().join('\n'))?.[1];
+  assert.ok(hub, 'the banner says where the hub listens');
+  const snapshot = (provider: string, usd: number) => ({
+    ...{ provider_id: provider, account_id: 'work', timestamp: new Date().toISOString(), status: 'OK' },
+    metrics: { credit_balance: { remaining: usd, unit: 'USD', window: 'current' } },
+  });
+  const record = { v: 1, kind: 'poll', interval_s: 60, payload: snapshot('zai', 7) };
+  assert.equal((await post(config.socket.path, '/v1/events', record)).status, 202);
+  const envelope = { machine: 'laptop', snapshots: [snapshot('xai', 12.5)] };
+  const pushed = await fetch(`${hub}/v1/push`, { method: 'POST', body: JSON.stringify(envelope) });
+  assert.deepEqual(await pushed.json(), { ok: true });
+  const text = await (await fetch(`${bridge.metricsUrl}/metrics`)).text();
+  assert.match(text, /^toll_balance\{provider="zai",account="work",kind="credit",currency="USD"\} 7$/m);
+  assert.match(text, /^toll_balance\{provider="xai",account="work",kind="credit",currency="USD"\} 12\.5$/m);
+  assert.match(text, /^tollbridge_events_recorded_total\{source="hub"\} 1$/m);
+  assert.match(text, /^tollbridge_source_up\{source="hub"\} 1$/m);
+  const lines = bridge.status().accounts.map(({ provider, account, found_in }) => [provider, account, found_in]);
+  assert.deepEqual(lines, [
+    ['xai', 'work', 'another poller'],
+    ['zai', 'work', 'another poller'],
+  ]);
+  assert.match(await (await fetch(bridge.metricsUrl)).text(), /12\.50 USD/);
+});
+
+test('a token that is named and not there stops the start: the hub would be open', async (t) => {
+  await assert.rejects(
+    startBridge(t, { hub: { listen: '127.0.0.1:0', token_env: 'NO_SUCH_TOKEN' } }),
+    /hub\.token_env names NO_SUCH_TOKEN, but that variable is empty: the hub would be open/,
+  );
 });

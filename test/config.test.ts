@@ -52,6 +52,8 @@ describe('configuration', () => {
       metrics: { listen: { host: '127.0.0.1', port: 9464 } },
       socket: { enabled: true, path: path.join(stateDir, 'tollbridge.sock') },
       spool: { enabled: true, dir: path.join(stateDir, 'hook-spool') },
+      hub: {},
+      openusage: { interval: 60_000 },
       detect: true,
       accounts: [],
       poll: { interval: 30_000, console_interval: 300_000, publish: false },

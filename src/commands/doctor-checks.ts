@@ -11,7 +11,7 @@ import type { AccountStatusLine, BridgeStatus } from '../status.ts';
 import type { BridgeAnswer } from './ask-bridge.ts';
 import { pluginState } from './install.ts';
 import { isOpenElsewhere } from './new-ledger.ts';
-import { countOf, showAgo, showBytes, showCount } from './show.ts';
+import { countOf, showAgo, showBytes, showCount, showSignedUsd } from './show.ts';
 
 /** The spool is emptied every two seconds, so a few files may always be on their way. */
 const SPOOL_BACKLOG_FILES = 100;
@@ -201,6 +201,13 @@ function inspectLedger(file: string): Finding {
   }
 }
 
+/** What OpenCode's plugin cannot report, and what is not its business. */
+const DRIFT_CAUSES =
+  'known causes: calls that make titles, aborted calls, turns on other machines, other users of the same balance';
+
+/** As the bridge says where it found an account that it does not poll itself. */
+const ANOTHER_POLLER = 'another poller';
+
 const ACCOUNT_LEVELS = {
   ok: 'ok',
   unknown: 'ok',
@@ -222,11 +229,53 @@ function checkAccounts(accounts: readonly AccountStatusLine[]): Finding[] {
       },
     ];
   }
-  // What to do is in the message: the poller knows where it looked for the key and what came back.
-  return accounts.map(({ provider, account, status, message }) => ({
-    level: ACCOUNT_LEVELS[status],
-    what: `${provider}/${account}: ${message || status}`,
-  }));
+  const [foreign, own] = [true, false].map((isForeign) =>
+    accounts.filter(
+      ({ found_in, status }) => (found_in === ANOTHER_POLLER && ACCOUNT_LEVELS[status] === 'ok') === isForeign,
+    ),
+  );
+  const findings = own!.map(accountFinding);
+  if (foreign!.length > 0) {
+    const names = foreign!.map(({ provider, account }) => `${provider}/${account}`).join(', ');
+    findings.push({ level: 'ok', what: `reported by other pollers, and fine: ${names}` });
+  }
+  return findings;
+}
+
+function accountFinding(line: AccountStatusLine): Finding {
+  const { provider, account, status, message, credentials, sees, cannot_see, more } = line;
+  const lines = [`${provider}/${account}: ${message || status}`];
+  // What to do is in the message: the poller knows where it looked for the credential and what came back.
+  for (const { opens, place, problem } of credentials) {
+    if (!problem) lines.push(`${opens} by what is in ${place}`);
+    else if (!message.includes(problem)) lines.push(`not used for ${opens}: ${problem}`);
+  }
+  if (sees.length > 0) lines.push(`sees ${sees.join(', ')}`);
+  for (const { what, why } of cannot_see) lines.push(`cannot see ${what}: ${why}`);
+  lines.push(...driftLines(line));
+  const hasProblem = credentials.some(({ problem }) => problem);
+  const level = ACCOUNT_LEVELS[status];
+  return {
+    level: level === 'ok' && hasProblem ? 'warning' : level,
+    what: lines.join('\n'),
+    ...(more ? { next: more } : {}),
+  };
+}
+
+/** What the balance lost beyond what turns explain, with what is known to cause it; or why that cannot be told. */
+function driftLines({ drift, drift_gap, balances }: AccountStatusLine): string[] {
+  const lines: string[] = [];
+  if (drift.length > 0) {
+    const parts = drift.map(({ window, usd, ratio }) => {
+      const share = ratio === undefined ? '' : ` (${Math.round(ratio * 100)} % of what it lost)`;
+      return `${window} ${showSignedUsd(usd)}${share}`;
+    });
+    lines.push(`unexplained by turns: ${parts.join(', ')}`);
+    lines.push(DRIFT_CAUSES);
+  }
+  if (drift_gap && balances)
+    lines.push(`unexplained by turns: not told${drift.length > 0 ? ' for every window' : ''}, because ${drift_gap}`);
+  return lines;
 }
 
 function checkTiles({ unmapped, tiles }: BridgeStatus): Finding[] {

@@ -16,6 +16,17 @@ export function showUsd(usd: number | undefined): string {
   return usd.toLocaleString('en-US', { style: 'currency', currency: 'USD', minimumFractionDigits: 4 });
 }
 
+/** As `showUsd`, for amounts that may be below zero. */
+export function showSignedUsd(usd: number): string {
+  return usd < 0 ? `-${showUsd(-usd)}` : showUsd(usd);
+}
+
+/** An amount in whole units of a currency: `42.50 USD`. */
+export function showMoney(amount: number, currency: string): string {
+  const digits = { minimumFractionDigits: 2, maximumFractionDigits: 4 };
+  return `${amount.toLocaleString('en-US', digits)} ${currency}`;
+}
+
 export const showCount = (count: number): string => count.toLocaleString('en-US');
 
 /** `1 turn`, `2 turns`. */

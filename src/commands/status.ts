@@ -6,7 +6,7 @@ import { RetryableFailure } from '../failure.ts';
 import type { AccountStatusLine, BridgeStatus, TileStatus } from '../status.ts';
 import { askBridge } from './ask-bridge.ts';
 import { type Installation, pluginState } from './install.ts';
-import { countOf, fit, type Report, showAgo, showCount, showUsd, wrap } from './show.ts';
+import { countOf, fit, type Report, showAgo, showCount, showMoney, showUsd, wrap } from './show.ts';
 
 const COLUMNS = 80;
 const SHOWN_WINDOWS = ['today', '7d', '30d', 'month'] as const;
@@ -96,16 +96,27 @@ function tableRow(cells: readonly string[]): string {
 
 function accountLines(accounts: readonly AccountStatusLine[], nowMs: number): string[] {
   if (accounts.length === 0) return [];
-  const lines = accounts.flatMap(({ provider, account, status, message, taken_ms, quotas = [] }) => {
+  const lines = accounts.flatMap((line) => {
+    const { provider, account, status, message, taken_ms, quotas = [], balances = [], spend_limits = [] } = line;
     const color = status === 'ok' ? 'green' : status === 'unknown' ? 'dim' : 'yellow';
     const taken = taken_ms === undefined ? '' : ` (${showAgo(taken_ms, nowMs)})`;
     const head = fit(`${provider}/${account}`, COLUMNS - status.length - 4);
+    const anew = (atMs: number | undefined) =>
+      atMs === undefined ? '' : `, starts anew ${new Date(atMs).toLocaleString('sv-SE')}`;
     return [
       `  ${head}  ${styleText(color, status)}`,
       ...indented(`${message}${taken}`, 4),
-      ...quotas.map(({ quota, window, usedRatio, resetMs }) => {
-        const reset = resetMs === undefined ? '' : `, starts anew ${new Date(resetMs).toLocaleString('sv-SE')}`;
-        return fit(`    ${quota} ${window}: ${Math.round(usedRatio * 100)} % used${reset}`, COLUMNS);
+      ...balances.map(({ kind, currency, amount }) =>
+        fit(`    balance ${kind}: ${showMoney(amount, currency)}`, COLUMNS),
+      ),
+      ...spend_limits.map(({ limit, currency, amount, used, resets_ms }) => {
+        const of = amount === undefined ? 'no limit' : `of ${showMoney(amount, currency)}`;
+        const spent = used === undefined ? 'used: unknown' : `${showMoney(used, currency)} used`;
+        return fit(`    limit ${limit}: ${spent} ${of}${anew(resets_ms)}`, COLUMNS);
+      }),
+      ...quotas.map(({ quota, window, usedRatio, unit, used, resetMs }) => {
+        const share = usedRatio === undefined ? `${used ?? 'unknown'} ${unit}` : `${Math.round(usedRatio * 100)} %`;
+        return fit(`    ${quota} ${window}: ${share} used${anew(resetMs)}`, COLUMNS);
       }),
     ];
   });

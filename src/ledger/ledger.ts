@@ -10,6 +10,7 @@ import type { Log } from '../log.ts';
 import { type MetricFamily, TOLL } from '../metrics/catalogue.ts';
 import type { PollResult } from '../poll/poll-result.ts';
 import type { Booking, MeterEvent, PricingState } from '../turn/turn-event.ts';
+import { BalanceBook, type Comparison } from './balance-book.ts';
 import { CommitQueue } from './commit-queue.ts';
 import { openDatabase } from './database.ts';
 import { Dimensions } from './dimensions.ts';
@@ -65,6 +66,7 @@ export class Ledger implements LedgerReading {
   readonly #turns: TurnBook;
   readonly #tools: ToolBook;
   readonly #polls: PollBook;
+  readonly #balances: BalanceBook;
   readonly #modelTime: ModelTime;
   readonly #retention: Retention;
   readonly #sessions: SessionCounts;
@@ -97,10 +99,17 @@ export class Ledger implements LedgerReading {
     this.#caps = new LabelCaps({ ...FIXED_CAPS, ...caps });
     this.#windows = new Windows(db, options.timeZone);
     this.#dimensions = new Dimensions(db, this.#windows);
-    const parts = { totals: this.#totals, caps: this.#caps, windows: this.#windows, dimensions: this.#dimensions };
+    this.#balances = new BalanceBook(db, this.#totals);
+    const parts = {
+      totals: this.#totals,
+      caps: this.#caps,
+      windows: this.#windows,
+      dimensions: this.#dimensions,
+      balances: this.#balances,
+    };
     this.#turns = new TurnBook(db, parts);
     this.#tools = new ToolBook(db, { ...parts, turns: this.#turns });
-    this.#polls = new PollBook(db);
+    this.#polls = new PollBook(db, this.#balances);
     this.#modelTime = new ModelTime(db, parts);
     db.prepare("INSERT OR IGNORE INTO meta (key, value) VALUES ('created_ms', ?)").run(this.#now());
     this.createdMs = (db.prepare("SELECT value FROM meta WHERE key = 'created_ms'").get() as { value: number }).value;
@@ -140,7 +149,7 @@ export class Ledger implements LedgerReading {
     return this.#commits.enqueue(events.length, (nowMs) => events.map((event) => this.#book(event, nowMs)));
   }
 
-  /** Keeps the newest reading of an account; an older one than the one held is a duplicate. */
+  /** Keeps the newest reading of an account; an older one than the one held, or the same, is a duplicate. */
   recordPoll(result: PollResult, { isOwn = false } = {}): Promise<Booking> {
     return this.#commits.enqueue(1, (nowMs) => this.#polls.book(result, { nowMs, isOwn }));
   }
@@ -219,6 +228,10 @@ export class Ledger implements LedgerReading {
     return this.#polls.current(this.#now());
   }
 
+  balanceComparison(provider: string, account: string, window: Window): Comparison | undefined {
+    return this.#balances.compare(provider, account, this.#windows.startMs(window, this.#now()));
+  }
+
   sizeBytes(): number {
     const size = (file: string) => (existsSync(file) ? statSync(file).size : 0);
     return size(this.#options.file) + size(`${this.#options.file}-wal`);
@@ -269,6 +282,8 @@ export class Ledger implements LedgerReading {
   #sweep(nowMs: number): void {
     const atMs = performance.now();
     this.#retention.sweep(nowMs, atMs - this.#lastSweepMs);
+    this.#balances.sweep(nowMs);
+    this.#polls.sweep(nowMs);
     this.#lastSweepMs = atMs;
   }
 
@@ -283,6 +298,8 @@ export class Ledger implements LedgerReading {
     this.#caps.load(this.#db);
     this.#windows.load(this.#now());
     this.#dimensions.load();
+    this.#balances.load();
+    this.#polls.load();
     this.#retention.load();
     this.#sessions.forget();
   }

@@ -54,7 +54,16 @@ export interface LedgerReading {
   pricingStates(): readonly { readonly provider: string; readonly model: string; readonly state: PricingState }[];
   /** Every upstream provider that a turn was ever booked under. */
   upstreamProviders(): readonly string[];
-  /** The newest poll result of every account that has not expired. */
+  /** What is known of every account that a poll told of, without what has expired. */
   pollResults(): readonly PollResult[];
+  /**
+   * What the account's USD balance lost in a window, and what its turns cost, over the same intervals between readings:
+   * those that lie within it and in which no top-up of unknown size hides the loss. Undefined without such an interval.
+   */
+  balanceComparison(
+    provider: string,
+    account: string,
+    window: Window,
+  ): { readonly fell: number; readonly observed: number; readonly unattributed: number } | undefined;
   sizeBytes(): number;
 }

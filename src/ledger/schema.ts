@@ -114,6 +114,35 @@ const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (provider, account)
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- Readings are renewed within minutes, so those of the former shape need not be kept.
+  DROP TABLE poll_result;
+  -- The newest reading of every account from our own polls ('own') and from others ('reported'), as the allow-listed
+  -- JSON of a poll result.
+  CREATE TABLE poll_result (
+    provider TEXT NOT NULL, account TEXT NOT NULL, origin TEXT NOT NULL, taken_ms INTEGER NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (provider, account, origin)
+  ) STRICT, WITHOUT ROWID;
+
+  -- The newest balance of every account, from which the next one's fall or rise is told. owner: '' when not known.
+  CREATE TABLE balance (
+    provider TEXT NOT NULL, account TEXT NOT NULL, kind TEXT NOT NULL, currency TEXT NOT NULL,
+    read_ms INTEGER NOT NULL, nano INTEGER NOT NULL, owner TEXT NOT NULL,
+    PRIMARY KEY (provider, account, kind, currency)
+  ) STRICT, WITHOUT ROWID;
+
+  -- What two readings of a balance show, beside what turns say of the same time (from, to]. mixed: 1 where a rise of
+  -- unknown make hides how much was spent. observed: stated cost of the account's turns; unattributed: of turns at its
+  -- provider that name no account.
+  CREATE TABLE balance_interval (
+    provider TEXT NOT NULL, account TEXT NOT NULL, kind TEXT NOT NULL, currency TEXT NOT NULL,
+    from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL,
+    spent_nano INTEGER NOT NULL, topup_nano INTEGER NOT NULL, mixed INTEGER NOT NULL,
+    observed_nano INTEGER NOT NULL, unattributed_nano INTEGER NOT NULL,
+    PRIMARY KEY (provider, account, kind, currency, from_ms)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX balance_interval_ended ON balance_interval (to_ms);
+  `,
 ];
 
 /** The schema version that this program writes. */

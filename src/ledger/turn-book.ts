@@ -13,6 +13,7 @@ import {
   totalTokens,
 } from '../turn/turn-event.ts';
 import { semconvProviderName } from '../turn/upstream-provider.ts';
+import type { BalanceBook } from './balance-book.ts';
 import { type Dimension, type Dimensions, labelsOf } from './dimensions.ts';
 import type { LabelCaps } from './label-caps.ts';
 import { isAhead, plausibleDurationMs } from './plausible-time.ts';
@@ -26,6 +27,7 @@ const COMPLETED = PHASES.indexOf('completed');
 const IN_PROGRESS = PHASES.indexOf('in_progress');
 
 interface Parts {
+  readonly balances: Pick<BalanceBook, 'turnMoved'>;
   readonly totals: Totals;
   readonly caps: LabelCaps;
   readonly windows: Windows;
@@ -218,7 +220,7 @@ export class TurnBook {
 
   /** Moves totals and rollups from what the turn had brought so far to what its row now holds. */
   #move(row: TurnRow, before: Usage, old: TurnRow | undefined): void {
-    const { totals, windows } = this.#parts;
+    const { totals, windows, balances } = this.#parts;
     const series = this.#dimension(row.series_id);
     const after = usageOf(row);
     const shift = (up: typeof TOLL.cost, down: typeof TOLL.cost, labels: Record<string, string>, delta: number) => {
@@ -237,6 +239,9 @@ export class TurnBook {
     }
     if (old) windows.book(row.cell_id, old.dated_ms, amounts(before, old.counted, -1));
     windows.book(row.cell_id, row.dated_ms, amounts(after, row.counted, 1));
+    const payer = this.#dimension(row.dimension_id);
+    if (old) balances.turnMoved(payer, old.dated_ms, -before.costNano);
+    balances.turnMoved(payer, row.dated_ms, after.costNano);
     if (!row.counted) return;
     this.#countUnpriced(row, series);
     this.#notePricing(row, series);

@@ -1,12 +1,19 @@
 // The HTTP server that Prometheus scrapes and people open: /metrics, two probes and the landing page.
 
-import { createHash, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { type AddressInfo, isIP, isIPv6 } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { promisify } from 'node:util';
 import { constants, gzip } from 'node:zlib';
 import { commandText } from '../command-text.ts';
-import { messageOf, PermanentFailure } from '../failure.ts';
+import { messageOf } from '../failure.ts';
+import {
+  addressText,
+  type BearerToken,
+  isAskedByItsName,
+  isLoopback,
+  type ListenAddress,
+  listenFailure,
+} from '../listen.ts';
 import type { Log } from '../log.ts';
 import { LANDING_PAGE_CSP } from './landing-page.ts';
 
@@ -21,6 +28,9 @@ const KEEP_ALIVE_TIMEOUT_MS = 20_000;
 /** How long answers under way may take when the bridge stops. */
 const STOP_GRACE_MS = 2_000;
 
+/** How a failure to listen is told. */
+const LISTENING = { key: 'metrics.listen', serves: 'metrics', example: { host: '127.0.0.1', port: 9464 } };
+
 const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 const TEXT_TYPE = 'text/plain; charset=utf-8';
 
@@ -34,12 +44,12 @@ interface Answer {
 
 export interface AdminServerOptions {
   /** Port 0 takes a free one. */
-  readonly listen: { readonly host: string; readonly port: number };
+  readonly listen: ListenAddress;
   /**
    * Asked of who reads /metrics and the landing page; the probes stay open. Without one, a loopback address answers only
    * requests that name it by an IP address, `localhost` or the configured host.
    */
-  readonly token?: string;
+  readonly token?: BearerToken | undefined;
   /** The whole text of a scrape. Rejects when any part of it is missing. */
   readonly collect: () => Promise<string>;
   /** Whether counters can be shown: before, they would read as counters that fell. Once true it stays so. */
@@ -53,7 +63,6 @@ export interface AdminServerOptions {
 
 export class AdminServer {
   readonly #options: AdminServerOptions;
-  readonly #tokenDigest: Buffer | undefined;
   readonly #server: Server;
   readonly #routes = new Map<string, { showsTotals: boolean; answer: () => Answer | Promise<Answer> }>([
     ['/', { showsTotals: true, answer: () => this.#page() }],
@@ -66,7 +75,6 @@ export class AdminServer {
 
   constructor(options: AdminServerOptions) {
     this.#options = options;
-    this.#tokenDigest = options.token === undefined ? undefined : digest(options.token);
     this.#server = createServer(
       {
         requestTimeout: REQUEST_TIMEOUT_MS,
@@ -91,24 +99,24 @@ export class AdminServer {
    * @throws PermanentFailure when the address cannot be had
    */
   async start(): Promise<{ url: string }> {
-    const { host, port } = this.#options.listen;
+    const { listen, token } = this.#options;
     await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', (error) => reject(listenFailure(error, this.#options.listen)));
-      this.#server.listen({ host, port }, resolve);
+      this.#server.once('error', (error) => reject(listenFailure(error, listen, LISTENING)));
+      this.#server.listen({ ...listen }, resolve);
     });
     this.#server.removeAllListeners('error');
     this.#server.on('error', (error) =>
       this.#options.log.error(`the metrics server had an error: ${messageOf(error)}`),
     );
     const bound = this.#server.address() as AddressInfo;
-    this.#isForThisMachineOnly = isLoopback(bound.address) && this.#tokenDigest === undefined;
-    if (!isLoopback(bound.address) && this.#tokenDigest === undefined) {
+    this.#isForThisMachineOnly = isLoopback(bound.address) && token === undefined;
+    if (!isLoopback(bound.address) && token === undefined) {
       this.#options.log.warn(
-        `metrics are served on ${addressText(host, bound.port)} without a token: whoever reaches it can read what is spent. ` +
+        `metrics are served on ${addressText({ host: listen.host, port: bound.port })} without a token: whoever reaches it can read what is spent. ` +
           'Set metrics.token_env, or metrics.listen to 127.0.0.1.',
       );
     }
-    return { url: `http://${addressText(host, bound.port)}` };
+    return { url: `http://${addressText({ host: listen.host, port: bound.port })}` };
   }
 
   /** Stops listening and lets answers under way finish, within bounds. May be called twice, and without a start. */
@@ -146,7 +154,7 @@ export class AdminServer {
   }
 
   async #answer(request: IncomingMessage): Promise<Answer> {
-    if (this.#isForThisMachineOnly && !this.#isAskedByItsName(request)) {
+    if (this.#isForThisMachineOnly && !isAskedByItsName(request, this.#options.listen)) {
       return {
         status: 403,
         body:
@@ -177,15 +185,6 @@ export class AdminServer {
       };
     }
     return await route.answer();
-  }
-
-  /** A name that somebody else's DNS leads here (rebinding) makes a foreign page's requests look like its own. */
-  #isAskedByItsName({ headers }: IncomingMessage): boolean {
-    // No browser leaves it out.
-    if (headers.host === undefined) return true;
-    const name = headers.host.replace(/:\d*$/, '').toLowerCase();
-    const bare = name.replace(/^\[(.*)\]$/, '$1');
-    return isIP(bare) !== 0 || name === 'localhost' || name === this.#options.listen.host.toLowerCase();
   }
 
   #readiness(): Answer {
@@ -233,15 +232,9 @@ export class AdminServer {
   }
 
   #isAllowed(request: IncomingMessage): boolean {
-    if (this.#tokenDigest === undefined) return true;
-    const given = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '')?.[1];
-    return given !== undefined && timingSafeEqual(digest(given), this.#tokenDigest);
+    const { token } = this.#options;
+    return token === undefined || token.isBorneBy(request.headers.authorization) === true;
   }
-}
-
-/** Of equal length whatever was given, so that a comparison tells nothing by its time. */
-function digest(token: string): Buffer {
-  return createHash('sha256').update(token).digest();
 }
 
 function acceptsGzip(request: IncomingMessage): boolean {
@@ -251,38 +244,4 @@ function acceptsGzip(request: IncomingMessage): boolean {
     const quality = parameters.find((parameter) => parameter.startsWith('q='))?.slice(2);
     return name === 'gzip' && Number(quality ?? 1) > 0;
   });
-}
-
-function isLoopback(address: string): boolean {
-  return address === '::1' || address.replace(/^::ffff:/, '').startsWith('127.');
-}
-
-function addressText(host: string, port: number): string {
-  return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
-}
-
-function listenFailure(error: unknown, listen: { host: string; port: number }): PermanentFailure {
-  const address = addressText(listen.host, listen.port);
-  const next = 'set metrics.listen in tollbridge.yaml to another address';
-  switch ((error as NodeJS.ErrnoException).code) {
-    case 'EADDRINUSE':
-      return new PermanentFailure(
-        `${address} is in use: another program, perhaps another bridge, listens there, so metrics cannot be served. ` +
-          `Stop it, or ${next}.`,
-      );
-    case 'EACCES':
-      return new PermanentFailure(
-        `${address} may not be listened on by this user (ports below 1024 are reserved), so metrics cannot be served. ` +
-          `To mend it, ${next}, for example 127.0.0.1:9464.`,
-      );
-    case 'EADDRNOTAVAIL':
-    case 'ENOTFOUND':
-    case 'EAI_AGAIN':
-      return new PermanentFailure(
-        `${address} is no address of this machine, so metrics cannot be served there. ` +
-          `To mend it, ${next}: 127.0.0.1:${listen.port} for this machine only, 0.0.0.0:${listen.port} for all its networks.`,
-      );
-    default:
-      return new PermanentFailure(`${address} cannot be listened on: ${messageOf(error)}. To mend it, ${next}.`);
-  }
 }

@@ -1,7 +1,8 @@
 // Every metric, as data. Instruments, the exposition, docs/metrics.md, dashboards and rules are derived from this file,
 // and a test compares it with a live scrape in both directions.
 
-import { family, type MetricFamily } from './metric-family.ts';
+import { ACCOUNT_FAMILIES } from './account-families.ts';
+import { family, type MetricFamily, NOT_ADDITIVE } from './metric-family.ts';
 
 export type { MetricFamily } from './metric-family.ts';
 
@@ -13,7 +14,6 @@ const TURN_USER = [...TURN, 'user'] as const;
 const TURN_USER_OPTIONAL = [...TURN_OPTIONAL, 'user'] as const;
 const SERVED = ['agent', 'provider', 'upstream_provider', 'model'] as const;
 const WINDOW = ['window', 'tile', 'upstream_provider', 'provider'] as const;
-const ACCOUNT = ['provider', 'account'] as const;
 
 const TURN_SECONDS = [0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280];
 const TOOL_SECONDS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800];
@@ -23,7 +23,6 @@ const COMMIT_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.
 const GEN_AI_TOKENS = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864];
 const GEN_AI_SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
 
-const NOT_ADDITIVE = 'Windows overlap: never sum over `window`.';
 const NET = 'Net = this − its corrections.';
 
 /** What is paid and polled. Read from the ledger; counters never fall and are restored before the first scrape. */
@@ -199,69 +198,7 @@ export const TOLL = {
     labels: [...WINDOW, 'model'],
     help: `As toll_window_tokens, for the models that cost most; the rest is model="other". ${NOT_ADDITIVE}`,
   }),
-  accountInfo: family('toll_account_info', {
-    type: 'gauge',
-    unit: '1',
-    labels: [...ACCOUNT, 'display_name', 'plan', 'subscription', 'auth_scope', 'machine'],
-    optional: ['display_name', 'plan', 'subscription', 'auth_scope', 'machine'],
-    help: 'A configured or detected account.',
-  }),
-  accountStatus: family('toll_account_status', {
-    type: 'gauge',
-    unit: '1',
-    labels: [...ACCOUNT, 'status'],
-    help: 'State of an account: 1 for the state it is in, 0 for the others.',
-  }),
-  quotaUsedRatio: family('toll_quota_used_ratio', {
-    type: 'gauge',
-    unit: '1',
-    labels: [...ACCOUNT, 'quota', 'window'],
-    help: 'Used share of a plan window, 0 to 1.',
-  }),
-  quotaReset: family('toll_quota_reset_timestamp_seconds', {
-    type: 'gauge',
-    unit: 's',
-    scale: MS,
-    labels: [...ACCOUNT, 'quota', 'window'],
-    help: 'When a plan window starts anew, Unix time.',
-  }),
-  quotaLimit: family('toll_quota_limit', {
-    type: 'gauge',
-    unit: '1',
-    labels: [...ACCOUNT, 'quota', 'window', 'unit'],
-    help: 'Size of a plan window, in the unit that its label names; 100 where the plan tells percent only.',
-  }),
-  quotaUsed: family('toll_quota_used', {
-    type: 'gauge',
-    unit: '1',
-    labels: [...ACCOUNT, 'quota', 'window', 'unit'],
-    help: 'What is used of a plan window, in the unit that its label names.',
-  }),
-  quotaRemaining: family('toll_quota_remaining', {
-    type: 'gauge',
-    unit: '1',
-    labels: [...ACCOUNT, 'quota', 'window', 'unit'],
-    help: 'What is left of a plan window, in the unit that its label names.',
-  }),
-  modelsAvailable: family('toll_models_available', {
-    type: 'gauge',
-    unit: '{model}',
-    labels: ACCOUNT,
-    help: 'Models that the provider lists for an account.',
-  }),
-  modelInfo: family('toll_model_info', {
-    type: 'gauge',
-    unit: '1',
-    labels: [...ACCOUNT, 'model', 'owned_by'],
-    help: 'A model that the provider lists for an account.',
-  }),
-  snapshotTimestamp: family('toll_snapshot_timestamp_seconds', {
-    type: 'gauge',
-    unit: 's',
-    scale: MS,
-    labels: ACCOUNT,
-    help: 'When an account was last read well, Unix time.',
-  }),
+  ...ACCOUNT_FAMILIES,
   genAiTokenUsage: family('gen_ai_client_token_usage', {
     otelName: 'gen_ai.client.token.usage',
     type: 'histogram',
@@ -391,11 +328,23 @@ export const BRIDGE = {
     labels: ['source'],
     help: 'When a source last delivered, Unix time.',
   }),
+  unitCorrections: family('tollbridge_unit_corrections_total', {
+    type: 'counter',
+    unit: '{value}',
+    labels: ['provider'],
+    help: 'Values that came in a wrong unit, known from older senders, and were corrected.',
+  }),
   polls: family('tollbridge_polls_total', {
     type: 'counter',
     unit: '{poll}',
     labels: ['provider', 'account', 'result'],
     help: 'Polls of an account, by result: ok, auth, limited, error or timeout.',
+  }),
+  pollRouteUp: family('tollbridge_poll_route_up', {
+    type: 'gauge',
+    unit: '1',
+    labels: ['provider', 'account', 'route'],
+    help: 'Whether a route of a polled account answered well when it was last asked: 1, or 0.',
   }),
   pollDuration: family('tollbridge_poll_duration_seconds', {
     type: 'histogram',
@@ -408,7 +357,7 @@ export const BRIDGE = {
     type: 'gauge',
     unit: 's',
     labels: ['provider', 'account'],
-    help: 'The interval at which an account is polled now, back-off included.',
+    help: 'The interval at which an account is polled now, back-off included; of several remotes, the one asked most often.',
   }),
   commitDuration: family('tollbridge_ledger_commit_duration_seconds', {
     type: 'histogram',

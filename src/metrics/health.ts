@@ -61,6 +61,7 @@ export class Health {
     this.#runtime.setMeterProvider(this.#provider);
     this.#runtime.enable();
     this.#instruments.buildInfo.record(1, { version: options.version, node: process.version });
+    this.#instruments.unitCorrections.add(0, { provider: 'opencode' });
     for (const source of options.sources) this.#source(source);
   }
 
@@ -71,7 +72,7 @@ export class Health {
   }
 
   /** What became of one event. */
-  booked(source: string, { outcome, redated, conflicts }: Booking): void {
+  booked(source: string, { outcome, redated, conflicts, unitCorrections }: Booking): void {
     const { events } = this.#source(source);
     const { ignored, rejected, ...plain } = this.#instruments;
     events[outcome.type] += 1;
@@ -80,6 +81,7 @@ export class Health {
     else plain[outcome.type].add(1, { source });
     if (redated) plain.redated.add(1, { source });
     for (const field of conflicts ?? []) plain.conflicting.add(1, { source, field });
+    if (unitCorrections) plain.unitCorrections.add(unitCorrections.values, { provider: unitCorrections.provider });
   }
 
   /** A sender left in the middle of a request. */
@@ -123,6 +125,11 @@ export class Health {
     this.#instruments.polls.add(1, { provider, account, result });
     this.#instruments.pollDuration.record(poll.seconds, { provider });
     this.#instruments.pollInterval.record(poll.intervalSeconds, { provider, account });
+  }
+
+  /** Whether a route of a polled account answered well when it was last asked. */
+  routeUp(route: { provider: string; account: string; route: string }, isUp: boolean): void {
+    this.#instruments.pollRouteUp.record(isUp ? 1 : 0, { ...route });
   }
 
   /** The ledger committed a batch. */
@@ -211,7 +218,9 @@ function createInstruments(meter: Meter) {
     lost: counter(BRIDGE.lost),
     sourceUp: gauge(BRIDGE.sourceUp),
     sourceLastSuccess: gauge(BRIDGE.sourceLastSuccess),
+    unitCorrections: counter(BRIDGE.unitCorrections),
     polls: counter(BRIDGE.polls),
+    pollRouteUp: gauge(BRIDGE.pollRouteUp),
     pollDuration: histogram(BRIDGE.pollDuration),
     pollInterval: gauge(BRIDGE.pollInterval),
     commitDuration: histogram(BRIDGE.commitDuration),

@@ -197,13 +197,41 @@ function card({ tile, upstream_providers: upstreams, windows }: TileStatus): Mar
 function accounts(lines: readonly AccountStatusLine[], nowMs: number): Markup {
   if (lines.length === 0) return html``;
   const rows = lines.map((line) => {
-    const quotas = (line.quotas ?? []).map(
-      ({ quota, window, usedRatio, resetMs }) =>
-        html`<div class="quota"><meter min="0" max="1" low="0.8" high="0.95" optimum="0" value="${usedRatio}"></meter><span>${percent(usedRatio)} of ${quota} ${window}</span>${resetMs !== undefined && resetMs > nowMs && html`<span class="quiet small">anew in ${duration(resetMs - nowMs)}</span>`}</div>`,
+    const money = (line.balances ?? []).map(
+      ({ kind, currency, amount }) =>
+        html`<div class="quota"><span>${amountOf(amount, currency)}</span><span class="quiet small">${kind} balance</span></div>`,
     );
-    return html`<tr><th scope="row">${line.account}<div class="quiet small">${line.provider} · from ${line.found_in}</div></th><td>${badge(STATUS_TONES[line.status], line.status.replaceAll('_', ' '))}</td><td>${line.message}${quotas}</td><td class="quiet number">${line.taken_ms === undefined ? 'never' : ago(nowMs - line.taken_ms)}</td></tr>`;
+    const limits = (line.spend_limits ?? []).map(({ limit, currency, amount, used, resets_ms: resetMs }) => {
+      const share = amount && used !== undefined ? used / amount : undefined;
+      const spent = used === undefined ? 'unknown' : amountOf(used, currency);
+      return html`<div class="quota">${share !== undefined && meter(share)}<span>${spent} of ${amount === undefined ? 'no limit' : amountOf(amount, currency)} ${limit}</span>${anew(resetMs, nowMs)}</div>`;
+    });
+    const quotas = (line.quotas ?? []).flatMap(({ quota, window, usedRatio, resetMs }) =>
+      usedRatio === undefined
+        ? []
+        : html`<div class="quota">${meter(usedRatio)}<span>${percent(usedRatio)} of ${quota} ${window}</span>${anew(resetMs, nowMs)}</div>`,
+    );
+    return html`<tr><th scope="row">${line.account}<div class="quiet small">${line.provider} · from ${line.found_in}</div></th><td>${badge(STATUS_TONES[line.status], line.status.replaceAll('_', ' '))}</td><td>${line.message}${money}${limits}${quotas}</td><td class="quiet number">${line.taken_ms === undefined ? 'never' : ago(nowMs - line.taken_ms)}</td></tr>`;
   });
   return html`<section><h2>Accounts</h2><div class="sheet stacked"><table><thead><tr><th scope="col">Account</th><th scope="col">State</th><th scope="col">What it says</th><th scope="col" class="number">Read</th></tr></thead><tbody>${rows}</tbody></table></div></section>`;
+}
+
+/** Full at 1; what is beyond is shown as full. */
+function meter(share: number): Markup {
+  return html`<meter min="0" max="1" low="0.8" high="0.95" optimum="0" value="${share}"></meter>`;
+}
+
+function anew(resetMs: number | undefined, nowMs: number): Markup | false {
+  return (
+    resetMs !== undefined &&
+    resetMs > nowMs &&
+    html`<span class="quiet small">anew in ${duration(resetMs - nowMs)}</span>`
+  );
+}
+
+/** `42.50 USD`. */
+function amountOf(amount: number, currency: string): string {
+  return `${amount.toLocaleString('en-US', { minimumFractionDigits: 2, maximumFractionDigits: 2 })} ${currency}`;
 }
 
 const EVENT_COLUMNS = ['received', 'recorded', 'updated', 'duplicate', 'ignored', 'rejected'] as const;

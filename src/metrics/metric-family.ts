@@ -1,5 +1,8 @@
 // What is known of one metric, whoever makes its values.
 
+/** Part of the help of every family with a label `window`. */
+export const NOT_ADDITIVE = 'Windows overlap: never sum over `window`.';
+
 export type MetricType = 'counter' | 'gauge' | 'histogram';
 
 export interface MetricFamily {

@@ -13,7 +13,9 @@ import {
 import { type Labels, type LedgerReading, WINDOWS, type WindowRow } from '../ledger/reading.ts';
 import { OTHER } from '../ledger/totals.ts';
 import { ACCOUNT_STATUSES, type PollResult } from '../poll/poll-result.ts';
+import { pollGauges, type SetGauge } from './account-gauges.ts';
 import { type MetricFamily, TOLL } from './catalogue.ts';
+import { driftOf } from './drift.ts';
 import { LabelSets } from './label-sets.ts';
 import { sumRows, type TileMap, upstreamsByTile } from './tile-report.ts';
 
@@ -22,8 +24,6 @@ export const LEDGER_SCOPE = 'tollbridge.ledger';
 
 /** Models shown by name per window and provider; beyond these a chart is unreadable and the series add up. */
 const WINDOW_MODELS_MAX = 20;
-/** More than any plan states. */
-const PERCENT_DECIMALS = 6;
 
 const FAMILIES: readonly MetricFamily[] = Object.values(TOLL);
 
@@ -167,42 +167,19 @@ export class LedgerMetricProducer implements MetricProducer {
     }
     for (const { provider, account, result } of accounts.values()) {
       const labels = { provider, account };
-      set(TOLL.accountInfo, { ...labels, auth_scope: result?.authScope }, 1);
       const current = result?.status ?? 'unknown';
       for (const status of ACCOUNT_STATUSES) set(TOLL.accountStatus, { ...labels, status }, status === current ? 1 : 0);
       if (result) pollGauges(result, set);
+      else set(TOLL.accountInfo, labels, 1);
+    }
+    for (const { provider, id } of this.#accounts) {
+      const drift = driftOf(this.#reading, accounts.get(`${provider} ${id}`)?.result);
+      for (const { window, nano, ratio } of drift.windows) {
+        set(TOLL.driftUsd, { provider, account: id, window }, nano);
+        set(TOLL.driftRatio, { provider, account: id, window }, ratio);
+      }
     }
   }
-}
-
-/** Adds a point in the ledger's units; an unknown value adds none. */
-type SetGauge = (
-  family: MetricFamily,
-  labels: Readonly<Record<string, string | undefined>>,
-  value: number | undefined,
-) => void;
-
-function pollGauges(result: PollResult, set: SetGauge): void {
-  const labels = { provider: result.provider, account: result.account };
-  const answers = Object.values(result.routes);
-  set(TOLL.snapshotTimestamp, labels, answers.length > 0 ? Math.max(...answers) : undefined);
-  for (const { quota, window, usedRatio, resetMs } of result.quotas ?? []) {
-    set(TOLL.quotaUsedRatio, { ...labels, quota, window }, usedRatio);
-    set(TOLL.quotaReset, { ...labels, quota, window }, resetMs);
-    const percent = { ...labels, quota, window, unit: 'percent' };
-    const used = percentOf(usedRatio);
-    set(TOLL.quotaLimit, percent, 100);
-    set(TOLL.quotaUsed, percent, used);
-    set(TOLL.quotaRemaining, percent, percentOf(1 - used / 100));
-  }
-  set(TOLL.modelsAvailable, labels, result.models?.length);
-  for (const { id, ownedBy } of result.models ?? [])
-    set(TOLL.modelInfo, { ...labels, model: id, owned_by: ownedBy }, 1);
-}
-
-/** A ratio in percent, without the noise that dividing and multiplying leaves behind: 7, not 7.000000000000001. */
-function percentOf(ratio: number): number {
-  return Number((ratio * 100).toFixed(PERCENT_DECIMALS));
 }
 
 /** The rows by model: those that cost most, then those with most tokens, and the rest under `other`. */

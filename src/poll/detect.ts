@@ -1,10 +1,9 @@
-// Which accounts there are: those of the configuration, then those that OpenCode's own variables and auth.json show.
-// An account knows where its key is and reads it when it is asked; it never holds it.
+// Which accounts there are: those of the configuration, then the one that OpenCode's own variables and files show. An
+// account knows where its credentials are and reads them when it is asked; it never holds one.
 
-import path from 'node:path';
-import { z } from 'zod';
 import type { AccountConfig, Config } from '../config.ts';
-import { readSecretFile } from './secret-file.ts';
+import { type Credential, firstOf, inFile, inVariable, type Secret } from './credential.ts';
+import { inAuthFile, inOpencodeDatabase, type OpencodePlace } from './opencode-files.ts';
 
 const OPENCODE = 'opencode';
 const OPENCODE_GO = 'opencode-go';
@@ -12,26 +11,35 @@ const OPENCODE_GO = 'opencode-go';
 const POLLED_PROVIDERS: readonly string[] = [OPENCODE, OPENCODE_GO];
 /** The first that is set wins: the documented name, then its alias. */
 const KEY_VARIABLES = ['OPENCODE_API_KEY', 'ZEN_API_KEY'] as const;
+/** OpenCode sets it for what it starts; it may hold a service account's key as well. */
+const CONSOLE_VARIABLE = 'OPENCODE_CONSOLE_TOKEN';
 
-const authFile = z.record(z.string(), z.unknown());
-const apiEntry = z.object({ type: z.literal('api'), key: z.string() });
+/** The credentials of an account, by what they open. Absent: no place is known that could hold one. */
+export interface Credentials {
+  /** A Zen or Go API key. */
+  readonly key?: Credential;
+  /** A second API key, which is good for the Go plan only. */
+  readonly goKey?: Credential;
+  /** A service account's key or a session's token of the console. */
+  readonly consoleKey?: Credential;
+  /** It was looked for and not named, so that there is none is no trouble. */
+  readonly isConsoleOptional?: true;
+  /** The session cookie of an older or self-hosted console. */
+  readonly consoleCookie?: Credential;
+}
 
-/** One credential at one provider. Turning it into text or JSON shows no key. */
-export interface Account {
+/** One account at one provider. Turning it into text or JSON shows no credential. */
+export interface Account extends Credentials {
   readonly provider: string;
   readonly id: string;
-  /** For people: `OPENCODE_API_KEY`, `ZEN_API_KEY`, `auth.json` or `tollbridge.yaml`. */
+  /** For people: `OPENCODE_API_KEY`, `auth.json`, `tollbridge.yaml`, … */
   readonly foundIn: string;
-  /** As configured; without it the poller's own default is meant. */
+  /** As configured; without them the default of whoever asks is meant. */
   readonly baseUrl?: string;
-  /** What holds the key, for messages such as "check OPENCODE_API_KEY". */
-  readonly keyName: string;
-  /** What to do when there is no key: completes "no API key: …". */
-  readonly keyRemedy: string;
-  /** Reads the key as it is now. Undefined when there is none. */
-  key(): string | undefined;
-  /** Reads a second key, which is good for the OpenCode Go plan only. */
-  goKey?(): string | undefined;
+  readonly consoleUrl?: string;
+  /** The workspace, as configured: as secret as a credential. Not enumerable, so that no text or JSON shows it. */
+  readonly workspaceId?: string;
+  readonly billingFunctionId?: string;
 }
 
 export interface FoundAccounts {
@@ -41,15 +49,9 @@ export interface FoundAccounts {
   readonly notes: readonly string[];
 }
 
-export interface DetectionPlace {
+export interface DetectionPlace extends OpencodePlace {
   readonly config: Config;
-  readonly env: NodeJS.ProcessEnv;
-  /** The user's home folder. */
-  readonly home: string;
-  readonly platform: NodeJS.Platform;
 }
-
-type Key = Pick<Account, 'keyName' | 'keyRemedy' | 'key'>;
 
 /** Whether this version can poll an account; the others only label turns. */
 export function isPolled(account: Pick<Account, 'provider'>): boolean {
@@ -58,7 +60,7 @@ export function isPolled(account: Pick<Account, 'provider'>): boolean {
 
 /**
  * Finds every account. Detection adds at most one, `opencode`; a configured account of that id, or one that already
- * uses the detected key, takes its place. Never throws.
+ * uses the detected API key, takes its place. Never throws.
  */
 export function findAccounts(place: DetectionPlace): FoundAccounts {
   const notes: string[] = [];
@@ -70,147 +72,101 @@ export function findAccounts(place: DetectionPlace): FoundAccounts {
 
 /** Whether a configured account already is the detected one: the same key polled twice would be two accounts of one. */
 function stands(account: Account, detected: Account): boolean {
-  return isPolled(account) && (account.id === detected.id || account.key() === detected.key());
+  if (!isPolled(account)) return false;
+  return account.id === detected.id || isSameSecret(account.key?.read(), detected.key?.read());
 }
 
-function configured(
-  entry: AccountConfig,
-  { place, detected, notes }: { place: DetectionPlace; detected: Account | undefined; notes: string[] },
-): Account {
+function isSameSecret(one: Secret | undefined, other: Secret | undefined): boolean {
+  return one?.type === 'found' && other?.type === 'found' && one.secret === other.secret;
+}
+
+interface Surroundings {
+  readonly place: DetectionPlace;
+  readonly detected: Account | undefined;
+  readonly notes: string[];
+}
+
+function configured(entry: AccountConfig, { place, detected, notes }: Surroundings): Account {
   const name = `account "${entry.id}" (${entry.provider})`;
-  const account = {
-    provider: entry.provider,
-    id: entry.id,
-    foundIn: 'tollbridge.yaml',
-    ...(entry.base_url ? { baseUrl: entry.base_url } : {}),
-  };
+  const account = { provider: entry.provider, id: entry.id, foundIn: 'tollbridge.yaml' };
   if (!isPolled(account)) {
     notes.push(`${name} labels turns only: this version polls OpenCode accounts and no others.`);
-  } else if (entry.console_key_env || entry.console_key_file || entry.console_url || entry.console_cookie_file) {
-    notes.push(`${name} has console settings, which this version does not use: its balance stays unknown.`);
+    return account;
   }
-  if (entry.api_key_env) return { ...account, ...keyInVariable(entry.api_key_env, place.env) };
-  if (entry.api_key_file) return { ...account, ...keyInFile(entry.api_key_file, { name, notes }) };
-  if (detected && entry.id === detected.id && isPolled(account)) return { ...detected, ...account };
-  return {
+  const placeOf = (key: 'api_key' | 'console_key' | 'console_cookie'): Credential | undefined => {
+    const variable = entry[`${key}_env`];
+    if (variable) return inVariable(variable, place.env);
+    const file = entry[`${key}_file`];
+    return file === undefined ? undefined : inFile(file, { key: `${key}_file`, account: name });
+  };
+  const [key, consoleKey, consoleCookie] = [placeOf('api_key'), placeOf('console_key'), placeOf('console_cookie')];
+  // What the account of the detected id does not name itself, it takes from what was detected.
+  const base = entry.id === detected?.id ? detected : undefined;
+  const credentials: Credentials = {
+    ...(key ? { key } : base?.key && { key: base.key, ...(base.goKey ? { goKey: base.goKey } : {}) }),
+    ...(consoleKey
+      ? { consoleKey }
+      : base?.consoleKey && !consoleCookie && { consoleKey: base.consoleKey, isConsoleOptional: true }),
+    ...(consoleCookie ? { consoleCookie } : {}),
+  };
+  const whole: Account = {
     ...account,
-    keyName: 'api_key_env',
-    keyRemedy: `name its key with api_key_env or api_key_file of ${name} in tollbridge.yaml`,
-    key: () => undefined,
+    ...credentials,
+    ...(Object.keys(credentials).length > 0 ? {} : { key: nowhere(name) }),
+    ...(entry.base_url ? { baseUrl: entry.base_url } : {}),
+    ...(entry.console_url ? { consoleUrl: entry.console_url } : {}),
+    ...(entry.extra.opencode_billing_function_id
+      ? { billingFunctionId: entry.extra.opencode_billing_function_id }
+      : {}),
   };
-}
-
-function keyInVariable(variable: string, env: NodeJS.ProcessEnv): Key {
-  return {
-    keyName: variable,
-    keyRemedy: `set ${variable} in the environment of the bridge and restart it`,
-    key: () => env[variable]?.trim() || undefined,
-  };
-}
-
-function keyInFile(file: string, { name, notes }: { name: string; notes: string[] }): Key {
-  const found = readSecretFile(file);
-  if (found.type === 'missing') {
-    notes.push(`The api_key_file of ${name} is not there. Create it, with the key as its only line.`);
-  } else if (found.type === 'unusable') {
-    notes.push(`The api_key_file of ${name} ${found.problem}, so the account has no key. Mend the file or its mode.`);
-  } else if (found.openToOthers) {
-    notes.push(`The api_key_file of ${name} can be read by other users of this machine. Close it with chmod 600.`);
+  for (const credential of [key, consoleKey, consoleCookie]) {
+    const now = credential?.read();
+    if (now?.type === 'unusable') notes.push(`${capitalized(now.problem)}.`);
+    else if (now?.type === 'absent' && credential?.place.endsWith('_file')) {
+      notes.push(`The ${credential.place} of ${name} is not there or empty. Create it, with the key as its only line.`);
+    }
   }
+  return withHidden(whole, entry.extra.opencode_workspace_id);
+}
+
+/** Keeps the workspace's id out of every text, JSON and inspection of the account. */
+function withHidden(account: Account, workspaceId: string | undefined): Account {
+  return workspaceId === undefined ? account : Object.defineProperty(account, 'workspaceId', { value: workspaceId });
+}
+
+function nowhere(account: string): Credential {
   return {
-    keyName: 'its api_key_file',
-    keyRemedy: `put the key into the api_key_file of ${name}, as its only line`,
-    key: () => {
-      const now = readSecretFile(file);
-      return (now.type === 'read' && now.text.trim()) || undefined;
-    },
+    place: 'api_key_env',
+    remedy: `name its key with api_key_env or api_key_file of ${account} in tollbridge.yaml`,
+    read: () => ({ type: 'absent' }),
   };
 }
 
-function detect({ env, home, platform }: DetectionPlace, notes: string[]): Account | undefined {
-  const candidates = authFileCandidates({ env, home, platform });
-  const authKeys = () => readAuthFile(candidates, []);
-  const fromFile = readAuthFile(candidates, notes);
-  const account = {
+function capitalized(sentence: string): string {
+  return sentence.charAt(0).toUpperCase() + sentence.slice(1);
+}
+
+function detect(place: DetectionPlace, notes: string[]): Account | undefined {
+  const { env } = place;
+  const [variable, other] = KEY_VARIABLES.filter((name) => env[name]?.trim());
+  if (variable && other && env[other]?.trim() !== env[variable]?.trim()) {
+    notes.push(`${variable} and ${other} hold different keys: ${variable} is used. Unset the one you do not mean.`);
+  }
+  const key = variable ? inVariable(variable, env) : inAuthFile([OPENCODE, OPENCODE_GO], place);
+  const consoleKey = firstOf([inVariable(CONSOLE_VARIABLE, env), inOpencodeDatabase(place)]);
+  for (const credential of [inAuthFile([OPENCODE, OPENCODE_GO], place), consoleKey]) {
+    const now = credential.read();
+    if (now.type === 'unusable') notes.push(`${capitalized(now.problem)}.`);
+  }
+  const hasKey = key.read().type === 'found';
+  const hasConsole = consoleKey.read().type !== 'absent';
+  if (!hasKey && !hasConsole) return undefined;
+  return {
     provider: OPENCODE,
     id: OPENCODE,
-    goKey: () => authKeys()[OPENCODE_GO],
+    foundIn: hasKey ? key.place : consoleKey.place,
+    ...(hasKey ? { key, goKey: inAuthFile([OPENCODE_GO], place) } : {}),
+    consoleKey,
+    ...(hasKey ? { isConsoleOptional: true } : {}),
   };
-
-  const set = KEY_VARIABLES.filter((variable) => env[variable]?.trim());
-  const [variable, other] = set;
-  if (variable) {
-    if (other && env[other]?.trim() !== env[variable]?.trim()) {
-      notes.push(`${variable} and ${other} hold different keys: ${variable} is used. Unset the one you do not mean.`);
-    }
-    return { ...account, foundIn: variable, ...keyInVariable(variable, env) };
-  }
-  if (!fromFile[OPENCODE] && !fromFile[OPENCODE_GO]) return undefined;
-  return {
-    ...account,
-    foundIn: 'auth.json',
-    keyName: 'the OpenCode key in auth.json',
-    keyRemedy: `sign in again with "opencode auth login", or set ${KEY_VARIABLES[0]}`,
-    key: () => {
-      const keys = authKeys();
-      return keys[OPENCODE] ?? keys[OPENCODE_GO];
-    },
-  };
-}
-
-interface AuthFileCandidate {
-  readonly file: string;
-  /** How messages name it: without the user's home. */
-  readonly shown: string;
-}
-
-/** Where OpenCode keeps auth.json, best first. The first that exists is used; several are never mixed. */
-function authFileCandidates({ env, home, platform }: Omit<DetectionPlace, 'config'>): AuthFileCandidate[] {
-  const candidates: AuthFileCandidate[] = [];
-  const add = (base: string, folders: string, shownBase: string) =>
-    candidates.push({
-      file: path.join(base, folders, 'opencode', 'auth.json'),
-      shown: path.posix.join(shownBase, folders, 'opencode', 'auth.json'),
-    });
-  const dataHome = env.XDG_DATA_HOME?.trim();
-  if (dataHome) add(dataHome, '', '$XDG_DATA_HOME');
-  add(home, '.local/share', '~');
-  if (platform === 'darwin') add(home, 'Library/Application Support', '~');
-  return candidates;
-}
-
-/** The API keys that OpenCode's auth.json holds for its own services, by entry. */
-function readAuthFile(candidates: readonly AuthFileCandidate[], notes: string[]): Record<string, string | undefined> {
-  for (const { file, shown } of candidates) {
-    const found = readSecretFile(file);
-    if (found.type === 'missing') continue;
-    if (found.type === 'unusable') {
-      notes.push(`OpenCode's ${shown} ${found.problem}, so no account was taken from it. Mend the file or its mode.`);
-      return {};
-    }
-    if (found.openToOthers) {
-      notes.push(`OpenCode's ${shown} can be read by other users of this machine. Close it with chmod 600.`);
-    }
-    const entries = parseAuthFile(found.text);
-    if (!entries) {
-      notes.push(`OpenCode's ${shown} is not valid JSON, so no account was taken from it. Sign in to OpenCode again.`);
-      return {};
-    }
-    return { [OPENCODE]: apiKey(entries[OPENCODE]), [OPENCODE_GO]: apiKey(entries[OPENCODE_GO]) };
-  }
-  return {};
-}
-
-function parseAuthFile(text: string): Record<string, unknown> | undefined {
-  try {
-    return authFile.safeParse(JSON.parse(text)).data;
-  } catch {
-    // The parser's message quotes the text, so it goes no further.
-    return undefined;
-  }
-}
-
-/** The key of one entry; other kinds (oauth, wellknown) are no API keys. */
-function apiKey(entry: unknown): string | undefined {
-  return apiEntry.safeParse(entry).data?.key.trim() || undefined;
 }

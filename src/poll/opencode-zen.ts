@@ -1,29 +1,21 @@
-// Polls OpenCode with an API key: the models of Zen, and the windows of the Go plan. The list of models is answered to
+// Asks OpenCode with an API key: the models of Zen, and the windows of the Go plan. The list of models is answered to
 // any key, so the Go route is also what tells whether the key is known. Each route fails alone.
 
 import type { Dispatcher } from 'undici';
 import { z } from 'zod';
-import { type Answer, bearerGet } from './bearer-get.ts';
-import type { Account } from './detect.ts';
-import type { Poll } from './poll.ts';
-import type { AccountStatus, ModelInfo, PollOutcome, PollResult, Quota } from './poll-result.ts';
+import { type Credential, fingerprint } from './credential.ts';
+import { type Answered, type Failed, httpGet, isSendable, jsonOf } from './http-get.ts';
+import type { ModelInfo, PollOutcome, Quota, RouteReading } from './poll-result.ts';
+import type { Probe, ProbeReport, RouteReport, Trouble } from './probe.ts';
+import { Route, type RouteAnswer, readJsonRoute } from './route.ts';
 
 const DEFAULT_BASE_URL = 'https://opencode.ai';
 const MODELS_PATH = '/zen/v1/models';
 const GO_USAGE_PATH = '/zen/go/v1/usage';
-
-/** A reading that failed keeps its last good values for this many intervals: one lost answer empties no tile. */
-const KEPT_INTERVALS = 3;
 /** Each model becomes a series. Zen lists some fifty. */
 const MODELS_MAX = 1000;
 /** What a label may hold: one line, at most 128 characters, and nothing invisible. */
 const LABEL_VALUE = /^[\x20-\x7e]{1,128}$/;
-/** What a header may hold; anything else is a pasting accident. */
-const USABLE_KEY = /^[\x21-\x7e]{1,1024}$/;
-const NEAR_LIMIT_RATIO = 0.8;
-/** How long the Go route is left alone after a 429 that does not say for how long, and at most. */
-const USAGE_PAUSE_DEFAULT_S = 60;
-const USAGE_PAUSE_MAX_S = 3600;
 
 /** The plan's windows: as the route names them, and as people do. */
 const GO_WINDOWS = [
@@ -42,203 +34,167 @@ const goWindow = z.object({
 });
 
 export interface OpencodeZenOptions {
-  readonly account: Account;
+  /** A Zen or Go API key. */
+  readonly key: Credential;
+  /** A second one, which is good for the Go plan only. */
+  readonly goKey?: Credential | undefined;
+  readonly baseUrl?: string | undefined;
   /** For each request, connecting included. */
   readonly timeoutMs: number;
-  /** The configured interval, by which values expire. */
   readonly intervalMs: number;
-  readonly dispatcher?: Dispatcher;
+  readonly dispatcher?: Dispatcher | undefined;
 }
 
-interface GoWindow extends Quota {
-  readonly isExhausted: boolean;
-}
+/** The Go route's answer; `windows` is empty for a key without the plan. `isKeyKnown`: absent where it did not say. */
+type GoAnswer = RouteAnswer<readonly Quota[]> & { readonly isKeyKnown?: boolean };
 
-interface Remembered<T> {
-  readonly value: T;
-  readonly atMs: number;
-}
-
-type ModelsAnswer =
-  | { readonly type: 'listed'; readonly models: readonly ModelInfo[] }
-  | { readonly type: 'refused'; readonly status: number; readonly retryAfterS?: number }
-  | { readonly type: 'limited'; readonly status: number; readonly retryAfterS?: number }
-  | (Extract<Answer, { type: 'failed' }> & { readonly retryAfterS?: number });
-
-/** What the Go route said. Every field is absent where it said nothing about it. */
-interface UsageAnswer {
-  readonly isKeyKnown?: boolean | undefined;
-  /** Empty when the key has no Go plan. */
-  readonly windows?: readonly GoWindow[] | undefined;
-  readonly isRouteMissing?: boolean;
-  readonly pauseS?: number | undefined;
-}
-
-type Assessment = Pick<PollResult, 'status' | 'message'> & { readonly outcome: PollOutcome };
-
-/** One account at OpenCode. It remembers the last good values of each route and what was said about the key. */
-export class OpencodeZen {
-  readonly #account: Account;
+export class OpencodeZen implements Probe {
+  readonly name = 'zen';
+  readonly intervalMs: number;
+  readonly #options: OpencodeZenOptions;
   readonly #baseUrl: string;
-  readonly #intervalMs: number;
-  readonly #ask: (path: string, request: { key: string; nowMs: number; signal?: AbortSignal }) => Promise<Answer>;
-  #key = '';
-  #models: Remembered<readonly ModelInfo[]> | undefined;
-  #windows: Remembered<readonly GoWindow[]> | undefined;
+  readonly #models: Route<readonly ModelInfo[]>;
+  readonly #go: Route<readonly Quota[]>;
+  #fingerprint: string | undefined;
   #isKeyRejected = false;
-  #usageNotBeforeMs = 0;
 
-  constructor({ account, timeoutMs, intervalMs, dispatcher }: OpencodeZenOptions) {
-    this.#account = account;
-    this.#intervalMs = intervalMs;
-    const { origin, pathname } = new URL(account.baseUrl ?? DEFAULT_BASE_URL);
+  constructor(options: OpencodeZenOptions) {
+    this.#options = options;
+    const { intervalMs } = options;
+    this.intervalMs = intervalMs;
+    const { origin, pathname } = new URL(options.baseUrl ?? DEFAULT_BASE_URL);
     this.#baseUrl = origin + pathname.replace(/\/+$/, '');
-    this.#ask = (path, request) => bearerGet({ ...request, url: this.#baseUrl + path, timeoutMs, dispatcher });
+    this.#models = new Route({ name: 'models', tells: 'models', intervalMs });
+    this.#go = new Route({ name: 'go/usage', tells: 'Go plan in percent', intervalMs });
   }
 
-  /** Asks both routes once. Never rejects; see PollAccount. Without a key nothing is asked. */
-  async poll(nowMs: number, signal?: AbortSignal): Promise<Poll> {
-    const key = this.#account.key();
-    this.#forgetUnless(key);
-    if (!key) return this.#conclude(nowMs, authRequired(`no API key: ${this.#account.keyRemedy}`));
-    if (!USABLE_KEY.test(key)) {
+  hasNewCredential(): boolean {
+    return this.#fingerprint !== fingerprint(this.#options.key.read());
+  }
+
+  /** Asks both routes once. Without a key nothing is asked. */
+  async ask(nowMs: number, signal?: AbortSignal): Promise<ProbeReport> {
+    const { key } = this.#options;
+    const secret = key.read();
+    this.#forgetUnless(fingerprint(secret));
+    if (secret.type === 'absent') return this.#report(nowMs, 'auth', refused(`no API key: ${key.remedy}`));
+    if (secret.type === 'unusable') return this.#report(nowMs, 'auth', refused(`no API key: ${secret.problem}`));
+    if (!isSendable(secret.secret)) {
       const problem = 'the API key holds blanks or characters that no key has, so it was not sent';
-      return this.#conclude(nowMs, authRequired(`${problem} – check ${this.#account.keyName}`));
+      return this.#report(nowMs, 'auth', refused(`${problem} – check ${key.place}`));
     }
 
-    const request = { key, nowMs, ...(signal ? { signal } : {}) };
-    const [models, usage] = await Promise.all([
-      this.#ask(MODELS_PATH, request).then(readModels),
-      this.#askUsage(request),
-    ]);
-    if (models.type === 'listed') this.#models = { value: models.models, atMs: nowMs };
-    if (usage.windows) this.#windows = { value: usage.windows, atMs: nowMs };
-    if (usage.pauseS !== undefined) {
-      this.#usageNotBeforeMs = nowMs + Math.min(usage.pauseS, USAGE_PAUSE_MAX_S) * 1000;
-    }
-    // Silence of the Go route is no pardon: a key that it did not know stays unknown until it says otherwise.
-    if (usage.isKeyKnown !== undefined) this.#isKeyRejected = !usage.isKeyKnown;
-    else if (usage.isRouteMissing) this.#isKeyRejected = false;
+    const request = { key: secret.secret, nowMs, ...(signal ? { signal } : {}) };
+    const [models, go] = await Promise.all([this.#get(MODELS_PATH, request), this.#askGo(request)]);
+    const listed = readModels(models);
+    this.#models.note(listed, nowMs);
+    // What a redirect or a rejected key means is told by the list of models, not by silence of the Go route.
+    if (go) this.#noteGo(go, nowMs);
 
-    const poll = this.#conclude(nowMs, this.#assess(models, nowMs));
-    const retryAfterS = models.type === 'listed' ? undefined : models.retryAfterS;
-    return retryAfterS === undefined ? poll : { ...poll, retryAfterS };
+    const trouble = this.#trouble(models, listed);
+    const outcome: PollOutcome = trouble?.status === 'auth_required' ? 'auth' : outcomeOf(listed);
+    const report = this.#report(nowMs, outcome, trouble);
+    return listed.retryAfterS === undefined ? report : { ...report, retryAfterS: listed.retryAfterS };
   }
 
   /** What was learned with one key says nothing about another. */
-  #forgetUnless(key: string | undefined): void {
-    if (key === this.#key) return;
-    this.#key = key ?? '';
-    this.#models = undefined;
-    this.#windows = undefined;
+  #forgetUnless(current: string): void {
+    if (current === this.#fingerprint) return;
+    this.#fingerprint = current;
     this.#isKeyRejected = false;
-    this.#usageNotBeforeMs = 0;
+    this.#models.forget();
+    this.#go.forget();
   }
 
-  async #askUsage(request: { key: string; nowMs: number; signal?: AbortSignal }): Promise<UsageAnswer> {
-    const pauseMs = this.#usageNotBeforeMs - request.nowMs;
-    // A longer pause than was ever made means that the clock was set back.
-    if (pauseMs > 0 && pauseMs <= USAGE_PAUSE_MAX_S * 1000) return {};
-    const first = readUsage(await this.#ask(GO_USAGE_PATH, request));
-    const goKey = this.#account.goKey?.();
-    const isWithoutPlan = first.isKeyKnown === false || first.windows?.length === 0;
-    if (!isWithoutPlan || !goKey || goKey === request.key || !USABLE_KEY.test(goKey)) return first;
+  #get(path: string, { key, ...request }: { key: string; nowMs: number; signal?: AbortSignal }) {
+    const { timeoutMs, dispatcher } = this.#options;
+    const headers = { authorization: `Bearer ${key}` };
+    return httpGet({ ...request, url: this.#baseUrl + path, headers, timeoutMs, dispatcher });
+  }
+
+  /** Undefined while the route asks to be left alone. */
+  async #askGo(request: { key: string; nowMs: number; signal?: AbortSignal }): Promise<GoAnswer | undefined> {
+    if (!this.#go.mayAsk(request.nowMs)) return undefined;
+    const first = readGo(await this.#get(GO_USAGE_PATH, request));
+    const own = this.#options.goKey?.read();
+    const isWithoutPlan = first.isKeyKnown === false || first.value?.length === 0;
+    if (!isWithoutPlan || own?.type !== 'found' || own.secret === request.key || !isSendable(own.secret)) return first;
 
     // The plan may hang on a key of its own. Whether the account's key is known is for the first answer alone to say.
-    const second = readUsage(await this.#ask(GO_USAGE_PATH, { ...request, key: goKey }));
+    const second = readGo(await this.#get(GO_USAGE_PATH, { ...request, key: own.secret }));
+    const { isKeyKnown } = first;
+    return { ...(second.isKeyKnown === false ? first : second), ...(isKeyKnown === undefined ? {} : { isKeyKnown }) };
+  }
+
+  #noteGo({ isKeyKnown, ...answer }: GoAnswer, nowMs: number): void {
+    this.#go.note(answer, nowMs);
+    // Silence is no pardon: a key that was not known stays so until the route says otherwise, or is there no more.
+    if (isKeyKnown !== undefined) this.#isKeyRejected = !isKeyKnown;
+    else if (answer.state === 'missing') this.#isKeyRejected = false;
+  }
+
+  #trouble(answer: Answered | Failed, { state, problem = '' }: RouteAnswer<unknown>): Trouble | undefined {
+    const { place } = this.#options.key;
+    if (answer.type === 'answered' && (answer.status === 401 || answer.status === 403)) {
+      return refused(`HTTP ${answer.status} – check ${place}`);
+    }
+    if (this.#isKeyRejected) return refused(`HTTP 401 – check ${place}`);
+    if (state === 'limited') return { status: 'limited', message: problem };
+    if (state === 'ok') return undefined;
+    const isUnanswered = answer.type === 'failed' && answer.isUnanswered;
+    const message = isUnanswered
+      ? `${problem}; this account has no new values until it answers`
+      : `opencode zen models: ${problem}`;
+    return { status: 'error', message };
+  }
+
+  #report(nowMs: number, outcome: PollOutcome, trouble: Trouble | undefined): ProbeReport {
+    const models = this.#models.current(nowMs);
+    const go = this.#go.current(nowMs);
+    const { intervalMs } = this;
+    const readings: RouteReading[] = [];
+    if (models) {
+      readings.push({ route: 'models', readMs: models.readMs, intervalMs, facts: { models: models.value } });
+    }
+    if (go) readings.push({ route: 'go/usage', readMs: go.readMs, intervalMs, facts: { quotas: go.value } });
+    const routes = [this.#models.report(), this.#go.report()].filter((route): route is RouteReport => !!route);
     return {
-      isKeyKnown: first.isKeyKnown,
-      windows: second.windows ?? (second.isKeyKnown === false ? first.windows : undefined),
-      pauseS: second.pauseS,
+      outcome,
+      readings,
+      routes,
+      ...(trouble ? { trouble } : {}),
+      ...(this.#options.key.read().type === 'found' ? { scope: 'zen' } : {}),
     };
-  }
-
-  /** auth_required > error > limited > near_limit > ok. */
-  #assess(models: ModelsAnswer, nowMs: number): Assessment {
-    const { keyName } = this.#account;
-    if (models.type === 'refused') return authRequired(`HTTP ${models.status} – check ${keyName}`);
-    if (this.#isKeyRejected) return authRequired(`HTTP 401 – check ${keyName}`);
-    if (models.type === 'failed') {
-      const { outcome, problem, isUnanswered } = models;
-      const message = isUnanswered
-        ? `${problem}; this account has no new values until it answers`
-        : `opencode zen models: ${problem}`;
-      return { status: 'error', outcome, message };
-    }
-    if (models.type === 'limited') {
-      return { status: 'limited', outcome: 'limited', message: `rate limited (HTTP ${models.status})` };
-    }
-
-    const count = `${models.models.length} Zen models`;
-    const windows = this.#currentWindows(nowMs);
-    const exhausted = windows.filter((window) => window.isExhausted || window.usedRatio >= 1);
-    if (exhausted.length > 0) {
-      const names = exhausted.map(({ window }) => window).join(', ');
-      return { status: 'limited', outcome: 'ok', message: `Go plan used up (${names}) · ${count}` };
-    }
-    const near = windows.filter(({ usedRatio }) => usedRatio >= NEAR_LIMIT_RATIO);
-    if (near.length > 0) {
-      const names = near.map(({ window, usedRatio }) => `${window} ${Math.floor(usedRatio * 100)} %`).join(', ');
-      return { status: 'near_limit', outcome: 'ok', message: `Go plan nearly used up (${names}) · ${count}` };
-    }
-    return { status: 'ok', outcome: 'ok', message: `Auth OK · ${count}` };
-  }
-
-  #conclude(nowMs: number, { status, message, outcome }: Assessment): Poll {
-    const models = this.#stillGood(this.#models, nowMs);
-    const windows = this.#stillGood(this.#windows, nowMs);
-    const quotas = this.#currentWindows(nowMs).map(({ isExhausted: _, ...quota }): Quota => quota);
-    const result: PollResult = {
-      provider: this.#account.provider,
-      account: this.#account.id,
-      takenMs: nowMs,
-      status,
-      message,
-      ...(this.#key ? { authScope: 'zen' } : {}),
-      ...(models ? { models: models.value } : {}),
-      ...(quotas.length > 0 ? { quotas } : {}),
-      routes: { ...(models ? { models: models.atMs } : {}), ...(windows ? { quotas: windows.atMs } : {}) },
-      intervalMs: this.#intervalMs,
-    };
-    return { result, outcome };
-  }
-
-  #stillGood<T>(remembered: Remembered<T> | undefined, nowMs: number): Remembered<T> | undefined {
-    // The distance, so that a clock set back does not keep old values.
-    return remembered && Math.abs(nowMs - remembered.atMs) < KEPT_INTERVALS * this.#intervalMs ? remembered : undefined;
-  }
-
-  /** A window whose end has passed says nothing about the one that followed it. */
-  #currentWindows(nowMs: number): readonly GoWindow[] {
-    const windows = this.#stillGood(this.#windows, nowMs)?.value ?? [];
-    return windows.filter(({ resetMs }) => resetMs === undefined || resetMs > nowMs);
   }
 }
 
-function authRequired(message: string): Assessment {
-  return { status: 'auth_required' satisfies AccountStatus, outcome: 'auth', message };
+function refused(message: string): Trouble {
+  return { status: 'auth_required', message };
 }
 
-function readModels(answer: Answer): ModelsAnswer {
-  if (answer.type === 'failed') return answer;
-  const { status, json, retryAfterS } = answer;
-  const pause = retryAfterS === undefined ? {} : { retryAfterS };
-  if (status === 401 || status === 403) return { type: 'refused', status, ...pause };
-  if (status === 429) return { type: 'limited', status, ...pause };
-  if (status >= 300 && status < 400) {
-    const problem = `HTTP ${status}: a redirect, which is not followed so that the key stays here; check base_url`;
-    return { type: 'failed', outcome: 'error', problem };
+function outcomeOf({ state }: RouteAnswer<unknown>): PollOutcome {
+  if (state === 'refused') return 'auth';
+  return state === 'missing' ? 'error' : state;
+}
+
+function readModels(answer: Answered | Failed): RouteAnswer<readonly ModelInfo[]> {
+  if (answer.type === 'answered' && answer.status >= 300 && answer.status < 400) {
+    const problem = `HTTP ${answer.status}: a redirect, which is not followed so that the key stays here; check base_url`;
+    return { state: 'error', problem };
   }
-  if (status !== 200) return { type: 'failed', outcome: 'error', problem: `HTTP ${status}`, ...pause };
+  if (answer.type === 'failed' || answer.status !== 200)
+    return readJsonRoute<readonly ModelInfo[]>(answer, () => undefined);
+  const body = jsonOf(answer);
+  if ('type' in body) return { state: 'error', problem: body.problem };
   // An empty body is how some servers write an empty list.
-  const list = json === undefined ? { data: [] } : modelList.safeParse(json).data;
-  if (!list) {
-    return {
-      type: 'failed',
-      outcome: 'error',
-      problem: 'parsing response: it is not a list of models; check base_url',
-    };
-  }
+  const value = body.json === undefined ? [] : modelsOf(body.json);
+  if (value) return { state: 'ok', value };
+  return { state: 'error', problem: 'parsing response: it is not a list of models; check base_url' };
+}
+
+function modelsOf(json: unknown): readonly ModelInfo[] | undefined {
+  const list = modelList.safeParse(json).data;
+  if (!list) return undefined;
   const models = new Map<string, ModelInfo>();
   for (const item of list.data ?? []) {
     const entry = modelEntry.safeParse(item).data;
@@ -246,7 +202,7 @@ function readModels(answer: Answer): ModelsAnswer {
     if (id && !models.has(id)) models.set(id, { id, ownedBy: labelValue(entry?.owned_by) ?? 'unknown' });
     if (models.size === MODELS_MAX) break;
   }
-  return { type: 'listed', models: [...models.values()] };
+  return [...models.values()];
 }
 
 function labelValue(value: unknown): string | undefined {
@@ -254,30 +210,29 @@ function labelValue(value: unknown): string | undefined {
   return LABEL_VALUE.test(text) ? text : undefined;
 }
 
-function readUsage(answer: Answer): UsageAnswer {
-  if (answer.type === 'failed') return {};
-  const { status, json, retryAfterS } = answer;
-  if (status === 401) return { isKeyKnown: false };
-  if (status === 403) return { isKeyKnown: true, windows: [] };
-  if (status === 404) return { isRouteMissing: true };
-  if (status === 429) return { pauseS: retryAfterS ?? USAGE_PAUSE_DEFAULT_S };
-  if (status !== 200) return retryAfterS === undefined ? {} : { pauseS: retryAfterS };
-  const usage = goUsage.safeParse(json).data?.usage;
-  return usage ? { isKeyKnown: true, windows: readGoWindows(usage) } : {};
+/** 401: the key is unknown. 403: it is known, and has no Go plan. 200: it has one. */
+function readGo(answer: Answered | Failed): GoAnswer {
+  if (answer.type === 'answered' && answer.status === 403) return { state: 'ok', value: [], isKeyKnown: true };
+  const read = readJsonRoute(answer, (json) => {
+    const usage = goUsage.safeParse(json).data?.usage;
+    return usage && readGoWindows(usage);
+  });
+  if (answer.type === 'answered' && answer.status === 401) return { ...read, isKeyKnown: false };
+  return read.state === 'ok' ? { ...read, isKeyKnown: true } : read;
 }
 
 /** Ids and names that some builds add are passed over: only what is named here is read. */
-function readGoWindows(usage: Readonly<Record<string, unknown>>): GoWindow[] {
+function readGoWindows(usage: Readonly<Record<string, unknown>>): readonly Quota[] {
   return GO_WINDOWS.flatMap(([name, window]) => {
     const stated = goWindow.safeParse(usage[name]).data;
     if (!stated) return [];
+    const { percent, status } = stated;
     const resetMs = parseIsoMs(stated.resetsAt);
+    const share = { limit: 100, used: percent, remaining: 100 - percent, usedRatio: percent / 100 };
     return {
-      quota: 'go',
-      window,
-      usedRatio: stated.percent / 100,
+      ...{ quota: 'go', window, unit: 'percent', ...share },
       ...(resetMs === undefined ? {} : { resetMs }),
-      isExhausted: stated.status === 'rate-limited',
+      ...(status === 'rate-limited' ? { isExhausted: true as const } : {}),
     };
   });
 }

@@ -1,12 +1,13 @@
 // What every source has in common: it is started and stopped, and all that it takes in goes through the intake, which
 // books it and counts it. Conservation holds by construction: an event is counted as received in the same step as its outcome.
 
+import { readSnapshot } from '../poll/openusage.ts';
 import type { PollResult } from '../poll/poll-result.ts';
 import { type Decoded, ignored, type StatedPoll } from '../turn/decoded.ts';
 import type { Booking, Identity, MeterEvent, StatedEvent } from '../turn/turn-event.ts';
 
-/** A sender's own poll counts as fresh for three times this: the reference daemon pushes its snapshots once a minute. */
-const REPORTED_POLL_INTERVAL_MS = 60_000;
+/** What another poller says counts as fresh for three times this, the 300 s of OpenUsage's hub, unless it says otherwise. */
+const REPORTED_INTERVAL_MS = 100_000;
 /** Agents are named by senders, so what is remembered about them is bounded. */
 const AGENTS_REMEMBERED = 50;
 /** A fork posts a message and its parts together, so a part comes long before this many other copies do. */
@@ -108,7 +109,7 @@ export class Intake {
     }
     // Polls go first: writing one twice changes nothing, so a commit of the events that fails leaves nothing half counted.
     // All of them at once, so that they share a commit.
-    const polled = await Promise.all(polls.map((poll) => this.#sink.recordPoll(reportedPoll(poll))));
+    const polled = await Promise.all(polls.map((poll) => this.#recordPoll(poll)));
     const booked = events.length > 0 ? await this.#sink.submit(events) : [];
 
     const [nextPolled, nextBooked] = [polled.values(), booked.values()];
@@ -120,6 +121,15 @@ export class Intake {
     this.#count(source, bookings);
     for (const { agent } of events) this.heard(agent);
     return bookings;
+  }
+
+  async #recordPoll({ snapshot, intervalMs = REPORTED_INTERVAL_MS, ...sender }: StatedPoll): Promise<Booking> {
+    const receipt = { receivedMs: this.#now(), intervalMs, ...sender };
+    const { result, unitCorrections } = readSnapshot(snapshot, receipt);
+    const booking = await this.#sink.recordPoll(result);
+    const isNew = booking.outcome.type === 'recorded' || booking.outcome.type === 'updated';
+    if (!isNew || unitCorrections === 0) return booking;
+    return { ...booking, unitCorrections: { provider: snapshot.provider, values: unitCorrections } };
   }
 
   /** A tool part need not state when its call began; then only its message tells that a fork copied it. */
@@ -143,16 +153,6 @@ export class Intake {
     for (const booking of bookings) this.#meter.booked(source, booking);
     if (bookings.some(({ outcome }) => outcome.type !== 'rejected')) this.#meter.success(source, this.#now());
   }
-}
-
-/** A poll that a sender made itself, as the ledger keeps it. Its text is foreign, so the message is ours. */
-function reportedPoll(poll: StatedPoll): PollResult {
-  return {
-    ...poll,
-    message: 'Reported by a sender',
-    routes: { reported: poll.takenMs },
-    intervalMs: REPORTED_POLL_INTERVAL_MS,
-  };
 }
 
 /** Where an unexpected error was thrown, for the log. Its message is left out: it may quote a payload. */

@@ -1,17 +1,20 @@
 // What decoding makes of one message: the types that every decoder returns.
 
-import type { AccountStatus } from '../poll/poll-result.ts';
 import type { IgnoredKind, Rejection, StatedEvent } from './turn-event.ts';
+import type { UsageSnapshot } from './usage-snapshot.ts';
 
 /** The agents whose hooks are understood. */
 export const HOOK_AGENTS = ['opencode', 'claude_code', 'codex'] as const;
 
-/** A poll result that somebody else took and passed on. Nothing but the state is kept: its texts are foreign. */
+/** What somebody else's poller read of an account and passed on. */
 export interface StatedPoll {
-  readonly provider: string;
-  readonly account: string;
-  readonly takenMs: number;
-  readonly status: AccountStatus;
+  readonly snapshot: UsageSnapshot;
+  /** How often it is read; absent when its sender did not say. */
+  readonly intervalMs?: number;
+  /** When it was sent, by the sender's clock, Unix ms. */
+  readonly sentMs?: number;
+  /** Which machine read it, where that is known. */
+  readonly machine?: string;
 }
 
 /** What became of one message on its way into the normal form. */

@@ -1,10 +1,8 @@
 // The record of `/v1/events`, the spool and a bus. One schema decodes it and is published as docs/event.schema.json.
 
 import { z } from 'zod';
-import { ACCOUNT_STATUSES } from '../poll/poll-result.ts';
 import { type Decoded, decodedEvent, HOOK_AGENTS, rejected } from './decoded.ts';
 import {
-  accountId,
   agentName,
   costNano,
   errorReason,
@@ -26,6 +24,7 @@ import {
 } from './fields.ts';
 import { projectName } from './project-name.ts';
 import { NO_TOKENS, TURN_STATUSES } from './turn-event.ts';
+import { decodedSnapshot, usageSnapshot } from './usage-snapshot.ts';
 
 const RECORD_VERSION = 1;
 
@@ -90,17 +89,17 @@ const session = z.object({
   project: project.optional(),
 });
 
-const snapshotStatus = z
-  .string({ error: 'expected the status of a snapshot' })
-  .toLowerCase()
-  .pipe(z.enum(ACCOUNT_STATUSES, { error: `expected one of ${ACCOUNT_STATUSES.join(', ').toUpperCase()}` }));
-const snapshot = z
-  .object(
-    { provider_id: provider, account_id: accountId, timestamp: unixMs, status: snapshotStatus.default('unknown') },
-    expectedObject,
-  )
-  .meta({ description: 'A UsageSnapshot; what it holds beyond these fields is not read.' });
-const poll = z.object({ v: version, kind: z.literal('poll'), payload: snapshot });
+const poll = z.object({
+  v: version,
+  kind: z.literal('poll'),
+  interval_s: z
+    .number({ error: 'expected a number of seconds' })
+    .min(1, { error: 'expected at least 1' })
+    .max(86_400, { error: 'expected at most 86400' })
+    .optional()
+    .meta({ description: 'How often the account is read; the reading is shown for three times this. Default 100.' }),
+  payload: usageSnapshot,
+});
 
 const hook = z.object({
   v: version.optional(),
@@ -231,14 +230,6 @@ function toSession(stated: z.output<typeof session>): Decoded {
   );
 }
 
-function toPoll({ payload }: z.output<typeof poll>): Decoded {
-  return {
-    type: 'poll',
-    poll: {
-      provider: payload.provider_id,
-      account: payload.account_id,
-      takenMs: payload.timestamp,
-      status: payload.status,
-    },
-  };
+function toPoll({ payload, interval_s: seconds }: z.output<typeof poll>): Decoded {
+  return decodedSnapshot(payload, seconds === undefined ? {} : { intervalMs: seconds * 1000 });
 }

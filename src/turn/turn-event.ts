@@ -136,6 +136,7 @@ export const IGNORED_KINDS = [
   'file',
   'fork_copy',
   'no_usage',
+  'not_ready',
   'other',
 ] as const;
 export type IgnoredKind = (typeof IGNORED_KINDS)[number];
@@ -180,6 +181,8 @@ export interface Booking {
   readonly redated?: true;
   /** Fields that a later vector stated differently: counted, never moved. */
   readonly conflicts?: readonly ConflictField[];
+  /** How many of its values came in a wrong unit and were corrected. */
+  readonly unitCorrections?: { readonly provider: string; readonly values: number };
 }
 export const CONFLICT_FIELDS = [
   'provider',

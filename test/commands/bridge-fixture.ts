@@ -10,6 +10,9 @@ import { stripVTControlCharacters } from 'node:util';
 import { type Config, parseConfig } from '../../src/config.ts';
 import type { BridgeStatus } from '../../src/status.ts';
 
+/** What is told of an account that cannot be asked anything. */
+export const NO_ACCESS = { credentials: [], sees: [], cannot_see: [], drift: [] };
+
 export const NOW_MS = Date.UTC(2026, 0, 15, 12);
 
 /** A folder that lives as long as the test. */
@@ -58,6 +61,7 @@ export function statusOf(config: Config, changes: Partial<BridgeStatus> = {}): B
         status: 'ok',
         message: 'Auth OK · 30 Zen models',
         taken_ms: NOW_MS,
+        ...NO_ACCESS,
       },
     ],
     tiles: [

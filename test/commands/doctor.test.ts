@@ -7,7 +7,16 @@ import { installOpencode } from '../../src/commands/install.ts';
 import { type Config, parseConfig } from '../../src/config.ts';
 import { openDatabase } from '../../src/ledger/database.ts';
 import type { BridgeStatus } from '../../src/status.ts';
-import { NOW_MS, plain, scratchConfig, scratchFolder, serveMetrics, serveSocket, statusOf } from './bridge-fixture.ts';
+import {
+  NO_ACCESS,
+  NOW_MS,
+  plain,
+  scratchConfig,
+  scratchFolder,
+  serveMetrics,
+  serveSocket,
+  statusOf,
+} from './bridge-fixture.ts';
 
 interface Finding {
   readonly name: string;
@@ -78,6 +87,7 @@ const FIRST_ACCOUNT = {
   account: 'main',
   found_in: 'auth.json',
   message: 'HTTP 401 – check OPENCODE_API_KEY',
+  ...NO_ACCESS,
 } as const;
 const LEDGER = { file: '/s/ledger.db', size_bytes: 1, created_ms: 1, turns: 1, tool_calls: 0, sessions: 1 };
 const SOCKET_EVENTS = { source: 'socket', up: true, events: { received: 9, rejected: 3 } };
@@ -278,6 +288,47 @@ test('a remote that cannot be reached is told once: the poller points at its acc
   ]);
   assert.deepEqual([examination.problems, examination.exitCode], [0, 0]);
   assert.doesNotMatch(JSON.stringify(examination), /see the log/);
+});
+
+test('an account: where its credentials are, what it sees and does not, what is unexplained, and how to see more', async (t) => {
+  const examination = await examineBridge(t, {
+    accounts: [
+      {
+        ...{ provider: 'opencode', account: 'main', found_in: 'auth.json', status: 'ok', message: '$42.50 balance' },
+        credentials: [
+          { opens: 'Zen and Go', place: 'auth.json' },
+          { opens: 'the console', place: "OpenCode's database", problem: 'it can be read by others: chmod 600' },
+        ],
+        sees: ['models', 'balance'],
+        cannot_see: [{ what: 'cost by model', why: 'HTTP 403' }],
+        balances: [{ kind: 'console', currency: 'USD', amount: 42.5 }],
+        drift: [{ window: 'today', usd: 0.25, ratio: 0.125 }, ...[{ window: '7d', usd: -1 }]],
+        drift_gap: 'it takes two readings',
+        more: 'Sign in to see more.',
+      },
+      { ...FIRST_ACCOUNT, account: 'theirs', found_in: 'another poller', status: 'near_limit', message: 'Reported' },
+      ...['a', 'b'].map((account) => ({
+        ...FIRST_ACCOUNT,
+        account,
+        found_in: 'another poller',
+        status: 'ok' as const,
+      })),
+    ],
+  });
+  const [main, theirs, others] = about(examination, 'accounts');
+  assert.deepEqual(main?.what.split('\n'), [
+    'opencode/main: $42.50 balance',
+    'Zen and Go by what is in auth.json',
+    'not used for the console: it can be read by others: chmod 600',
+    'sees models, balance',
+    'cannot see cost by model: HTTP 403',
+    'unexplained by turns: today $0.2500 (13 % of what it lost), 7d -$1.0000',
+    'known causes: calls that make titles, aborted calls, turns on other machines, other users of the same balance',
+    'unexplained by turns: not told for every window, because it takes two readings',
+  ]);
+  assert.deepEqual([main?.level, main?.next], ['warning', 'Sign in to see more.']);
+  assert.deepEqual([theirs?.level, theirs?.what], ['warning', 'opencode/theirs: Reported']);
+  assert.equal(others?.what, 'reported by other pollers, and fine: opencode/a, opencode/b');
 });
 
 describe('without a bridge, the ledger is looked at where it lies', () => {

@@ -5,7 +5,7 @@ import type { Report } from '../../src/commands/show.ts';
 import { showStatus } from '../../src/commands/status.ts';
 import type { Config } from '../../src/config.ts';
 import { RetryableFailure } from '../../src/failure.ts';
-import { NOW_MS, plain, scratchConfig, scratchFolder, serveSocket, statusOf } from './bridge-fixture.ts';
+import { NO_ACCESS, NOW_MS, plain, scratchConfig, scratchFolder, serveSocket, statusOf } from './bridge-fixture.ts';
 
 /** A home of its own, and no npm, whatever runs the tests. */
 const placeOf = (t: TestContext) => ({ env: {}, home: scratchFolder(t) });
@@ -80,7 +80,8 @@ test('unknown, tiny and huge numbers, long names and trouble: still true, still 
         found_in: 'auth.json',
         status: 'auth_required',
         message: `${message}${'e'.repeat(200)} – check OPENCODE_API_KEY`,
-        quotas: [{ quota: 'go', window: '5h', usedRatio: 0.155, resetMs: NOW_MS }],
+        quotas: [{ quota: 'go', window: '5h', unit: 'percent', usedRatio: 0.155, resetMs: NOW_MS }],
+        ...NO_ACCESS,
       },
     ],
     unmapped: [{ upstream_provider: 'cerebras', reason: 'unconfigured', fix: 'gateways: {}' }],

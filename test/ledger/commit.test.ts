@@ -28,8 +28,8 @@ describe('group commit', () => {
         takenMs: NOON_MS,
         status: 'ok',
         message: '',
-        routes: {},
-        intervalMs: 1000,
+        statusHoldsMs: 1000,
+        readings: [],
       }),
     ]);
     assert.deepEqual(typesOf(first), ['recorded', 'recorded', 'duplicate']);

@@ -15,8 +15,8 @@ const poll = (said: Partial<PollResult>): PollResult => ({
   takenMs: NOON_MS,
   status: 'ok',
   message: 'fine',
-  routes: { reported: said.takenMs ?? NOON_MS },
-  intervalMs: 30 * SECOND_MS,
+  statusHoldsMs: 90 * SECOND_MS,
+  readings: [{ route: 'reported', readMs: said.takenMs ?? NOON_MS, intervalMs: 30 * SECOND_MS, facts: {} }],
   ...said,
 });
 
@@ -119,7 +119,7 @@ describe('a reading dated far ahead', () => {
     const bench = new Bench(t);
     const ahead = await bench.ledger.recordPoll(poll({ takenMs: NOON_MS + 1000 * HOUR_MS, status: 'ok' }));
     assert.deepEqual(ahead, { outcome: { type: 'recorded' }, redated: true });
-    assert.equal(bench.ledger.pollResults()[0]?.routes.reported, NOON_MS);
+    assert.equal(bench.ledger.pollResults()[0]?.readings[0]?.readMs, NOON_MS);
     bench.nowMs = NOON_MS + SECOND_MS;
     await bench.ledger.recordPoll(poll({ takenMs: bench.nowMs, status: 'auth_required' }));
     assert.equal(bench.ledger.pollResults()[0]?.status, 'auth_required');

@@ -137,6 +137,26 @@ describe('a ledger that another process has', () => {
 });
 
 describe('a ledger of another version', () => {
+  test('of the first version is brought up to date: its turns stay, its readings are read anew', async (t) => {
+    const bench = new Bench(t);
+    await bench.submit(turn(), session());
+    const before = shown(bench.ledger);
+    bench.ledger.close();
+    const db = new DatabaseSync(bench.file);
+    db.exec(`
+      DROP TABLE balance; DROP TABLE balance_interval; DROP TABLE poll_result;
+      CREATE TABLE poll_result (provider TEXT NOT NULL, account TEXT NOT NULL, taken_ms INTEGER NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (provider, account)) STRICT, WITHOUT ROWID;
+      INSERT INTO poll_result VALUES ('opencode', 'work', 1, '{"provider":"opencode","account":"work","routes":{}}');
+      PRAGMA user_version = 1;
+    `);
+    db.close();
+    bench.reopen();
+    assert.deepEqual(shown(bench.ledger), before);
+    assert.deepEqual(bench.ledger.pollResults(), []);
+    assert.deepEqual(typesOf(await bench.submit(turn())), ['duplicate']);
+  });
+
   test('that is newer is left untouched', async (t) => {
     const file = await filledLedger(t);
     const db = new DatabaseSync(file);

@@ -5,6 +5,7 @@ import { connect } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { PermanentFailure } from '../../src/failure.ts';
+import { BearerToken } from '../../src/listen.ts';
 import { createLog } from '../../src/log.ts';
 import { AdminServer, type AdminServerOptions } from '../../src/metrics/admin-server.ts';
 
@@ -196,7 +197,7 @@ describe('the other routes', () => {
 
 describe('a token', () => {
   it('guards /metrics and the page, not the probes', async (t) => {
-    const { get, logged } = await serve(t, { token: TOKEN });
+    const { get, logged } = await serve(t, { token: new BearerToken(TOKEN) });
     for (const path of ['/metrics', '/']) {
       for (const authorization of [
         undefined,
@@ -223,7 +224,7 @@ describe('a token', () => {
   it('is missed in the log where other machines can read, and only there', async (t) => {
     const open = { host: '0.0.0.0', port: 0 };
     assert.match((await serve(t, { listen: open })).logged.join(''), /without a token.*metrics\.token_env/);
-    assert.equal((await serve(t, { listen: open, token: TOKEN })).logged.join(''), '');
+    assert.equal((await serve(t, { listen: open, token: new BearerToken(TOKEN) })).logged.join(''), '');
     assert.equal((await serve(t, { listen: { host: 'localhost', port: 0 } })).logged.join(''), '');
   });
 });
@@ -260,7 +261,7 @@ describe('the host that a request names', () => {
 
   it('may be any where a token is asked for, where other machines read, and where it is the configured one', async (t) => {
     const headers = { host: 'bridge.example:9464' };
-    const guarded = await serve(t, { token: TOKEN });
+    const guarded = await serve(t, { token: new BearerToken(TOKEN) });
     const withToken = { headers: { ...headers, authorization: `Bearer ${TOKEN}` } };
     assert.equal((await guarded.get('/metrics', withToken)).status, 200);
     const open = await serve(t, { listen: { host: '0.0.0.0', port: 0 } });

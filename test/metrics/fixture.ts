@@ -4,6 +4,7 @@ import type { CounterPoint, HistogramPoint, LedgerReading, WindowRow } from '../
 import { WINDOWS } from '../../src/ledger/reading.ts';
 import { TOLL } from '../../src/metrics/catalogue.ts';
 import { LedgerMetricProducer } from '../../src/metrics/producer.ts';
+import type { Facts, RouteReading } from '../../src/poll/poll-result.ts';
 import { Tiles } from '../../src/turn/tiles.ts';
 
 export const CREATED_MS = Date.UTC(2026, 0, 5, 12, 0, 0, 250);
@@ -16,6 +17,7 @@ export interface HandMade {
   polls?: ReturnType<LedgerReading['pollResults']>;
   unfinished?: ReturnType<LedgerReading['unfinishedTurns']>;
   pricing?: ReturnType<LedgerReading['pricingStates']>;
+  comparison?: LedgerReading['balanceComparison'];
 }
 
 /** A reading that shows what is in `hand`, as it is at each call. */
@@ -30,6 +32,7 @@ export function readingOf(hand: HandMade): LedgerReading {
     pricingStates: () => hand.pricing ?? [],
     upstreamProviders: () => [...new Set((hand.rows ?? []).map((row) => row.upstreamProvider))],
     pollResults: () => hand.polls ?? [],
+    balanceComparison: (provider, account, window) => hand.comparison?.(provider, account, window),
     sizeBytes: () => 40_960,
   };
 }
@@ -42,6 +45,16 @@ export function rowsOf(
   const nothing = { costNano: 0, tokens: { withoutCacheRead: 0, cacheRead: 0 }, turns: 0, pricedTurns: 0 };
   return WINDOWS.map((window) => ({ window, ...name, ...nothing, ...sums[window] }));
 }
+
+/** One route's answer, so many ms after the ledger was created. */
+export function readingOfRoute(route: string, afterMs: number, facts: Facts): RouteReading {
+  return { route, readMs: CREATED_MS + afterMs, intervalMs: 30_000, facts };
+}
+
+const MONEY = { provider: 'opencode', account: 'opencode', kind: 'console', currency: 'USD' };
+const PERCENT = { quota: 'go', window: '5h', unit: 'percent', limit: 100 };
+const MONTHLY = { limit: 'monthly', currency: 'USD', limitNano: 60_000_000_000 };
+const RELOAD = { currency: 'USD', triggerNano: 5_000_000_000, amountNano: 20_000_000_000 };
 
 /** Feeds every family of the ledger at least once. */
 export function fullHand(): HandMade {
@@ -81,6 +94,8 @@ export function fullHand(): HandMade {
         8,
       ),
       [TOLL.sessions.name]: point({ agent: 'opencode', project: 'bridge' }, 2),
+      [TOLL.balanceSpent.name]: point(MONEY, 3_000_000_000),
+      [TOLL.balanceTopup.name]: point(MONEY, 12_000_000_000),
       [TOLL.seriesOverflow.name]: point({ metric: 'toll_cost_usd_total' }, 4),
     },
     histograms: {
@@ -110,12 +125,33 @@ export function fullHand(): HandMade {
         status: 'near_limit',
         message: 'Auth OK',
         authScope: 'api_key',
-        models: [{ id: 'claude-sonnet-4-5', ownedBy: 'opencode' }],
-        quotas: [{ quota: 'go', window: '5h', usedRatio: 0.85, resetMs: CREATED_MS + 3_600_000 }],
-        routes: { models: CREATED_MS + 9000, usage: CREATED_MS + 1000 },
-        intervalMs: 30_000,
+        displayName: 'Work',
+        machine: 'laptop',
+        statusHoldsMs: 90_000,
+        readings: [
+          readingOfRoute('models', 9000, { models: [{ id: 'claude-sonnet-4-5', ownedBy: 'opencode' }] }),
+          readingOfRoute('go/usage', 1000, {
+            quotas: [{ ...PERCENT, used: 85, remaining: 15, usedRatio: 0.85, resetMs: CREATED_MS + 3_600_000 }],
+          }),
+          readingOfRoute('billing', 1000, {
+            balances: [{ kind: 'console', currency: 'USD', nano: 42_500_000_000 }],
+            spendLimits: [{ ...MONTHLY, usedNano: 6_173_555_700, resetMs: CREATED_MS + 7_200_000 }],
+            reload: { ...RELOAD, isEnabled: true, isFailing: false },
+            plan: { name: 'pay-as-you-go', isSubscribed: false },
+            reportedCosts: [
+              { window: 'month', currency: 'USD', nano: 1_000_000_000 },
+              { window: 'month', currency: 'USD', nano: 500_000_000, model: 'glm-5', product: 'opencode' },
+            ],
+            reportedTokens: [
+              { window: 'month', tokenType: 'input', tokens: 12 },
+              { window: 'month', tokenType: 'input', tokens: 7, model: 'glm-5' },
+            ],
+            reportedValues: [{ metric: 'keys_total', field: 'used', unit: 'keys', window: 'current', value: 3 }],
+          }),
+        ],
       },
     ],
+    comparison: () => ({ fell: 3_000_000_000, observed: 2_000_000_000, unattributed: 0 }),
   };
 }
 

@@ -16,13 +16,15 @@ function healthOver(t: TestContext, producers: readonly MetricProducer[], source
 
 /** Makes every health family appear. */
 async function useAll(health: Health): Promise<void> {
-  health.received('socket', 6);
+  health.received('socket', 7);
   health.booked('socket', { outcome: { type: 'recorded' }, redated: true });
   health.booked('socket', { outcome: { type: 'updated' }, conflicts: ['model', 'project'] });
   health.booked('socket', { outcome: { type: 'duplicate' } });
   health.booked('socket', { outcome: { type: 'ignored', kind: 'delta' } });
   health.booked('socket', { outcome: { type: 'ignored', kind: 'fork_copy' } });
   health.booked('socket', { outcome: { type: 'rejected', reason: 'too_late', detail: 'older than the horizon' } });
+  health.booked('socket', { outcome: { type: 'updated' }, unitCorrections: { provider: 'opencode', values: 2 } });
+  health.routeUp({ provider: 'opencode', account: 'default', route: 'models' }, true);
   health.truncated('socket');
   health.up('socket', true);
   health.success('socket', 1_767_614_400_250);
@@ -143,18 +145,18 @@ describe('health', () => {
     const { samples } = parseExposition(await health.scrape());
     const events = (name: string, labels = {}) =>
       Number(samples.get(sample(`tollbridge_events_${name}_total`, { source: 'socket', ...labels })));
-    assert.equal(events('received'), 6);
+    assert.equal(events('received'), 7);
     const outcomes = [
       ...['recorded', 'updated', 'duplicate'].map((name) => events(name)),
       events('ignored', { kind: 'delta' }),
       events('ignored', { kind: 'fork_copy' }),
       events('rejected', { reason: 'too_late' }),
     ];
-    assert.deepEqual(outcomes, [1, 1, 1, 1, 1, 1]);
+    assert.deepEqual(outcomes, [1, 2, 1, 1, 1, 1]);
     assert.equal(events('conflicting', { field: 'model' }), 1);
     assert.equal(events('conflicting', { field: 'project' }), 1);
     assert.equal(events('redated'), 1);
-    const counts = { received: 6, recorded: 1, updated: 1, duplicate: 1, ignored: 2, rejected: 1 };
+    const counts = { received: 7, recorded: 1, updated: 2, duplicate: 1, ignored: 2, rejected: 1 };
     assert.deepEqual(health.events('socket'), counts);
     assert.equal(samples.get(sample('tollbridge_source_up', { source: 'socket' })), '1');
     const success = sample('tollbridge_source_last_success_timestamp_seconds', { source: 'socket' });

@@ -6,6 +6,7 @@ import { ACCOUNT_STATUSES } from '../../src/poll/poll-result.ts';
 import type { BridgeStatus, TileWindow } from '../../src/status.ts';
 
 const NOW_MS = Date.UTC(2026, 2, 14, 15, 0, 0);
+const NO_ACCESS = { credentials: [], sees: [], cannot_see: [], drift: [] };
 
 const used = (cost: number | undefined, turns: number, unpricedTurns = cost === undefined ? turns : 0): TileWindow => ({
   ...(cost !== undefined && { cost_usd: cost }),
@@ -62,11 +63,21 @@ function statusOf(changes: Partial<BridgeStatus> = {}): BridgeStatus {
         message: 'Auth OK · 41 Zen models',
         taken_ms: NOW_MS - 12_000,
         quotas: [
-          { quota: 'go', window: '5h', usedRatio: 0.873, resetMs: NOW_MS + 5_000_000 },
-          { quota: 'go', window: '7d', usedRatio: 0.31 },
+          { quota: 'go', window: '5h', unit: 'percent', usedRatio: 0.873, resetMs: NOW_MS + 5_000_000 },
+          { quota: 'go', window: '7d', unit: 'percent', usedRatio: 0.31 },
         ],
+        ...NO_ACCESS,
       },
-      { provider: 'openai', account: 'work', found_in: 'tollbridge.yaml', status: 'unknown', message: 'Not polled' },
+      {
+        ...{
+          provider: 'openai',
+          account: 'work',
+          found_in: 'tollbridge.yaml',
+          status: 'unknown',
+          message: 'Not polled',
+        },
+        ...NO_ACCESS,
+      },
     ],
     tiles: [
       {

@@ -4,7 +4,7 @@ import type { MetricData } from '@opentelemetry/sdk-metrics';
 import { AggregationTemporality, DataPointType } from '@opentelemetry/sdk-metrics';
 import { type MetricFamily, TOLL } from '../../src/metrics/catalogue.ts';
 import { LEDGER_SCOPE, type LedgerMetricProducer } from '../../src/metrics/producer.ts';
-import { CREATED_MS, fullHand, type HandMade, producerOf, rowsOf } from './fixture.ts';
+import { CREATED_MS, fullHand, type HandMade, producerOf, readingOfRoute, rowsOf } from './fixture.ts';
 
 async function collected(producer: LedgerMetricProducer): Promise<Map<string, MetricData>> {
   const { resourceMetrics, errors } = await producer.collect();
@@ -236,7 +236,10 @@ describe('accounts', () => {
   it('show what a poll said, in exported units', async () => {
     const hand = fullHand();
     const account = { provider: 'opencode', account: 'opencode' };
-    assert.deepEqual(await pointsOf(TOLL.accountInfo, hand), [[{ ...account, auth_scope: 'api_key' }, 1]]);
+    const info = { ...account, display_name: 'Work', plan: 'pay-as-you-go', subscription: 'false' };
+    assert.deepEqual(await pointsOf(TOLL.accountInfo, hand), [
+      [{ ...info, auth_scope: 'api_key', machine: 'laptop' }, 1],
+    ]);
     assert.deepEqual(statusOf(await pointsOf(TOLL.accountStatus, hand)), ['opencode: near_limit']);
     const quota = { ...account, quota: 'go', window: '5h' };
     assert.deepEqual(await pointsOf(TOLL.quotaUsedRatio, hand), [[quota, 0.85]]);
@@ -249,33 +252,55 @@ describe('accounts', () => {
     assert.deepEqual(await pointsOf(TOLL.snapshotTimestamp, hand), [[account, CREATED_MS / 1000 + 9]]);
   });
 
-  it('show used and remaining percent as they were polled, without the noise of a ratio', async () => {
-    const [poll] = fullHand().polls!;
-    for (const percent of [0, 7, 14, 28, 29, 55, 56, 57, 58, 15.5, 99.99, 100]) {
-      const hand = { polls: [{ ...poll!, quotas: [{ quota: 'go', window: '5h', usedRatio: percent / 100 }] }] };
-      const [[, used]] = (await pointsOf(TOLL.quotaUsed, hand)) as [[unknown, number]];
-      const [[, remaining]] = (await pointsOf(TOLL.quotaRemaining, hand)) as [[unknown, number]];
-      assert.deepEqual([used, remaining], [percent, Number((100 - percent).toFixed(2))]);
+  it('show money in whole units of its currency, exactly', async () => {
+    const hand = fullHand();
+    const account = { provider: 'opencode', account: 'opencode' };
+    const usd = { ...account, currency: 'USD' };
+    const monthly = { ...account, limit: 'monthly', currency: 'USD' };
+    const cases: [MetricFamily, object, number][] = [
+      [TOLL.balance, { ...account, kind: 'console', currency: 'USD' }, 42.5],
+      [TOLL.balanceSpent, { ...account, kind: 'console', currency: 'USD' }, 3],
+      [TOLL.balanceTopup, { ...account, kind: 'console', currency: 'USD' }, 12],
+      [TOLL.spendLimit, monthly, 60],
+      [TOLL.spendLimitUsed, monthly, 6.1735557],
+      [TOLL.spendLimitReset, { ...account, limit: 'monthly' }, CREATED_MS / 1000 + 7200],
+      [TOLL.reloadTrigger, usd, 5],
+      [TOLL.reloadAmount, usd, 20],
+      [TOLL.reloadEnabled, account, 1],
+      [TOLL.reloadFailing, account, 0],
+      [TOLL.reportedCost, { ...account, window: 'month', currency: 'USD' }, 1],
+      [TOLL.reportedTokens, { ...account, window: 'month', token_type: 'input' }, 12],
+      [TOLL.reportedModelTokens, { ...account, window: 'month', model: 'glm-5', token_type: 'input' }, 7],
+      [TOLL.reportedValue, { ...account, metric: 'keys_total', field: 'used', unit: 'keys', window: 'current' }, 3],
+    ];
+    for (const [family, labels, value] of cases) {
+      assert.deepEqual(await pointsOf(family, hand), [[labels, value]], family.name);
     }
-    const hand = { polls: [{ ...poll!, quotas: [] }] };
-    assert.deepEqual(await pointsOf(TOLL.quotaUsed, hand), [], 'and nothing where no window was told');
+    const model = { ...account, window: 'month', currency: 'USD', model: 'glm-5', product: 'opencode' };
+    assert.deepEqual(await pointsOf(TOLL.reportedModelCost, hand), [[model, 0.5]]);
   });
 
   it('show nothing that was not learned: no models, no reset, no good answer', async () => {
     const [poll] = fullHand().polls!;
-    const { models, authScope, ...bare } = poll!;
-    const hand = { polls: [{ ...bare, quotas: [{ quota: 'go', window: '7d', usedRatio: 0 }], routes: {} }] };
+    const { authScope, ...bare } = poll!;
+    const quotas = [{ quota: 'go', window: '7d', unit: 'percent', usedRatio: 0 }];
+    const hand = { polls: [{ ...bare, readings: [readingOfRoute('go/usage', 0, { quotas })] }] };
     assert.equal((await pointsOf(TOLL.quotaUsedRatio, hand))[0]![1], 0);
-    for (const family of [TOLL.quotaReset, TOLL.modelsAvailable, TOLL.modelInfo, TOLL.snapshotTimestamp]) {
-      assert.deepEqual(await pointsOf(family, hand), [], family.name);
-    }
+    const absent = [
+      ...[TOLL.quotaReset, TOLL.quotaLimit, TOLL.modelsAvailable, TOLL.modelInfo, TOLL.balance, TOLL.spendLimit],
+      ...[TOLL.spendLimitUsed, TOLL.spendLimitReset, TOLL.reloadTrigger, TOLL.reloadAmount, TOLL.reloadEnabled],
+      ...[TOLL.reloadFailing, TOLL.reportedCost, TOLL.reportedValue, TOLL.driftUsd, TOLL.driftRatio],
+    ];
+    for (const family of absent) assert.deepEqual(await pointsOf(family, hand), [], family.name);
+    const silent = { polls: [{ ...bare, readings: [] }] };
+    assert.deepEqual(await pointsOf(TOLL.snapshotTimestamp, silent), []);
   });
 
   it('export one value for a label set that a poll repeats', async () => {
     const [poll] = fullHand().polls!;
-    const quota = { quota: 'go', window: '5h', usedRatio: 0.1 };
-    const hand = { polls: [{ ...poll!, quotas: [quota, { ...quota, usedRatio: 0.2 }] }] };
-    assert.equal((await pointsOf(TOLL.quotaUsedRatio, hand)).length, 1);
+    const quota = { quota: 'go', window: '5h', unit: 'percent', usedRatio: 0.1 };
+    const readings = [readingOfRoute('go/usage', 0, { quotas: [quota, { ...quota, usedRatio: 0.2 }] })];
+    assert.equal((await pointsOf(TOLL.quotaUsedRatio, { polls: [{ ...poll!, readings }] })).length, 1);
   });
 
   it('of other machines are shown beside the configured ones', async () => {

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { inspect } from 'node:util';
 import { parseConfig } from '../../src/config.ts';
+import type { Credential } from '../../src/poll/credential.ts';
 import { type Account, findAccounts, isPolled } from '../../src/poll/detect.ts';
 
 const ZEN = ['sk', 'EXAMPLE', 'zen'].join('-');
@@ -41,7 +42,17 @@ function find({ home, env = {}, platform = 'linux', config = {} }: Place) {
   return findAccounts({ config: parseConfig(config), env, home, platform });
 }
 
-const shown = ({ provider, id, foundIn, key, goKey }: Account) => [provider, id, foundIn, key(), goKey?.()];
+const secretOf = (credential: Credential | undefined) => {
+  const secret = credential?.read();
+  return secret?.type === 'found' ? secret.secret : undefined;
+};
+const shown = ({ provider, id, foundIn, key, goKey }: Account) => [
+  provider,
+  id,
+  foundIn,
+  secretOf(key),
+  secretOf(goKey),
+];
 const api = (key: string) => ({ type: 'api', key });
 
 test('variables: OPENCODE_API_KEY first, then ZEN_API_KEY, blanks are unset', (t) => {
@@ -112,7 +123,7 @@ test('auth.json: the first place that has one is used alone', (t) => {
   cases.forEach(([files, hasXdg, platform, expected], index) => {
     const home = place(files);
     const env = hasXdg ? { XDG_DATA_HOME: path.join(home, 'xdg') } : { XDG_DATA_HOME: ' ' };
-    assert.equal(find({ home, platform, env }).accounts[0]?.key(), expected, `case ${index}`);
+    assert.equal(secretOf(find({ home, platform, env }).accounts[0]?.key), expected, `case ${index}`);
   });
 });
 
@@ -121,7 +132,7 @@ test('a variable wins over auth.json, whose Go key stays a candidate', (t) => {
   put(home, LINUX_FILE, { opencode: api(ZEN), 'opencode-go': api(GO) });
   const { accounts } = find({ home, env: { ZEN_API_KEY: ENV } });
   assert.deepEqual(accounts.map(shown), [['opencode', 'opencode', 'ZEN_API_KEY', ENV, GO]]);
-  assert.equal(accounts[0]?.keyName, 'ZEN_API_KEY');
+  assert.equal(accounts[0]?.key?.place, 'ZEN_API_KEY');
 });
 
 test('keys are read when they are asked for', (t) => {
@@ -133,7 +144,7 @@ test('keys are read when they are asked for', (t) => {
     config: { accounts: [{ id: 'work', provider: 'opencode', api_key_file: keyFile }] },
   });
   assert.deepEqual(
-    accounts.map((account) => [account.id, account.key(), account.goKey?.()]),
+    accounts.map((account) => [account.id, secretOf(account.key), secretOf(account.goKey)]),
     [
       ['work', OTHER, undefined],
       ['opencode', ZEN, undefined],
@@ -142,20 +153,26 @@ test('keys are read when they are asked for', (t) => {
   const [work, detected] = accounts as [Account, Account];
   put(home, LINUX_FILE, { opencode: api(ENV), 'opencode-go': api(GO) });
   put(home, 'key', GO);
-  assert.deepEqual([work.key(), detected.key(), detected.goKey?.()], [GO, ENV, GO]);
+  assert.deepEqual([secretOf(work.key), secretOf(detected.key), secretOf(detected.goKey)], [GO, ENV, GO]);
   put(home, LINUX_FILE, '{"opencode": half');
   put(home, 'key', '\n');
-  assert.deepEqual([work.key(), detected.key(), detected.goKey?.()], [undefined, undefined, undefined]);
+  assert.deepEqual(
+    [secretOf(work.key), secretOf(detected.key), secretOf(detected.goKey)],
+    [undefined, undefined, undefined],
+  );
   rmSync(path.join(home, LINUX_FILE));
   rmSync(keyFile);
-  assert.deepEqual([work.key(), detected.key(), detected.goKey?.()], [undefined, undefined, undefined]);
+  assert.deepEqual(
+    [secretOf(work.key), secretOf(detected.key), secretOf(detected.goKey)],
+    [undefined, undefined, undefined],
+  );
 });
 
 test('configured accounts come first and win by id', (t) => {
   const home = makeHome(t);
   const env = { OPENCODE_API_KEY: ENV, WORK_KEY: ` ${OTHER} ` };
   const ids = (config: unknown) =>
-    find({ home, env, config }).accounts.map(({ id, foundIn, baseUrl, key }) => [id, foundIn, baseUrl, key()]);
+    find({ home, env, config }).accounts.map(({ id, foundIn, baseUrl, key }) => [id, foundIn, baseUrl, secretOf(key)]);
   const work = { id: 'work', provider: 'opencode', api_key_env: 'WORK_KEY' };
 
   assert.deepEqual(ids({ accounts: [work] }), [
@@ -178,7 +195,7 @@ test('configured accounts come first and win by id', (t) => {
   );
   const without = { accounts: [{ id: 'opencode', provider: 'opencode' }], detect: false };
   assert.deepEqual(ids(without), [['opencode', 'tollbridge.yaml', undefined, undefined]]);
-  assert.match(find({ home, env, config: without }).accounts[0]?.keyRemedy ?? '', /api_key_env or api_key_file/);
+  assert.match(find({ home, env, config: without }).accounts[0]?.key?.remedy ?? '', /api_key_env or api_key_file/);
 });
 
 test('accounts of other providers are kept for their turns, with a note, and take nobody’s place', (t) => {
@@ -203,26 +220,27 @@ test('accounts of other providers are kept for their turns, with a note, and tak
   assert.deepEqual(notes, [
     'account "team" (anthropic) labels turns only: this version polls OpenCode accounts and no others.',
     'account "opencode" (openai) labels turns only: this version polls OpenCode accounts and no others.',
-    'account "go" (opencode-go) has console settings, which this version does not use: its balance stays unknown.',
   ]);
 });
 
-test('files that others can read are used, with a warning', (t) => {
+test('files that others can touch are refused, with the way to close them', (t) => {
   for (const mode of [0o600, 0o400, 0o640, 0o604, 0o620, 0o644]) {
     const home = makeHome(t);
     put(home, LINUX_FILE, { opencode: api(ZEN) }, mode);
     const file = put(home, 'key', OTHER, mode);
     const config = { accounts: [{ id: 'work', provider: 'opencode', api_key_file: file }] };
     const { accounts, notes } = find({ home, config });
+    const isOpen = (mode & 0o077) !== 0;
     assert.deepEqual(
-      accounts.map(({ key }) => key()),
-      [OTHER, ZEN],
+      accounts.map(({ key }) => secretOf(key)),
+      isOpen ? [undefined] : [OTHER, ZEN],
     );
-    const expected = mode & 0o077 ? ["OpenCode's ~/.local/share", 'The api_key_file of account "work"'] : [];
+    const expected = isOpen ? ["OpenCode's ~/.local/share", 'The api_key_file of account "work"'] : [];
     assert.equal(notes.length, expected.length);
     expected.forEach((start, index) => {
       assert.ok(notes[index]?.startsWith(start) && notes[index]?.endsWith('chmod 600.'), notes[index]);
     });
+    if (isOpen) assert.equal(accounts[0]?.key?.read().type, 'unusable');
   }
 });
 
@@ -265,22 +283,22 @@ test('a key file that is not there is told of', (t) => {
   const home = makeHome(t);
   const config = { accounts: [{ id: 'work', provider: 'opencode', api_key_file: path.join(home, 'gone') }] };
   const { accounts, notes } = find({ home, config });
-  assert.equal(accounts[0]?.key(), undefined);
-  assert.match(notes.join(), /^The api_key_file of account "work" \(opencode\) is not there\./);
+  assert.equal(secretOf(accounts[0]?.key), undefined);
+  assert.match(notes.join(), /^The api_key_file of account "work" \(opencode\) is not there or empty\./);
   assert.equal(notes.join().includes(home), false);
 });
 
 test('an account shows no key as text, as JSON or when inspected, and its keys can be read after a spread', (t) => {
   const home = makeHome(t);
-  put(home, LINUX_FILE, { opencode: api(ZEN), 'opencode-go': api(GO) }, 0o644);
+  put(home, LINUX_FILE, { opencode: api(ZEN), 'opencode-go': api(GO) });
   const file = put(home, 'key', OTHER);
   const config = { accounts: [{ id: 'work', provider: 'opencode', api_key_file: file }] };
   for (const env of [{}, { OPENCODE_API_KEY: ENV, ZEN_API_KEY: OTHER }]) {
     const found = find({ home, env, config });
     assert.equal(found.accounts.length, 2);
-    for (const account of found.accounts) account.key();
+    for (const account of found.accounts) account.key?.read();
     const texts = [JSON.stringify(found), String(found.accounts), inspect(found, { depth: 9, showHidden: true })];
     for (const text of texts) assert.doesNotMatch(text, /sk-EXAMPLE/);
-    assert.ok({ ...found.accounts[1] }.key?.());
+    assert.ok(secretOf({ ...found.accounts[1] }.key));
   }
 });

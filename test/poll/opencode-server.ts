@@ -5,8 +5,10 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import type { TestContext } from 'node:test';
 import { Agent } from 'undici';
+import type { Credential } from '../../src/poll/credential.ts';
 import type { Account } from '../../src/poll/detect.ts';
-import { OpencodeZen } from '../../src/poll/opencode-zen.ts';
+import { OpencodeAccount } from '../../src/poll/opencode-account.ts';
+import type { ModelInfo, PollOutcome, PollResult, Quota } from '../../src/poll/poll-result.ts';
 
 export const MODELS = '/zen/v1/models';
 export const GO_USAGE = '/zen/go/v1/usage';
@@ -22,7 +24,7 @@ export type Play = Answer | ((request: IncomingMessage, response: ServerResponse
 export interface OpencodeServer {
   readonly url: string;
   readonly dispatcher: Agent;
-  /** What is answered, by path; may be changed between polls. Paths that are not in it get 404. */
+  /** What is answered, by path, with or without its query; may be changed between polls. Other paths get 404. */
   readonly plays: Record<string, Play>;
   /** Every request so far, as `path key`. */
   readonly seen: string[];
@@ -56,7 +58,8 @@ export async function startOpencode(t: TestContext, plays: Record<string, Play> 
   const seen: string[] = [];
   const server = createServer((request, response) => {
     seen.push(`${request.url} ${request.headers.authorization?.replace(/^Bearer /, '') ?? 'no key'}`);
-    const play = plays[request.url ?? ''] ?? { status: 404 };
+    const url = request.url ?? '';
+    const play = plays[url] ?? plays[url.replace(/\?.*/, '')] ?? { status: 404 };
     const answer = typeof play === 'function' ? play(request, response) : play;
     if (!answer) return;
     const { status = 200, headers = {}, body = '' } = answer;
@@ -81,21 +84,53 @@ export const INTERVAL_MS = 30_000;
 /** When `goWindows` end. */
 export const WEEK_END_MS = Date.UTC(2026, 10, 23);
 
+/** A credential that a test holds. */
+export function credentialOf(secret: string | undefined, place = 'ZEN_API_KEY'): Credential {
+  const remedy = `set ${place} in the environment of the bridge and restart it`;
+  return { place, remedy, read: () => (secret ? { type: 'found', secret } : { type: 'absent' }) };
+}
+
+/** What a poll came to, with all facts of one kind together. */
+export interface SeenPoll {
+  readonly outcome: PollOutcome;
+  readonly retryAfterS: number | undefined;
+  readonly result: Omit<PollResult, 'readings'> & {
+    readonly models: readonly ModelInfo[] | undefined;
+    readonly quotas: readonly Quota[] | undefined;
+    readonly routes: Readonly<Record<string, number>>;
+  };
+}
+
 /** A poller of that server, with an account whose key is `KEY`. */
-export function zenAt(server: OpencodeServer, account: Partial<Account> = {}, timeoutMs = 10_000): OpencodeZen {
-  return new OpencodeZen({
+export function zenAt(server: OpencodeServer, account: Partial<Account> = {}, timeoutMs = 10_000) {
+  const polled = new OpencodeAccount({
     account: {
-      provider: 'opencode',
-      id: 'opencode',
-      foundIn: 'ZEN_API_KEY',
-      baseUrl: server.url,
-      keyName: 'ZEN_API_KEY',
-      keyRemedy: 'set ZEN_API_KEY in the environment of the bridge and restart it',
-      key: () => KEY,
+      ...{ provider: 'opencode', id: 'opencode', foundIn: 'ZEN_API_KEY', baseUrl: server.url },
+      key: credentialOf(KEY),
       ...account,
     },
-    timeoutMs,
-    intervalMs: INTERVAL_MS,
-    dispatcher: server.dispatcher,
+    ...{ timeoutMs, intervalMs: INTERVAL_MS, consoleIntervalMs: INTERVAL_MS, dispatcher: server.dispatcher },
   });
+  const [zen] = polled.probes;
+  return {
+    hasNewCredential: () => zen!.hasNewCredential(),
+    async poll(nowMs: number, signal?: AbortSignal): Promise<SeenPoll> {
+      const { report, result } = await polled.poll(zen!, nowMs, signal);
+      const { readings, ...rest } = result;
+      const facts = readings.map((reading) => reading.facts);
+      const routes = Object.fromEntries(readings.map(({ route, readMs }) => [route, readMs]));
+      const models = facts.find((each) => each.models)?.models;
+      const quotas = facts.find((each) => each.quotas?.length)?.quotas;
+      return { outcome: report.outcome, retryAfterS: report.retryAfterS, result: { ...rest, models, quotas, routes } };
+    },
+  };
+}
+
+/** A window of the Go plan as a reading holds it. */
+export function goQuota(window: string, percent: number, resetMs?: number): Quota {
+  return {
+    ...{ quota: 'go', window, unit: 'percent', limit: 100, used: percent, remaining: 100 - percent },
+    usedRatio: percent / 100,
+    ...(resetMs === undefined ? {} : { resetMs }),
+  };
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  credentialOf,
   GO_KEY,
   GO_USAGE,
   goWindows,
@@ -26,11 +27,11 @@ test('last good values outlive a failed route by three intervals, each route by 
   const laterMs = NOW_MS + INTERVAL_MS;
   const half = await zen.poll(laterMs);
   assert.equal(half.result.status, 'near_limit', 'a window that is still shown still counts');
-  assert.deepEqual(half.result.routes, { models: laterMs, quotas: NOW_MS });
+  assert.deepEqual(half.result.routes, { models: laterMs, 'go/usage': NOW_MS });
 
   server.plays[MODELS] = { status: 503 };
   const justBefore = await zen.poll(NOW_MS + 3 * INTERVAL_MS - 1);
-  assert.deepEqual(justBefore.result.routes, { models: laterMs, quotas: NOW_MS });
+  assert.deepEqual(justBefore.result.routes, { models: laterMs, 'go/usage': NOW_MS });
   assert.deepEqual([justBefore.result.status, justBefore.result.quotas?.length], ['error', 1]);
   const expired = await zen.poll(NOW_MS + 3 * INTERVAL_MS);
   assert.deepEqual([expired.result.quotas, expired.result.models?.length], [undefined, 2]);
@@ -64,7 +65,7 @@ test('a window that ends between polls is left out although its reading is still
 test('an unknown key stays unknown while the Go route is silent, until it speaks or the key changes', async (t) => {
   const server = await startOpencode(t, { [MODELS]: twoModels, [GO_USAGE]: UNKNOWN_KEY });
   let key = KEY;
-  const zen = zenAt(server, { key: () => key });
+  const zen = zenAt(server, { key: { ...credentialOf(KEY), read: () => credentialOf(key).read() } });
   const statusAfter = async (usage: Play) => {
     server.plays[GO_USAGE] = usage;
     return (await zen.poll(NOW_MS)).result.status;
@@ -82,7 +83,7 @@ test('an unknown key stays unknown while the Go route is silent, until it speaks
 test('another key starts from nothing', async (t) => {
   const server = await startOpencode(t, { [MODELS]: twoModels, [GO_USAGE]: goWindows({ weekly: 10 }) });
   let key: string | undefined = KEY;
-  const zen = zenAt(server, { key: () => key });
+  const zen = zenAt(server, { key: { ...credentialOf(KEY), read: () => credentialOf(key).read() } });
   await zen.poll(NOW_MS);
   server.plays[MODELS] = { status: 500 };
   server.plays[GO_USAGE] = { status: 500 };
@@ -109,4 +110,28 @@ test('Retry-After of the Go route pauses that route and no other', async (t) => 
   assert.equal(asked(), 3);
   await zen.poll(NOW_MS + 240_000 + 3_600_000);
   assert.equal(asked(), 4, 'an hour is the longest pause');
+});
+
+test('neither keys nor a word of a response come out, whatever the remote does', async (t) => {
+  const canary = 'CANARY';
+  const plays: Play[] = [
+    { body: `${canary} not JSON` },
+    { body: { data: canary } },
+    { body: { [canary]: canary, data: [{ id: 'glm-5', [canary]: canary }], error: { message: canary } } },
+    { status: 401, body: canary },
+    { status: 429, body: canary, headers: { 'retry-after': canary } },
+    { status: 500, body: canary, headers: { [`x-${canary}`]: canary } },
+    { status: 302, headers: { location: `https://${canary}.example` } },
+    {
+      body: {
+        usage: { rolling: { percent: 10, status: canary, resetsAt: canary }, [canary]: { percent: 1 } },
+        userID: canary,
+      },
+    },
+  ];
+  for (const play of plays) {
+    const server = await startOpencode(t, { [MODELS]: play, [GO_USAGE]: play });
+    const told = await zenAt(server, { goKey: credentialOf(GO_KEY) }).poll(NOW_MS);
+    assert.doesNotMatch(JSON.stringify(told), /CANARY|sk-EXAMPLE/);
+  }
 });

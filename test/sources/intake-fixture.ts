@@ -83,9 +83,11 @@ export class CountingMeter implements SourceMeter {
   received(source: string, events: number): void {
     this.#add(source, 'received', events);
   }
-  booked(source: string, { outcome }: Booking): void {
+  booked(source: string, { outcome, unitCorrections }: Booking): void {
     this.#add(source, outcome.type);
     if (outcome.type === 'rejected') this.#add(source, `rejected:${outcome.reason}`);
+    if (outcome.type === 'ignored') this.#add(source, `ignored:${outcome.kind}`);
+    if (unitCorrections) this.#add(source, `corrected:${unitCorrections.provider}`, unitCorrections.values);
   }
   truncated(source: string): void {
     this.#add(source, 'truncated');

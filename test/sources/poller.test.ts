@@ -1,81 +1,21 @@
 import assert from 'node:assert/strict';
-import { type TestContext, test } from 'node:test';
-import { setImmediate as turnOfLoop } from 'node:timers/promises';
-import { createLog } from '../../src/log.ts';
-import type { Account } from '../../src/poll/detect.ts';
-import { OpencodeZen } from '../../src/poll/opencode-zen.ts';
-import type { PollAccount } from '../../src/poll/poll.ts';
-import type { AccountStatus, PollOutcome, PollResult } from '../../src/poll/poll-result.ts';
-import { nextPollInMs, Poller, type PollMeter } from '../../src/sources/poller.ts';
-import { GO_USAGE, MODELS, modelList, startOpencode } from '../poll/opencode-server.ts';
-
-const INTERVAL_MS = 30_000;
-const MINUTE_MS = 60_000;
-const KEY = ['sk', 'EXAMPLE', 'zen'].join('-');
-
-function account(id: string, baseUrl?: string): Account {
-  return {
-    provider: 'opencode',
-    id,
-    foundIn: 'tollbridge.yaml',
-    ...(baseUrl ? { baseUrl } : {}),
-    keyName: 'WORK_KEY',
-    keyRemedy: 'set WORK_KEY',
-    key: () => KEY,
-  };
-}
-
-const STATUS_OF: Record<PollOutcome, AccountStatus> = {
-  ok: 'ok',
-  auth: 'auth_required',
-  limited: 'limited',
-  error: 'error',
-  timeout: 'error',
-};
-
-function resultOf(id: string, takenMs: number, outcome: PollOutcome = 'ok'): PollResult {
-  const routes = outcome === 'ok' ? { models: takenMs } : {};
-  return {
-    provider: 'opencode',
-    account: id,
-    takenMs,
-    status: STATUS_OF[outcome],
-    message: outcome,
-    routes,
-    intervalMs: INTERVAL_MS,
-  };
-}
-
-/** Everything that a poller tells, and log lines as text. */
-function witness() {
-  const polls: { account: string; result: PollOutcome; intervalSeconds: number }[] = [];
-  const ups: boolean[] = [];
-  const successes: number[] = [];
-  const lines: string[] = [];
-  const meter: PollMeter = {
-    polled: ({ account, result, intervalSeconds, seconds, provider }) => {
-      assert.ok(seconds >= 0 && provider === 'opencode');
-      polls.push({ account, result, intervalSeconds });
-    },
-    up: (source, isUp) => ups.push(isUp) && assert.equal(source, 'poller'),
-    success: (source, atMs) => successes.push(atMs) && assert.equal(source, 'poller'),
-  };
-  const log = createLog('debug', { write: (line: string) => lines.push(line) });
-  return { polls, ups, successes, lines, meter, log };
-}
-
-/** Lets everything run that waits for nothing but the loop. */
-async function settle(): Promise<void> {
-  for (let n = 0; n < 5; n += 1) await turnOfLoop();
-}
-
-function mockTime(t: TestContext): (ms: number) => Promise<void> {
-  t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: Date.UTC(2026, 10, 21) });
-  return async (ms) => {
-    t.mock.timers.tick(ms);
-    await settle();
-  };
-}
+import { test } from 'node:test';
+import { OpencodeAccount } from '../../src/poll/opencode-account.ts';
+import type { PollOutcome, PollResult } from '../../src/poll/poll-result.ts';
+import type { Probe } from '../../src/poll/probe.ts';
+import { nextPollInMs, Poller } from '../../src/sources/poller.ts';
+import { credentialOf, GO_USAGE, MODELS, modelList, startOpencode } from '../poll/opencode-server.ts';
+import {
+  INTERVAL_MS,
+  KEY,
+  MINUTE_MS,
+  mockTime,
+  type Play,
+  type Polled,
+  polled,
+  settle,
+  witness,
+} from './poller-fixture.ts';
 
 test('how long to wait after a poll', () => {
   const s = 1000;
@@ -88,8 +28,8 @@ test('how long to wait after a poll', () => {
     ['error', 2, 30 * s, undefined, 120 * s],
     ['timeout', 3, 30 * s, undefined, 240 * s],
     ['error', 4, 30 * s, undefined, 480 * s],
-    ['error', 5, 30 * s, undefined, 480 * s],
-    ['error', 1e6, 30 * s, undefined, 480 * s],
+    ['error', 5, 30 * s, undefined, 15 * MINUTE_MS],
+    ['error', 1e6, 30 * s, undefined, 15 * MINUTE_MS],
     ['error', 4, 2 * MINUTE_MS, undefined, 15 * MINUTE_MS],
     ['error', 1, 60 * MINUTE_MS, undefined, 60 * MINUTE_MS],
     ['error', 1, 30 * s, 300, 300 * s],
@@ -97,12 +37,12 @@ test('how long to wait after a poll', () => {
     ['error', 1, 30 * s, Number.POSITIVE_INFINITY, 3600 * s],
     ['limited', 1, 30 * s, undefined, 60 * s],
     ['limited', 2, 30 * s, undefined, 120 * s],
-    ['limited', 9, 30 * s, undefined, 120 * s],
-    ['limited', 9, 2 * MINUTE_MS, undefined, 5 * MINUTE_MS],
+    ['limited', 9, 30 * s, undefined, 15 * MINUTE_MS],
+    ['limited', 9, 20 * MINUTE_MS, undefined, 20 * MINUTE_MS],
     ['limited', 1, 30 * s, 61, 61 * s],
-    ['auth', 0, 30 * s, undefined, 120 * s],
-    ['auth', 0, 2 * MINUTE_MS, undefined, 5 * MINUTE_MS],
-    ['auth', 0, 10 * MINUTE_MS, undefined, 10 * MINUTE_MS],
+    ['auth', 0, 30 * s, undefined, 10 * MINUTE_MS],
+    ['auth', 0, 30 * s, 3000, 3000 * s],
+    ['auth', 0, 11 * MINUTE_MS, undefined, 11 * MINUTE_MS],
   ];
   for (const [outcome, failures, intervalMs, retryAfterS, expected] of cases) {
     const name = `${outcome} ${failures} ${intervalMs} ${retryAfterS}`;
@@ -119,27 +59,27 @@ test('polls at once, then by back-off; any answer resets the pace', async (t) =>
     ['timeout', 120],
     ['error', 240],
     ['error', 480],
-    ['error', 480],
+    ['error', 900],
+    ['error', 900],
     ['ok', 30],
     ['error', 60],
-    ['auth', 120],
-    ['auth', 120],
+    ['auth', 600],
+    ['auth', 600],
     ['error', 60],
     ['limited', 120],
     ['limited', 500, 500],
     ['ok', 30],
   ];
   let done = 0;
-  const poll: PollAccount = async (nowMs) => {
+  const play: Play = async () => {
     const [outcome, , retryAfterS] = script[done % script.length]!;
     done += 1;
-    return { result: resultOf('a', nowMs, outcome), outcome, ...(retryAfterS ? { retryAfterS } : {}) };
+    return { outcome, ...(retryAfterS ? { retryAfterS } : {}) };
   };
   const seen = witness();
   const recorded: PollResult[] = [];
   const poller = new Poller({
-    pollers: [{ account: account('a'), poll }],
-    intervalMs: INTERVAL_MS,
+    accounts: [polled('a', play)],
     record: async (result) => void recorded.push(result),
     random: () => 0.5,
     ...seen,
@@ -163,7 +103,7 @@ test('polls at once, then by back-off; any answer resets the pace', async (t) =>
     seen.polls.slice(0, script.length).map(({ result }) => result),
     script.map(([outcome]) => outcome),
   );
-  assert.deepEqual(seen.ups.slice(0, 9), [true, false, false, false, false, false, true, false, true]);
+  assert.deepEqual(seen.ups.slice(0, 10), [true, false, false, false, false, false, false, true, false, true]);
   await poller.stop();
 });
 
@@ -173,16 +113,12 @@ test('jitter is ±10 %, and never shortens what the remote asked for', async (t)
   let retryAfterS: number | undefined;
   let done = 0;
   const poller = new Poller({
-    pollers: [
-      {
-        account: account('a'),
-        poll: async (nowMs) => {
-          done += 1;
-          return { result: resultOf('a', nowMs), outcome: 'ok', ...(retryAfterS ? { retryAfterS } : {}) };
-        },
-      },
+    accounts: [
+      polled('a', async () => {
+        done += 1;
+        return { outcome: 'ok', ...(retryAfterS ? { retryAfterS } : {}) };
+      }),
     ],
-    intervalMs: INTERVAL_MS,
     record: async () => {},
     random: () => random,
     ...witness(),
@@ -214,14 +150,13 @@ test('an interval beyond what a timer can hold does not become a busy loop', asy
     return realTimer(callback, ms);
   });
   const poller = new Poller({
-    pollers: [{ account: account('a'), poll: async (nowMs) => ({ result: resultOf('a', nowMs), outcome: 'ok' }) }],
-    intervalMs: 90 * 86_400_000,
+    accounts: [polled('a', async () => ({ outcome: 'ok' }), { intervalMs: 90 * 86_400_000 })],
     record: async () => {},
     ...witness(),
   });
   poller.start();
   await settle();
-  assert.deepEqual(waits, [2 ** 31 - 1]);
+  assert.deepEqual(waits, [5000]);
   await poller.stop();
 });
 
@@ -229,31 +164,27 @@ test('one account that hangs, throws or fails delays no other, and no poll overl
   const pass = mockTime(t);
   const counts = { hangs: 0, throws: 0, fails: 0, good: 0 };
   const canary = 'CANARY';
-  const polls: Record<keyof typeof counts, PollAccount> = {
-    hangs: (nowMs, signal) =>
+  const plays: Record<keyof typeof counts, Play> = {
+    hangs: (_, signal) =>
       new Promise((resolve) => {
-        signal.addEventListener('abort', () =>
-          resolve({ result: resultOf('hangs', nowMs, 'error'), outcome: 'error' }),
-        );
+        signal?.addEventListener('abort', () => resolve({ outcome: 'error' }));
       }),
     throws: async () => {
       throw new TypeError(canary);
     },
-    fails: async (nowMs) => ({ result: resultOf('fails', nowMs, 'error'), outcome: 'error' }),
-    good: async (nowMs) => ({ result: resultOf('good', nowMs), outcome: 'ok' }),
+    fails: async () => ({ outcome: 'error' }),
+    good: async () => ({ outcome: 'ok' }),
   };
-  const names = Object.keys(polls) as (keyof typeof counts)[];
+  const names = Object.keys(plays) as (keyof typeof counts)[];
   const seen = witness();
   const recorded: string[] = [];
   const poller = new Poller({
-    pollers: names.map((name) => ({
-      account: account(name),
-      poll: (nowMs, signal) => {
+    accounts: names.map((name) =>
+      polled(name, (nowMs, signal) => {
         counts[name] += 1;
-        return polls[name](nowMs, signal);
-      },
-    })),
-    intervalMs: INTERVAL_MS,
+        return plays[name](nowMs, signal);
+      }),
+    ),
     record: async (result) => void recorded.push(result.account),
     random: () => 0.5,
     ...seen,
@@ -263,15 +194,6 @@ test('one account that hangs, throws or fails delays no other, and no poll overl
   for (let n = 0; n < 4; n += 1) await pass(INTERVAL_MS);
   assert.deepEqual(counts, { hangs: 1, throws: 2, fails: 2, good: 5 });
   assert.equal(seen.ups.at(-1), true);
-  assert.deepEqual(
-    poller.lastResults().map((last) => [last.account.id, last.result?.status]),
-    [
-      ['hangs', undefined],
-      ['throws', undefined],
-      ['fails', 'error'],
-      ['good', 'ok'],
-    ],
-  );
   await poller.stop();
   await poller.stop();
   assert.equal(recorded.includes('hangs'), false, 'a poll that was cut short says nothing');
@@ -290,8 +212,7 @@ test('a reading that cannot be recorded takes the source down, and the next one 
   let isFull = true;
   const seen = witness();
   const poller = new Poller({
-    pollers: [{ account: account('a'), poll: async (nowMs) => ({ result: resultOf('a', nowMs), outcome: 'ok' }) }],
-    intervalMs: INTERVAL_MS,
+    accounts: [polled('a', async () => ({ outcome: 'ok' }))],
     record: async () => {
       if (isFull) throw new Error('CANARY: the disk is full');
     },
@@ -314,23 +235,14 @@ test('the log tells a change of an account’s state once', async (t) => {
   const outcomes: PollOutcome[] = ['ok', 'ok', 'auth', 'auth', 'ok'];
   const seen = witness();
   const poller = new Poller({
-    pollers: [
-      {
-        account: account('a'),
-        poll: async (nowMs) => {
-          const outcome = outcomes.shift() ?? 'ok';
-          return { result: resultOf('a', nowMs, outcome), outcome };
-        },
-      },
-    ],
-    intervalMs: INTERVAL_MS,
+    accounts: [polled('a', async () => ({ outcome: outcomes.shift() ?? 'ok' }))],
     record: async () => {},
     random: () => 0.5,
     ...seen,
   });
   poller.start();
   await settle();
-  for (let n = 0; n < 6; n += 1) await pass(4 * INTERVAL_MS);
+  for (let n = 0; n < 6; n += 1) await pass(10 * MINUTE_MS);
   await poller.stop();
   const told = seen.lines.map((line) => JSON.parse(line)).map(({ level, status }) => [level, status]);
   assert.deepEqual(told, [
@@ -340,28 +252,76 @@ test('the log tells a change of an account’s state once', async (t) => {
   ]);
 });
 
-test('without accounts there is nothing to do and nothing to tell', async () => {
+test('a changed credential is tried at once, not after the pause that a refused one earned', async (t) => {
+  const pass = mockTime(t);
+  let isNew = false;
   const seen = witness();
-  const poller = new Poller({ pollers: [], intervalMs: INTERVAL_MS, record: async () => {}, ...seen });
+  const play: Play = async () => {
+    isNew = false;
+    return { outcome: seen.polls.length === 0 ? 'auth' : 'ok' };
+  };
+  const poller = new Poller({
+    accounts: [polled('a', play, { hasNewCredential: () => isNew })],
+    record: async () => {},
+    random: () => 0.5,
+    ...seen,
+  });
+  poller.start();
+  await settle();
+  for (let n = 0; n < 60; n += 1) await pass(1000);
+  assert.equal(seen.polls.length, 1, 'a refused credential rests for ten minutes');
+  isNew = true;
+  await pass(5000);
+  assert.deepEqual(
+    seen.polls.map(({ result }) => result),
+    ['auth', 'ok'],
+  );
+  await poller.stop();
+});
+
+test('each route’s state is told, and the interval of the remote that is asked most often', async (t) => {
+  mockTime(t);
+  const seen = witness();
+  const routes = [
+    { route: 'models', tells: 'models', state: 'ok' as const },
+    { route: 'go/usage', tells: 'Go plan', state: 'timeout' as const, problem: 'late' },
+  ];
+  const one = polled('a', async () => ({ outcome: 'ok', routes }));
+  const slow: Probe = { ...one.probes[0]!, name: 'console', intervalMs: 10 * INTERVAL_MS };
+  const both: Polled = {
+    ...one,
+    probes: [slow, one.probes[0]!],
+    poll: (_, ...rest) => one.poll(one.probes[0]!, ...rest),
+  };
+  const poller = new Poller({ accounts: [both], record: async () => {}, ...seen });
   poller.start();
   await settle();
   await poller.stop();
-  assert.deepEqual([seen.ups, seen.polls, poller.lastResults()], [[], [], []]);
+  assert.deepEqual(seen.routes.slice(0, 2), ['opencode/a models true', 'opencode/a go/usage false']);
+  assert.deepEqual(
+    seen.polls.map(({ intervalSeconds }) => intervalSeconds),
+    [INTERVAL_MS / 1000, INTERVAL_MS / 1000],
+  );
+});
+
+test('without accounts there is nothing to do and nothing to tell', async () => {
+  const seen = witness();
+  const poller = new Poller({ accounts: [], record: async () => {}, ...seen });
+  poller.start();
+  await settle();
+  await poller.stop();
+  assert.deepEqual([seen.ups, seen.polls, seen.routes], [[], [], []]);
 });
 
 test('stop before start, and a start after stop, do nothing', async () => {
   let polls = 0;
   const poller = new Poller({
-    pollers: [
-      {
-        account: account('a'),
-        poll: async (nowMs) => {
-          polls += 1;
-          return { result: resultOf('a', nowMs), outcome: 'ok' };
-        },
-      },
+    accounts: [
+      polled('a', async () => {
+        polls += 1;
+        return { outcome: 'ok' };
+      }),
     ],
-    intervalMs: INTERVAL_MS,
     record: async () => {},
     ...witness(),
   });
@@ -374,8 +334,7 @@ test('stop before start, and a start after stop, do nothing', async () => {
 test('stop waits for a record under way', async () => {
   let finish = () => {};
   const poller = new Poller({
-    pollers: [{ account: account('a'), poll: async (nowMs) => ({ result: resultOf('a', nowMs), outcome: 'ok' }) }],
-    intervalMs: INTERVAL_MS,
+    accounts: [polled('a', async () => ({ outcome: 'ok' }))],
     record: () => new Promise((resolve) => (finish = resolve)),
     ...witness(),
   });
@@ -401,21 +360,16 @@ test('over HTTP: a good reading is recorded; a stop ends a request under way and
       return undefined;
     },
   });
-  const pollerOf = (id: string, at: typeof server) => {
-    const zen = new OpencodeZen({
-      account: account(id, at.url),
-      timeoutMs: 3_600_000,
-      intervalMs: INTERVAL_MS,
-      dispatcher: at.dispatcher,
+  const accountAt = (id: string, { url: baseUrl, dispatcher }: typeof server) =>
+    new OpencodeAccount({
+      account: { provider: 'opencode', id, foundIn: 'tollbridge.yaml', baseUrl, key: credentialOf(KEY, 'WORK_KEY') },
+      ...{ timeoutMs: 3_600_000, intervalMs: INTERVAL_MS, consoleIntervalMs: INTERVAL_MS, dispatcher },
     });
-    return { account: account(id, at.url), poll: zen.poll.bind(zen) };
-  };
   const isRecorded = Promise.withResolvers<PollResult>();
   const recorded: string[] = [];
   const seen = witness();
   const poller = new Poller({
-    pollers: [pollerOf('good', server), pollerOf('silent', silent)],
-    intervalMs: INTERVAL_MS,
+    accounts: [accountAt('good', server), accountAt('silent', silent)],
     record: async (result) => {
       recorded.push(result.account);
       isRecorded.resolve(result);

@@ -3,14 +3,19 @@ import { test } from 'node:test';
 import { RetryableFailure } from '../../src/failure.ts';
 import type { Decoded } from '../../src/turn/decoded.ts';
 import { decodeHook } from '../../src/turn/normalize.ts';
+import type { UsageSnapshot } from '../../src/turn/usage-snapshot.ts';
 import { diskFull, newIntake, turnPayload } from './intake-fixture.ts';
 
+const snapshotOf = (account: string, takenMs: number): UsageSnapshot => ({
+  ...{ provider: 'openai', account, takenMs, status: 'ok' },
+  ...{ metrics: {}, resets: {}, attributes: {}, models: [] },
+});
 const turn = (n: number) => decodeHook('opencode', turnPayload(n), {})[0]!;
 const mixed = (): Decoded[] => [
   { type: 'ignored', kind: 'delta' },
   turn(1),
   { type: 'rejected', reason: 'out_of_range', detail: 'tokens.input: expected a whole number' },
-  { type: 'poll', poll: { provider: 'openai', account: 'a', takenMs: 5, status: 'ok' } },
+  { type: 'poll', poll: { snapshot: snapshotOf('a', 5), machine: 'laptop' } },
   turn(2),
   turn(1),
 ];
@@ -25,6 +30,7 @@ test('every decoded item gets one booking, in order, and is counted once', async
   assert.deepEqual(meter.of('socket'), {
     ...{ received: 6, recorded: 3, updated: 0, duplicate: 1, ignored: 1, rejected: 1, truncated: 0 },
     'rejected:out_of_range': 1,
+    'ignored:delta': 1,
   });
   meter.assertConserved('socket');
   const [first] = sink.events;
@@ -33,12 +39,13 @@ test('every decoded item gets one booking, in order, and is counted once', async
 });
 
 test('a poll that a sender made is kept in our own words', async () => {
-  const { intake, sink } = newIntake();
+  const { intake, sink } = newIntake(() => 77);
   await intake.accept('socket', mixed(), {});
   assert.deepEqual(sink.polls, [
     {
-      ...{ provider: 'openai', account: 'a', takenMs: 5, status: 'ok' },
-      ...{ message: 'Reported by a sender', routes: { reported: 5 }, intervalMs: 60_000 },
+      ...{ provider: 'openai', account: 'a', takenMs: 5, status: 'ok', machine: 'laptop' },
+      ...{ message: 'Reported by laptop', statusHoldsMs: 300_000 + 72 },
+      readings: [{ route: 'reported', readMs: 77, intervalMs: 100_000, facts: {} }],
     },
   ]);
 });
@@ -46,7 +53,7 @@ test('a poll that a sender made is kept in our own words', async () => {
 test('the polls of a body share a commit, and keep their order', async () => {
   const { intake, sink } = newIntake();
   const polls = Array.from({ length: 50 }, (_, n): Decoded => {
-    return { type: 'poll', poll: { provider: 'openai', account: `a${n}`, takenMs: n, status: 'ok' } };
+    return { type: 'poll', poll: { snapshot: snapshotOf(`a${n}`, n) } };
   });
   const commit = Promise.withResolvers<void>();
   const waiting: string[] = [];

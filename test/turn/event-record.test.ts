@@ -183,17 +183,24 @@ const snapshot = {
   message: 'secret',
 };
 const poll = {
-  provider: 'opencode',
-  account: 'work',
-  takenMs: Date.parse('2026-02-22T08:59:58.123Z'),
-  status: 'near_limit',
+  snapshot: {
+    provider: 'opencode',
+    account: 'work',
+    takenMs: Date.parse('2026-02-22T08:59:58.123Z'),
+    status: 'near_limit',
+    ...{ metrics: {}, resets: {}, attributes: {}, models: [] },
+  },
 };
-test('a poll result of somebody else: its state, and none of its texts', () => {
+test('a poll result of somebody else: its numbers, and none of its texts', () => {
   assert.deepEqual(decodeRecord({ v: 1, kind: 'poll', payload: snapshot }), [{ type: 'poll', poll }]);
   assert.deepEqual(decodeRecord({ v: 1, kind: 'poll', ...snapshot }), [{ type: 'poll', poll }]);
-  assert.deepEqual(decodeRecord({ v: 1, kind: 'poll', payload: { ...snapshot, status: '' } }), [
-    { type: 'poll', poll: { ...poll, status: 'unknown' } },
+  assert.deepEqual(decodeRecord({ v: 1, kind: 'poll', interval_s: 60, payload: snapshot }), [
+    { type: 'poll', poll: { ...poll, intervalMs: 60_000 } },
   ]);
+  const notReady = [{ type: 'ignored', kind: 'not_ready' }];
+  for (const status of ['', 'UNKNOWN', null]) {
+    assert.deepEqual(decodeRecord({ v: 1, kind: 'poll', payload: { ...snapshot, status } }), notReady);
+  }
 });
 
 test('a hook record, saying so or not', () => {

@@ -1,18 +1,21 @@
-// One GET with an API key. The key goes to the host it is meant for and nowhere else, and neither it nor anything of a
-// response's text comes out in a message.
+// One GET with a credential. It goes to the address it is meant for and nowhere else: redirects are answers, not
+// followed. Neither the credential nor anything of a response's text comes out in a message.
 
 import { type Dispatcher, request } from 'undici';
 import type { PollOutcome } from './poll-result.ts';
 
-/** No list of models comes near this; more is not for us. */
+/** No answer that we read comes near this; more is not for us. */
 const BODY_MAX_BYTES = 1024 * 1024;
 /** How much of a body that nobody reads is taken in, to keep the connection for the next poll. */
 const DISCARD_MAX_BYTES = 16 * 1024;
 const TIMEOUT_CODES = ['UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT', 'ETIMEDOUT'];
+/** What a header may hold; anything else in a credential is a pasting accident. */
+const USABLE_IN_HEADER = /^[\x21-\x7e]{1,4096}$/;
 
-export interface BearerGet {
+export interface HttpGet {
   readonly url: string;
-  readonly key: string;
+  /** The credential among them. */
+  readonly headers: Readonly<Record<string, string>>;
   /** For the whole exchange, connecting included. */
   readonly timeoutMs: number;
   /** Against which a Retry-After that is a date is measured. */
@@ -21,24 +24,34 @@ export interface BearerGet {
   readonly dispatcher?: Dispatcher | undefined;
 }
 
-export type Answer =
-  | {
-      readonly type: 'answered';
-      readonly status: number;
-      /** What a 200 said; undefined when its body was empty, and for every other status. */
-      readonly json?: unknown;
-      readonly retryAfterS?: number;
-    }
-  /** No usable answer. `problem` is in our own words; where there was no answer at all, it names the host. */
-  | {
-      readonly type: 'failed';
-      readonly outcome: Extract<PollOutcome, 'error' | 'timeout'>;
-      readonly problem: string;
-      readonly isUnanswered?: true;
-    };
+/** No usable answer. `problem` is in our own words; where there was no answer at all, it names the host. */
+export interface Failed {
+  readonly type: 'failed';
+  readonly outcome: Extract<PollOutcome, 'error' | 'timeout'>;
+  readonly problem: string;
+  readonly isUnanswered?: true;
+}
 
-/** Asks once; redirects are answers, not followed. Never rejects. */
-export async function bearerGet({ url, key, timeoutMs, nowMs, signal, dispatcher }: BearerGet): Promise<Answer> {
+export interface Answered {
+  readonly type: 'answered';
+  readonly status: number;
+  /** Lower-case, without parameters; '' when none was stated. */
+  readonly mediaType: string;
+  /** What a 200 said; '' for every other status. Never to be logged or quoted. */
+  readonly text: string;
+  /** Where a redirect leads. Never to be logged or quoted. */
+  readonly location?: string;
+  readonly retryAfterS?: number;
+}
+
+/** Whether a credential can be sent at all. */
+export function isSendable(credential: string): boolean {
+  return USABLE_IN_HEADER.test(credential);
+}
+
+/** Asks once. Never rejects. */
+export async function httpGet(get: HttpGet): Promise<Answered | Failed> {
+  const { url, headers, timeoutMs, nowMs, signal, dispatcher } = get;
   const ending = new AbortController();
   let timedOut = false;
   const timer = setTimeout(() => {
@@ -50,26 +63,28 @@ export async function bearerGet({ url, key, timeoutMs, nowMs, signal, dispatcher
   if (signal?.aborted) abort();
   try {
     const response = await request(url, {
-      headers: { authorization: `Bearer ${key}`, accept: 'application/json', 'user-agent': 'tollbridge' },
+      headers: { accept: 'application/json', 'user-agent': 'tollbridge', ...headers },
       signal: ending.signal,
       ...(dispatcher ? { dispatcher } : {}),
     });
     const status = response.statusCode;
-    const retryAfterS = parseRetryAfter(response.headers['retry-after'], nowMs);
-    const answer = { type: 'answered', status, ...(retryAfterS === undefined ? {} : { retryAfterS }) } as const;
+    const location = firstOf(response.headers.location);
+    const retryAfterS = parseRetryAfter(firstOf(response.headers['retry-after']), nowMs);
+    const answer = {
+      type: 'answered',
+      status,
+      mediaType: (firstOf(response.headers['content-type']) ?? '').split(';')[0]!.trim().toLowerCase(),
+      text: '',
+      ...(location === undefined ? {} : { location }),
+      ...(retryAfterS === undefined ? {} : { retryAfterS }),
+    } as const;
     if (status !== 200) {
       // The status is the answer; a body that does not end must not take it away.
       await response.body.dump({ limit: DISCARD_MAX_BYTES, signal: ending.signal }).catch(() => {});
       return answer;
     }
     const text = await readText(response.body);
-    if (text === undefined) return failed('error', 'the response is larger than 1 MiB');
-    if (text.trim() === '') return answer;
-    try {
-      return { ...answer, json: JSON.parse(text) };
-    } catch {
-      return failed('error', 'parsing response: it is not JSON');
-    }
+    return text === undefined ? failed('error', 'the response is larger than 1 MiB') : { ...answer, text };
   } catch (error) {
     const code = (error as { code?: unknown }).code;
     const { host } = new URL(url);
@@ -83,8 +98,23 @@ export async function bearerGet({ url, key, timeoutMs, nowMs, signal, dispatcher
   }
 }
 
-function failed(outcome: 'error' | 'timeout', problem: string): Extract<Answer, { type: 'failed' }> {
+/** The JSON that a 200 holds; undefined when its body is empty, a failure when it is something else. */
+export function jsonOf({ text }: Answered): { readonly json: unknown } | Failed {
+  if (text.trim() === '') return { json: undefined };
+  try {
+    return { json: JSON.parse(text) };
+  } catch {
+    // The parser's message quotes the text, so it goes no further.
+    return failed('error', 'parsing response: it is not JSON');
+  }
+}
+
+function failed(outcome: 'error' | 'timeout', problem: string): Failed {
   return { type: 'failed', outcome, problem };
+}
+
+function firstOf(header: string | string[] | undefined): string | undefined {
+  return Array.isArray(header) ? header[0] : header;
 }
 
 /** The whole body, or undefined when it is too large. */
@@ -106,8 +136,8 @@ function describeCode(code: unknown): string {
 }
 
 /** Seconds from a Retry-After header, which is a number of seconds or a date. */
-function parseRetryAfter(header: string | string[] | undefined, nowMs: number): number | undefined {
-  const text = (Array.isArray(header) ? header[0] : header)?.trim();
+function parseRetryAfter(header: string | undefined, nowMs: number): number | undefined {
+  const text = header?.trim();
   if (!text) return undefined;
   if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
   const atMs = /[A-Za-z]{3}/.test(text) ? Date.parse(text) : Number.NaN;

@@ -1,0 +1,193 @@
+// The snapshots that OpenUsage's pollers make, one per account and poll: what is read of them, and nothing else is kept.
+// Their texts (message, diagnostics, raw) may hold anything, so there is no field here that could hold them.
+
+import { z } from 'zod';
+import { ACCOUNT_STATUSES, type AccountStatus } from '../poll/poll-result.ts';
+import { type Decoded, ignored, rejected, type StatedPoll } from './decoded.ts';
+import { accountId, isObject, model, present, provider, rejectionOf, unixMs, valueAt } from './fields.ts';
+
+/** More than any provider has; what is beyond is not looked at. */
+const METRICS_MAX = 2000;
+const MODEL_ROWS_MAX = 2000;
+const METRIC_KEY = /^[a-z0-9][a-z0-9_.-]{0,95}$/i;
+/** What units, windows and plans look like: no e-mail, no path, and nothing that begins as keys and ids do. */
+const SHORT_TEXT = /^(?!(?:sk|oc|st|wrk|key|ghp|Fe26)[-_.*])[A-Za-z0-9%$][A-Za-z0-9 %$/_.+-]{0,31}$/i;
+const ATTRIBUTES = [
+  'plan',
+  'plan_name',
+  'plan_type',
+  'subscription_plan',
+  'tier',
+  'subscription',
+  'subscription_status',
+  'auth_scope',
+  'available_models_count',
+] as const;
+const MODEL_FIELDS = ['input_tokens', 'output_tokens', 'reasoning_tokens', 'cached_tokens', 'cost_usd'] as const;
+
+export type SnapshotAttribute = (typeof ATTRIBUTES)[number];
+
+export interface SnapshotMetric {
+  readonly limit?: number;
+  readonly remaining?: number;
+  readonly used?: number;
+  /** As stated; '' where none was, or none that could be one. */
+  readonly unit: string;
+  readonly window: string;
+}
+
+export interface SnapshotModel extends Partial<Readonly<Record<(typeof MODEL_FIELDS)[number], number>>> {
+  readonly model: string;
+  readonly window: string;
+}
+
+export interface UsageSnapshot {
+  readonly provider: string;
+  readonly account: string;
+  readonly takenMs: number;
+  readonly status: AccountStatus;
+  readonly metrics: Readonly<Record<string, SnapshotMetric>>;
+  /** When what a metric counts starts anew, Unix ms, by the metric's key. */
+  readonly resets: Readonly<Record<string, number>>;
+  readonly attributes: Readonly<Partial<Record<SnapshotAttribute, string>>>;
+  readonly models: readonly SnapshotModel[];
+}
+
+const status = z
+  .string({ error: 'expected the status of a snapshot' })
+  .toLowerCase()
+  .pipe(z.enum(ACCOUNT_STATUSES, { error: `expected one of ${ACCOUNT_STATUSES.join(', ').toUpperCase()}` }));
+const anything = z.unknown().optional();
+
+/** The form of a snapshot. Only identity, time and state must fit; of the rest, what does not fit is left out. */
+export const usageSnapshot = z
+  .object(
+    {
+      provider_id: provider,
+      account_id: z.preprocess((stated) => withoutHubPrefix(stated), accountId),
+      timestamp: unixMs,
+      status: status.default('unknown'),
+      metrics: anything.meta({
+        description: 'Key → { limit, remaining, used, unit, window }; a missing number is unknown.',
+      }),
+      resets: anything.meta({ description: 'Metric key → time, in Unix ms or ISO 8601.' }),
+      attributes: anything.meta({ description: `Of these, ${ATTRIBUTES.join(', ')} are read.` }),
+      model_usage: anything.meta({ description: `Rows of raw_model_id, window, ${MODEL_FIELDS.join(', ')}.` }),
+    },
+    { error: 'expected an object' },
+  )
+  .meta({ description: 'A UsageSnapshot; what it holds beyond these fields is not read.' });
+
+/** What is known about a snapshot from beside it. */
+export type SnapshotContext = Omit<StatedPoll, 'snapshot'>;
+
+/** Decodes a snapshot as its sender wrote it. Never throws. */
+export function decodeSnapshot(stated: unknown, context: SnapshotContext): Decoded {
+  if (!isObject(stated)) return rejected({ reason: 'wrong_type', detail: 'the snapshot: expected an object' });
+  if (isTemplate(stated)) return ignored('not_ready');
+  // Blank is as good as absent.
+  const said = Object.fromEntries(Object.entries(stated).filter(([, value]) => value !== null && value !== ''));
+  const result = usageSnapshot.safeParse(said);
+  if (result.success) return decodedSnapshot(result.data, context);
+  const issue = result.error.issues[0]!;
+  const path = issue.path.join('.');
+  return rejected(rejectionOf(issue, path, valueAt(said, path)));
+}
+
+/** The same for a snapshot that has the form already. */
+export function decodedSnapshot(stated: z.output<typeof usageSnapshot>, context: SnapshotContext): Decoded {
+  if (isTemplate(stated)) return ignored('not_ready');
+  const snapshot: UsageSnapshot = {
+    provider: stated.provider_id,
+    account: stated.account_id,
+    takenMs: stated.timestamp,
+    status: stated.status,
+    metrics: metricsOf(stated.metrics),
+    resets: resetsOf(stated.resets),
+    attributes: attributesOf(stated.attributes),
+    models: modelsOf(stated.model_usage),
+  };
+  return { type: 'poll', poll: { snapshot, ...context } };
+}
+
+/** What a daemon answers before it has read anything: "not ready", which is not zero. */
+function isTemplate({ status, metrics }: Readonly<Record<string, unknown>>): boolean {
+  const isUnknown = status === undefined || status === null || /^(unknown)?$/i.test(String(status).trim());
+  const isEmpty = !isObject(metrics) || Object.keys(metrics).length === 0;
+  return isUnknown && isEmpty;
+}
+
+/** A hub rewrites ids as `machine:provider:account` on their way out. */
+function withoutHubPrefix(stated: unknown): unknown {
+  const parts = typeof stated === 'string' ? /^[^:]{1,64}:([^:]{1,64}):([^:]+)$/.exec(stated.trim()) : null;
+  return parts && provider.safeParse(parts[1]).success ? parts[2] : stated;
+}
+
+const finite = (value: unknown): number | undefined =>
+  typeof value === 'number' && Number.isFinite(value) ? value : undefined;
+const shortText = (value: unknown): string => {
+  const text = typeof value === 'string' ? value.trim() : '';
+  return SHORT_TEXT.test(text) ? text : '';
+};
+/** Entries whose key can be a metric's; keys that lead to the prototype of objects are none. */
+const entriesOf = (value: unknown) =>
+  isObject(value)
+    ? Object.entries(value)
+        .slice(0, METRICS_MAX)
+        .filter(([key]) => METRIC_KEY.test(key))
+    : [];
+
+function metricsOf(stated: unknown): Record<string, SnapshotMetric> {
+  return Object.fromEntries(
+    entriesOf(stated).flatMap(([key, metric]) => {
+      if (!isObject(metric)) return [];
+      const [limit, remaining, used] = [metric.limit, metric.remaining, metric.used].map(finite);
+      const texts = { unit: shortText(metric.unit), window: shortText(metric.window) };
+      return [[key.toLowerCase(), { ...present({ limit, remaining, used }), ...texts }]];
+    }),
+  );
+}
+
+function resetsOf(stated: unknown): Record<string, number> {
+  return Object.fromEntries(
+    entriesOf(stated).flatMap(([key, time]) => {
+      const ms = unixMs.safeParse(time).data;
+      return ms === undefined ? [] : [[key.toLowerCase(), ms]];
+    }),
+  );
+}
+
+function attributesOf(stated: unknown): UsageSnapshot['attributes'] {
+  if (!isObject(stated)) return {};
+  return Object.fromEntries(
+    ATTRIBUTES.flatMap((name) => {
+      const text = Object.hasOwn(stated, name) ? shortText(stated[name]) : '';
+      return text ? [[name, text]] : [];
+    }),
+  );
+}
+
+function modelsOf(stated: unknown): SnapshotModel[] {
+  if (!Array.isArray(stated)) return [];
+  return stated.slice(0, MODEL_ROWS_MAX).flatMap((row) => {
+    const id = isObject(row) ? model.safeParse(row.raw_model_id).data : undefined;
+    if (id === undefined) return [];
+    const numbers = MODEL_FIELDS.map((field) => [field, finite(row[field])] as const);
+    const known = Object.fromEntries(numbers.filter(([, value]) => value !== undefined && value >= 0));
+    return [{ model: id, window: shortText(row.window), ...known }];
+  });
+}
+
+/** A snapshot in the form that OpenUsage's own viewer reads. */
+export function snapshotRecord(snapshot: UsageSnapshot): object {
+  const { provider, account, takenMs, status, metrics, resets, attributes } = snapshot;
+  return {
+    provider_id: provider,
+    account_id: account,
+    timestamp: new Date(takenMs).toISOString(),
+    status: status.toUpperCase(),
+    metrics,
+    resets: Object.fromEntries(Object.entries(resets).map(([key, ms]) => [key, new Date(ms).toISOString()])),
+    attributes,
+  };
+}

@@ -1,0 +1,266 @@
+// Every route of the console, and the API key's two, in every way in which they can answer, over HTTP to the text that
+// Prometheus scrapes: what is there, and what is not.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Account } from '../../src/poll/detect.ts';
+import { AccountBench, CONSOLE_INTERVAL_MS, ZEN_INTERVAL_MS } from './account-bench.ts';
+import {
+  CONSOLE_PATHS,
+  CONSOLE_ROUTES,
+  GOOD_CONSOLE,
+  NOW_MS,
+  ORG_ID,
+  SERVICE_KEY,
+  SESSION_TOKEN,
+  startConsole,
+  ZEN_PATHS,
+} from './console-server.ts';
+import { type Answer, credentialOf, KEY, type Play, startOpencode } from './opencode-server.ts';
+
+const PATHS = { ...CONSOLE_PATHS, ...ZEN_PATHS };
+type RouteName = keyof typeof PATHS;
+const ROUTES = Object.keys(PATHS) as readonly RouteName[];
+
+/** The series that each route brings, as patterns. Together they are all that a good poll shows. */
+const SERIES: Readonly<Record<RouteName, readonly RegExp[]>> = {
+  models: [/^toll_models_available/, /^toll_model_info/],
+  'go/usage': [/quota=go[,}]/],
+  'billing/status': [/^toll_balance/],
+  'billing/account': [],
+  'billing/auto-recharge': [/^toll_reload/],
+  'budgets/org': [/limit=monthly/],
+  'usage/cost-by-day': [/^toll_reported_cost/],
+  'usage/models': [/^toll_reported_model_/],
+  'usage/summary': [/^toll_reported_tokens/],
+  'go/status': [/quota=go_usd/],
+};
+/** Of the account, whatever routes there are. */
+const ALWAYS = [/^toll_account_info/, /^toll_snapshot_timestamp/];
+
+const KEYS: Partial<Account> = {
+  key: credentialOf(KEY),
+  consoleKey: credentialOf(SERVICE_KEY, 'CONSOLE_KEY'),
+};
+
+/** An answer that does not come while the poll has patience. */
+const silence: Play = () => undefined;
+const endless: Play = (_, response) => {
+  response.writeHead(200, { 'content-type': 'application/json' });
+  response.write('{');
+  return undefined;
+};
+
+/** How a route can fail, with what doctor says of it. The redirect's target is filled in. */
+const FAILURES: readonly (readonly [string, Play, RegExp])[] = [
+  ['401', { status: 401, body: '{"error":"x"}' }, /^HTTP 401/],
+  ['403', { status: 403, body: '{"error":"x"}' }, /^HTTP 403/],
+  ['404', { status: 404 }, /^HTTP 404$/],
+  ['429 with Retry-After', { status: 429, headers: { 'retry-after': '120' } }, /^rate limited \(HTTP 429\)$/],
+  ['500', { status: 500, body: 'oops' }, /^HTTP 500$/],
+  ['503', { status: 503 }, /^HTTP 503$/],
+  [
+    'a sign-in page',
+    { headers: { 'content-type': 'text/html; charset=utf-8' }, body: '<html>sign in' },
+    /web page|not JSON/,
+  ],
+  ['malformed JSON', { body: '{"balanceMicroCents":' }, /not JSON/],
+  ['an empty body', { body: '' }, /form|^$/],
+  ['another form', { body: { hello: 'world' } }, /form|not a list of models/],
+  ['a list of something else', { body: [1, 2, 3] }, /form|not a list of models/],
+  ['null', { body: 'null' }, /form|not a list of models/],
+  ['more than a megabyte', { body: ' '.repeat(1024 * 1024 + 1) }, /larger than 1 MiB/],
+  ['nothing at all', silence, /did not answer within 0\.3 s/],
+  ['no end', endless, /did not answer within 0\.3 s/],
+];
+/** Answers that say nothing on purpose: that is no failure. 403 of the Go route: a known key without the plan. */
+const NO_FAILURE: readonly string[] = ['models an empty body', 'go/usage 403'];
+
+test('the table of series covers a good poll, and no series belongs to two routes', async (t) => {
+  const bench = new AccountBench(t, await startConsole(t), KEYS);
+  const polled = await bench.poll();
+  assert.deepEqual([polled.status, polled.message], ['ok', '$42.50 balance · 2 Zen models']);
+  const patterns = [...Object.values(SERIES).flat(), ...ALWAYS];
+  for (const name of Object.keys(await bench.series())) {
+    assert.equal(patterns.filter((pattern) => pattern.test(name)).length, 1, name);
+  }
+});
+
+for (const route of ROUTES) {
+  test(`${route}: each way to fail takes its own series and no other`, async (t) => {
+    const good = new AccountBench(t, await startConsole(t), KEYS);
+    await good.poll();
+    const expected = await good.series();
+    const others = Object.fromEntries(
+      Object.entries(expected).filter(([name]) => !SERIES[route].some((pattern) => pattern.test(name))),
+    );
+    assert.equal(Object.keys(others).length < Object.keys(expected).length, SERIES[route].length > 0);
+    for (const [name, play, problem] of FAILURES) {
+      if (NO_FAILURE.includes(`${route} ${name}`)) continue;
+      await t.test(name, async (t) => {
+        const server = await startConsole(t);
+        server.plays[PATHS[route]] = play;
+        const bench = new AccountBench(t, server, KEYS, 300);
+        const { reports } = await bench.poll();
+        const seen = await bench.series();
+        const info = (series: Record<string, number>) => Object.keys(series).filter((key) => !/_info\{auth/.test(key));
+        // The plan is told by two routes, so the account's own line may say less.
+        assert.deepEqual(info(seen), info(others));
+        for (const key of info(others)) assert.equal(seen[key], others[key], key);
+        const report = reports.flatMap(({ routes }) => routes).find((each) => each.route === route);
+        assert.match(report?.problem ?? '', problem);
+        assert.notEqual(report?.state, 'ok');
+      });
+    }
+  });
+}
+
+test('a redirect is not followed: the other server is never asked, and no credential leaves', async (t) => {
+  const other = await startOpencode(t, Object.fromEntries(ROUTES.map((route) => [PATHS[route], { body: {} }])));
+  for (const status of [301, 302, 303, 307, 308]) {
+    const server = await startConsole(t);
+    for (const route of ROUTES) {
+      server.plays[PATHS[route]] = { status, headers: { location: other.url + PATHS[route] } };
+    }
+    const bench = new AccountBench(t, server, KEYS);
+    const polled = await bench.poll();
+    assert.equal(polled.status, 'auth_required', String(status));
+    assert.deepEqual(Object.keys(await bench.series()), ['toll_account_info{auth_scope=zen+console}']);
+  }
+  assert.deepEqual(other.seen, []);
+});
+
+test('amounts are read as strings and as numbers, exactly, and below zero', async (t) => {
+  const balanceOf = async (balanceMicroCents: unknown) => {
+    const server = await startConsole(t);
+    server.plays[PATHS['billing/status']] = { body: { balanceMicroCents } };
+    const bench = new AccountBench(t, server, KEYS);
+    await bench.poll();
+    return (await bench.series())['toll_balance{currency=USD,kind=console}'];
+  };
+  const cases: [unknown, number | undefined][] = [
+    ['4250000000', 42.5],
+    [4250000000, 42.5],
+    ['-14496', -0.00014496],
+    [-14496, -0.00014496],
+    ['1', 0.00000001],
+    ['0', 0],
+    [0, 0],
+    ['900000000000000', 9_000_000],
+    [null, undefined],
+    ['1e9', undefined],
+    ['12.5', undefined],
+    [12.5, undefined],
+    ['', undefined],
+    [' 1', undefined],
+    ['0x10', undefined],
+    ['1234567890123456789', undefined],
+    ['999999999999999999', undefined],
+    [true, undefined],
+    [{}, undefined],
+  ];
+  for (const [stated, expected] of cases) assert.equal(await balanceOf(stated), expected, JSON.stringify(stated));
+});
+
+test('the monthly limit: the budget, else the credit limit with this month’s days, else nothing', async (t) => {
+  const noBudget = { body: { limitMicroCents: null, spentMicroCents: null, exceeded: null, resetsAt: null } };
+  const noCredit = { body: { orgId: ORG_ID, creditLimitMicroCents: null } };
+  const failing: Answer = { status: 500 };
+  const NEXT_MONTH_S = Date.UTC(2026, 11, 1) / 1000;
+  const cases: [string, Record<string, Answer>, (number | undefined)[]][] = [
+    ['a budget', {}, [60, 6.1735557, NEXT_MONTH_S]],
+    ['no budget: the credit limit', { [PATHS['budgets/org']]: noBudget }, [100, 1.5, NEXT_MONTH_S]],
+    ['neither', { [PATHS['budgets/org']]: noBudget, [PATHS['billing/account']]: noCredit }, []],
+    ['a budget that is not known', { [PATHS['budgets/org']]: failing }, []],
+    ['no budget, no account', { [PATHS['budgets/org']]: noBudget, [PATHS['billing/account']]: failing }, []],
+    [
+      'the credit limit without days',
+      { [PATHS['budgets/org']]: noBudget, [PATHS['usage/cost-by-day']]: failing },
+      [100, undefined, NEXT_MONTH_S],
+    ],
+    [
+      'no day yet',
+      { [PATHS['budgets/org']]: noBudget, [PATHS['usage/cost-by-day']]: { body: [] } },
+      [100, 0, NEXT_MONTH_S],
+    ],
+  ];
+  for (const [name, plays, [limit, used, resetS]] of cases) {
+    const bench = new AccountBench(t, await startConsole(t, plays), KEYS);
+    await bench.poll();
+    const series = await bench.series();
+    const shown = [
+      series['toll_spend_limit{currency=USD,limit=monthly}'],
+      series['toll_spend_limit_used{currency=USD,limit=monthly}'],
+      series['toll_spend_limit_reset_timestamp_seconds{limit=monthly}'],
+    ];
+    assert.deepEqual(shown, [limit, used, resetS], name);
+  }
+});
+
+test('an hour of failing polls: values go after three intervals, then the state is unknown, and nothing is 0', async (t) => {
+  const server = await startConsole(t);
+  const bench = new AccountBench(t, server, KEYS);
+  await bench.poll();
+  const good = await bench.series();
+  for (const route of ROUTES) server.plays[PATHS[route]] = { status: 503 };
+  const isOfZen = (name: string) => [...SERIES.models, ...SERIES['go/usage']].some((pattern) => pattern.test(name));
+  const isCounter = (name: string) => /_total\{/.test(name);
+  for (let minute = 1; minute <= 60; minute += 1) {
+    bench.nowMs = NOW_MS + minute * 60_000;
+    await bench.poll();
+    const sinceMs = bench.nowMs - NOW_MS;
+    const seen = await bench.series();
+    const [zen, console] = [sinceMs < 3 * ZEN_INTERVAL_MS, sinceMs < 3 * CONSOLE_INTERVAL_MS];
+    const expected = Object.keys(good).filter((name) => {
+      if (/_info\{auth/.test(name) || /snapshot_timestamp/.test(name)) return false;
+      return isCounter(name) || (isOfZen(name) ? zen : console);
+    });
+    const shown = Object.keys(seen).filter((name) => !/_info\{auth/.test(name) && !/snapshot_timestamp/.test(name));
+    assert.deepEqual(shown, expected, `minute ${minute}`);
+    for (const name of shown) assert.equal(seen[name], good[name], name);
+    assert.equal(
+      Object.keys(seen).some((name) => /snapshot_timestamp/.test(name)),
+      zen || console,
+    );
+    assert.equal(await bench.state(), console ? 'error' : 'unknown', `minute ${minute}`);
+  }
+  for (const route of CONSOLE_ROUTES) server.plays[PATHS[route]] = { body: GOOD_CONSOLE[route] };
+  const back = await bench.poll();
+  assert.equal(back.status, 'error', 'the API key’s routes are still away');
+  assert.equal((await bench.series())['toll_balance{currency=USD,kind=console}'], 42.5);
+});
+
+test('all routes of the console failing alike: what the account says, and what to do', async (t) => {
+  const all = (play: Play) => Object.fromEntries(CONSOLE_ROUTES.map((route) => [CONSOLE_PATHS[route], play]));
+  const cases: [string, Play, string, string, RegExp, number?][] = [
+    ['401', { status: 401 }, 'auth_required', 'auth', /^the console refused the key: check CONSOLE_KEY$/],
+    ['404', { status: 404 }, 'error', 'error', /^there is no console API at 127\.0\.0\.1:\d+: check console_url$/],
+    [
+      '429',
+      { status: 429, headers: { 'retry-after': '90' } },
+      'limited',
+      'limited',
+      /^opencode console: rate limited/,
+      90,
+    ],
+    ['500', { status: 500 }, 'error', 'error', /^opencode console: HTTP 500$/],
+    ['silence', silence, 'error', 'timeout', /^opencode console: 127\.0\.0\.1:\d+ did not answer/],
+  ];
+  for (const [name, play, status, outcome, message, retryAfterS] of cases) {
+    const server = await startConsole(t);
+    Object.assign(server.plays, all(play));
+    const bench = new AccountBench(t, server, KEYS, 300);
+    const { reports, ...polled } = await bench.poll();
+    assert.equal(polled.status, status, name);
+    assert.match(polled.message, message);
+    assert.deepEqual([reports[0]?.outcome, reports[1]?.outcome], ['ok', outcome], name);
+    assert.equal(reports[1]?.retryAfterS, retryAfterS, name);
+  }
+  const server = await startConsole(t);
+  Object.assign(server.plays, all({ headers: { 'content-type': 'text/html' }, body: '<html>' }));
+  const session = { ...KEYS, consoleKey: credentialOf(SESSION_TOKEN) };
+  const { message } = await new AccountBench(t, server, { ...session, workspaceId: ORG_ID }).poll();
+  assert.equal(message, 'the console session has expired or is invalid: run "opencode console login"');
+  const alone = await new AccountBench(t, server, session).poll();
+  assert.match(alone.message, /it takes the organisation's id too\. Set extra\.opencode_workspace_id/);
+});

@@ -1,0 +1,172 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { readSnapshot } from '../../src/poll/openusage.ts';
+import { decodeSnapshot, snapshotRecord } from '../../src/turn/usage-snapshot.ts';
+
+const TAKEN = '2026-02-22T09:59:58.123+01:00';
+const stated = (more: object = {}) => ({
+  ...{ provider_id: 'OpenCode', account_id: 'work', timestamp: TAKEN, status: 'OK', metrics: {}, ...more },
+});
+const snapshotOf = (more: object) => {
+  const decoded = decodeSnapshot(stated(more), {});
+  assert.equal(decoded.type, 'poll', JSON.stringify(decoded));
+  return decoded.type === 'poll' ? decoded.poll.snapshot : assert.fail();
+};
+
+test('identity, time and state are read strictly', () => {
+  const snapshot = snapshotOf({});
+  assert.deepEqual(snapshot, {
+    ...{ provider: 'opencode', account: 'work', takenMs: Date.parse(TAKEN), status: 'ok' },
+    ...{ metrics: {}, resets: {}, attributes: {}, models: [] },
+  });
+  const accounts: [string, string][] = [
+    ['work', 'work'],
+    [' work ', 'work'],
+    ['laptop:opencode:work', 'work'],
+    ['laptop:claude_code:default', 'default'],
+  ];
+  for (const [account_id, expected] of accounts) assert.equal(snapshotOf({ account_id }).account, expected, account_id);
+  const times: unknown[] = [
+    Date.parse(TAKEN),
+    '2026-02-22T08:59:58.123Z',
+    Math.floor(Date.parse(TAKEN) / 1000) + 0.123,
+  ];
+  for (const timestamp of times) assert.equal(snapshotOf({ timestamp }).takenMs, Date.parse(TAKEN));
+  for (const status of ['ok', 'Near_Limit', 'AUTH_REQUIRED']) {
+    assert.equal(snapshotOf({ status }).status, status.toLowerCase());
+  }
+});
+
+test('what cannot be a reading is rejected with its field and what was expected, and never quoted', () => {
+  const cases: [string, object, string, RegExp][] = [
+    ['no provider', { provider_id: '' }, 'missing_field', /^provider_id: missing/],
+    ['no account', { account_id: undefined }, 'missing_field', /^account_id: missing/],
+    ['an e-mail', { account_id: 'CANARY@example.com' }, 'out_of_range', /^account_id: expected the id/],
+    ['a path', { account_id: '/home/CANARY' }, 'out_of_range', /^account_id/],
+    ['a key', { account_id: 'sk-CANARY' }, 'out_of_range', /^account_id/],
+    ['a prefix of no provider', { account_id: 'a: :CANARY' }, 'out_of_range', /^account_id/],
+    ['a provider that is a key', { provider_id: 'sk-CANARY1' }, 'out_of_range', /^provider_id/],
+    ['no time', { timestamp: null }, 'missing_field', /^timestamp: missing/],
+    ['the zero time', { timestamp: '0001-01-01T00:00:00Z' }, 'out_of_range', /^timestamp: expected a time/],
+    ['no such time', { timestamp: 'CANARY' }, 'wrong_type', /^timestamp/],
+    ['a state that is none', { status: 'CANARY' }, 'out_of_range', /^status: expected one of OK, NEAR_LIMIT/],
+    ['a number for a state', { status: 5, metrics: { a: { used: 1 } } }, 'wrong_type', /^status/],
+  ];
+  for (const [name, more, reason, detail] of cases) {
+    const decoded = decodeSnapshot(stated(more), {});
+    assert.equal(decoded.type, 'rejected', name);
+    if (decoded.type !== 'rejected') continue;
+    assert.equal(decoded.reason, reason, name);
+    assert.match(decoded.detail, detail, name);
+    assert.doesNotMatch(decoded.detail, /CANARY/, name);
+  }
+  for (const nothing of [null, [], 'x', 5]) assert.equal(decodeSnapshot(nothing, {}).type, 'rejected');
+});
+
+test('a template says "not ready", whatever else is odd about it; with a metric, or a state, it is a reading', () => {
+  const templates = [
+    { status: 'UNKNOWN' },
+    { status: '' },
+    { status: null, metrics: null },
+    { status: 'unknown', timestamp: '0001-01-01T00:00:00Z' },
+    { status: undefined, metrics: {} },
+  ];
+  for (const more of templates) {
+    assert.deepEqual(decodeSnapshot(stated(more), {}), { type: 'ignored', kind: 'not_ready' }, JSON.stringify(more));
+  }
+  const metrics = { rpm: { limit: 1, unit: 'requests', window: '1m' } };
+  assert.equal(decodeSnapshot(stated({ status: 'UNKNOWN', metrics }), {}).type, 'poll');
+  assert.equal(decodeSnapshot(stated({ status: 'ERROR' }), {}).type, 'poll');
+});
+
+test('metrics, resets, attributes and models: what does not fit is left out, and harms nothing beside it', () => {
+  const snapshot = snapshotOf({
+    metrics: {
+      Good: { limit: 5, remaining: 0, used: -1.5, unit: 'USD', window: '7d' },
+      nulls: { limit: null, used: '7', remaining: true, unit: null, window: 5 },
+      odd_texts: { used: 1, unit: 'a@b', window: '/home/ada' },
+      'not a key': { used: 1 },
+      constructor: { used: 1, unit: '', window: '' },
+      list: [1],
+      nothing: null,
+    },
+    resets: { good: '2026-11-21T15:42:00Z', seconds: 1790000000, never: 'never', zero: '0001-01-01T00:00:00Z' },
+    attributes: { plan: 'Max 20x', tier: 'a@b', email: 'ada@example.com', auth_scope: 'zen+console', subscription: 7 },
+    model_usage: [
+      { raw_model_id: 'openai/gpt-5.1', window: '30d', input_tokens: 5, cost_usd: 1.5, output_tokens: -1, requests: 9 },
+      { raw_model_id: 'sk-EXAMPLE-key-1234' },
+      ...[null, 5, {}],
+    ],
+  });
+  assert.deepEqual(snapshot.metrics, {
+    good: { limit: 5, remaining: 0, used: -1.5, unit: 'USD', window: '7d' },
+    nulls: { unit: '', window: '' },
+    odd_texts: { used: 1, unit: '', window: '' },
+    constructor: { used: 1, unit: '', window: '' },
+  });
+  assert.deepEqual(snapshot.resets, { good: Date.parse('2026-11-21T15:42:00Z'), seconds: 1790000000000 });
+  assert.deepEqual(snapshot.attributes, { plan: 'Max 20x', auth_scope: 'zen+console' });
+  assert.deepEqual(snapshot.models, [{ model: 'openai/gpt-5.1', window: '30d', input_tokens: 5, cost_usd: 1.5 }]);
+});
+
+test('it can be written again as it is read', () => {
+  const metrics = { console_balance: { remaining: 12.5, unit: 'USD', window: 'current' } };
+  const snapshot = snapshotOf({ metrics, resets: { usage: '2026-11-21T15:42:00Z' }, attributes: { tier: 'pro' } });
+  const again = decodeSnapshot(JSON.parse(JSON.stringify(snapshotRecord(snapshot))), {});
+  assert.deepEqual(again, { type: 'poll', poll: { snapshot } });
+});
+
+test('anything at all gives a reading with fitting labels, "not ready", or a rejection with a reason', () => {
+  const mostly = <T>(usual: fc.Arbitrary<T>) =>
+    fc.oneof({ weight: 9, arbitrary: usual as fc.Arbitrary<unknown> }, fc.anything());
+  const metric = fc.record(
+    { limit: fc.anything(), used: fc.double(), remaining: fc.anything(), unit: fc.string(), window: fc.string() },
+    { requiredKeys: [] },
+  );
+  const keys = fc.constantFrom(
+    'credit_balance',
+    'usage_five_hour',
+    'rpm',
+    'total_cost_usd',
+    'keys_total',
+    'context_window',
+    'x',
+  );
+  const anySnapshot = fc.record(
+    {
+      provider_id: mostly(fc.constantFrom('opencode', 'openrouter', 'moonshot')),
+      account_id: mostly(fc.constant('a')),
+      timestamp: mostly(fc.constant(TAKEN)),
+      status: mostly(fc.constant('OK')),
+      metrics: mostly(fc.dictionary(fc.oneof(keys, fc.string()), mostly(metric))),
+      resets: fc.oneof(fc.dictionary(keys, fc.anything()), fc.anything()),
+      attributes: fc.oneof(fc.dictionary(fc.constantFrom('plan', 'tier'), fc.anything()), fc.anything()),
+      model_usage: fc.oneof(
+        fc.array(fc.record({ raw_model_id: fc.string(), window: fc.string(), cost_usd: fc.double() })),
+        fc.anything(),
+      ),
+    },
+    { requiredKeys: ['provider_id', 'account_id', 'timestamp', 'status', 'metrics'] },
+  );
+  let readings = 0;
+  fc.assert(
+    fc.property(fc.oneof({ weight: 9, arbitrary: anySnapshot }, fc.anything()), (value) => {
+      const decoded = decodeSnapshot(value, {});
+      if (decoded.type === 'rejected') return assert.ok(decoded.reason && decoded.detail);
+      if (decoded.type === 'ignored') return assert.equal(decoded.kind, 'not_ready');
+      assert.equal(decoded.type, 'poll');
+      if (decoded.type !== 'poll') return;
+      readings += 1;
+      const { result } = readSnapshot(decoded.poll.snapshot, { receivedMs: Date.now(), intervalMs: 1000 });
+      const check = (of: unknown): void => {
+        if (typeof of === 'string') assert.match(of, /^[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]{1,128}$/u);
+        else if (typeof of === 'number') assert.ok(Number.isFinite(of));
+        else if (typeof of === 'object' && of !== null) Object.values(of).forEach(check);
+      };
+      check(result.readings[0]!.facts);
+    }),
+    { numRuns: 500 },
+  );
+  assert.ok(readings > 20, 'the property was put to the test');
+});
