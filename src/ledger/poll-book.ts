@@ -97,9 +97,10 @@ export class PollBook {
     );
   }
 
-  /** What the readings still tell at `nowMs`, one result for each account; see currentResult. */
+  /** What the readings still tell at `nowMs`, one result for each account, sorted; see currentResult. */
   current(nowMs: number): PollResult[] {
-    return [...this.#results.values()].flatMap((of) => {
+    const sorted = [...this.#results].sort(([a], [b]) => (a < b ? -1 : 1));
+    return sorted.flatMap(([, of]) => {
       const [first, second] = [of.own, of.reported].flatMap((result) =>
         result && !isForgotten(result, nowMs) ? currentResult(result, nowMs) : [],
       );

@@ -173,15 +173,15 @@ function causeOf(status: 'near_limit' | 'limited', facts: readonly Facts[]): str
   const quotas = facts.flatMap((each) => each.quotas ?? []);
   const exhausted = quotas.filter(({ isExhausted, usedRatio = 0 }) => isExhausted || usedRatio >= 1);
   if (exhausted.length > 0) return `Go plan used up (${exhausted.map(({ window }) => window).join(', ')})`;
-  const limits = facts.flatMap((each) => each.spendLimits ?? []);
-  const shares = limits.map(({ limitNano, usedNano }) => (limitNano ? (usedNano ?? 0) / limitNano : 0));
-  const share = Math.max(0, ...shares);
   if (status === 'limited') return 'Monthly limit reached';
   const near = quotas.filter(({ usedRatio = 0 }) => usedRatio >= NEAR_LIMIT_RATIO);
   if (near.length > 0) {
     const names = near.map(({ window, usedRatio = 0 }) => `${window} ${Math.floor(usedRatio * 100)} %`).join(', ');
     return `Go plan nearly used up (${names})`;
   }
+  const limits = facts.flatMap((each) => each.spendLimits ?? []);
+  const shares = limits.map(({ limitNano, usedNano }) => (limitNano ? (usedNano ?? 0) / limitNano : 0));
+  const share = Math.max(0, ...shares);
   if (share >= NEAR_LIMIT_RATIO) return `Monthly limit nearly reached (${Math.floor(share * 100)} %)`;
   return `${balanceText(facts)}, below the reload trigger and not reloaded`;
 }
@@ -208,9 +208,9 @@ function probesOf({ account, intervalMs, consoleIntervalMs, timeoutMs, dispatche
   return probes;
 }
 
-/** The console as far as it is open: by a sign-in once there is one, till then by the API key. */
+/** The console as far as it is open: by a sign-in that can be used, else by the API key; doctor says why it cannot. */
 function eitherOf(signIn: Credential, full: OpencodeConsole, byKey: OpencodeConsole): Probe {
-  const current = () => (signIn.read().type === 'absent' ? byKey : full);
+  const current = () => (signIn.read().type === 'found' ? full : byKey);
   let asked: Probe | undefined;
   return {
     name: full.name,

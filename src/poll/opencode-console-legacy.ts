@@ -24,27 +24,34 @@ const CURRENCY = 'USD';
 /** Limits are whole dollars. Nobody's is ten million of them, so from there on a build meant micro-cents. */
 const WHOLE_DOLLARS_BELOW = 10_000_000;
 const BLACK_PLANS: ReadonlySet<string> = new Set(['20', '100', '200']);
+/** How a console answers that does not know what it is asked. */
+const UNKNOWN_STATUSES: readonly number[] = [404, 500];
+const STALE_FUNCTION =
+  ' for the function that is asked. Its id changes with the console: set extra.opencode_billing_function_id';
+const NO_WORKSPACE = ' when asked for the workspace: set extra.opencode_workspace_id, or check console_url';
 
 /** A field that may be missing, and whose form nobody promised. */
 const anything = z.unknown().optional();
 /** A field of another type than expected says nothing. */
 const lenient = <T extends z.ZodType>(schema: T) => schema.optional().catch(undefined);
-const number = lenient(z.number());
-const time = lenient(z.union([z.date(), z.string()]).transform((stated) => new Date(stated).getTime()));
+const amount = lenient(z.number().nonnegative());
+const date = z.union([z.date(), z.string()]);
+/** What is null where there is none. */
+const text = lenient(z.string().nullable());
 const billing = z.object({
-  balance: number,
-  monthlyUsage: number,
-  timeMonthlyUsageUpdated: time,
-  monthlyLimit: number,
+  balance: lenient(z.number()),
+  monthlyUsage: amount,
+  timeMonthlyUsageUpdated: lenient(date.transform((stated) => new Date(stated).getTime())),
+  monthlyLimit: amount,
   reload: lenient(z.boolean()),
-  reloadAmount: number,
-  reloadTrigger: number,
-  reloadError: anything,
-  timeReloadError: anything,
+  reloadAmount: amount,
+  reloadTrigger: amount,
+  reloadError: text,
+  timeReloadError: lenient(date.nullable()),
   subscription: lenient(z.object({ plan: anything, useBalance: anything })),
-  subscriptionID: anything,
+  subscriptionID: text,
   lite: lenient(z.object({ useBalance: anything })),
-  liteSubscriptionID: anything,
+  liteSubscriptionID: text,
 });
 type Billing = z.output<typeof billing>;
 
@@ -77,9 +84,11 @@ export class OpencodeConsoleLegacy implements Probe {
   readonly intervalMs: number;
   readonly #options: OpencodeConsoleLegacyOptions;
   readonly #baseUrl: string;
-  readonly #route: Route<{ readonly facts: Billing; readonly workspaceId: string }>;
+  readonly #route: Route<Facts>;
   #fingerprint: string | undefined;
   #workspaceId: string | undefined;
+  /** What was wrong when the console was last asked; it stays so while the console asks to be left alone. */
+  #trouble: Trouble | undefined;
 
   constructor(options: OpencodeConsoleLegacyOptions) {
     this.#options = options;
@@ -101,21 +110,19 @@ export class OpencodeConsoleLegacy implements Probe {
       this.#fingerprint = fingerprint(secret);
       this.#route.forget();
       this.#workspaceId = undefined;
+      this.#trouble = undefined;
     }
-    if (secret.type !== 'found') {
+    const cookie = secret.type === 'found' ? cookieValue(secret.secret) : '';
+    if (cookie === '') {
       const why = secret.type === 'unusable' ? secret.problem : credential.remedy;
       return { outcome: 'auth', readings: [], routes: [], trouble: refused(`no console cookie: ${why}`) };
     }
-    const cookie = secret.secret
-      .replace(new RegExp(`^${COOKIE_NAME}=`), '')
-      .split(';', 1)[0]!
-      .trim();
     if (!isSendable(cookie)) {
       const problem = `the cookie holds characters that no cookie has, so it was not sent – check ${credential.place}`;
       return { outcome: 'auth', readings: [], routes: [], trouble: refused(problem) };
     }
-    if (!this.#route.mayAsk(nowMs)) return this.#report(nowMs, undefined);
-    return this.#report(nowMs, await this.#askBilling({ cookie, nowMs, signal }));
+    if (this.#route.mayAsk(nowMs)) this.#trouble = await this.#askBilling({ cookie, nowMs, signal });
+    return this.#report(nowMs);
   }
 
   /** @returns what is wrong, if anything */
@@ -135,12 +142,11 @@ export class OpencodeConsoleLegacy implements Probe {
       origin,
       referer: `${this.#baseUrl}/workspace/${workspace}/billing`,
     });
-    const read = readBilling(answer);
-    this.#route.note(
-      read.value ? { state: 'ok', value: { facts: read.value, workspaceId: workspace } } : withoutValue(read),
-      request.nowMs,
-    );
-    return troubleOf(read, answer);
+    const read = readBilling(answer, { nowMs: request.nowMs, workspaceId: workspace });
+    this.#route.note(read, request.nowMs);
+    // That a session has ended, or a workspace is gone, is told most clearly where the workspace is asked for.
+    if (read.state !== 'ok') this.#workspaceId = undefined;
+    return troubleOf(read, isUnknown(answer) ? STALE_FUNCTION : '');
   }
 
   async #findWorkspace(
@@ -149,17 +155,23 @@ export class OpencodeConsoleLegacy implements Probe {
     const known = this.#options.workspaceId ?? this.#workspaceId;
     if (known) return known;
     const answer = await this.#get('/auth', request, {});
-    const found =
-      answer.type === 'answered' && /\/workspace\/(wrk_[0-9A-Za-z]{1,40})(?:[/?#]|$)/.exec(answer.location ?? '');
+    const found = answer.type === 'answered' ? this.#workspaceAt(answer.location ?? '') : undefined;
     if (found) {
-      this.#workspaceId = found[1]!;
-      return this.#workspaceId;
+      this.#workspaceId = found;
+      return found;
     }
     const isExpired =
       answer.type === 'answered' && (answer.status < 400 || answer.status === 401 || answer.status === 403);
     if (isExpired) return { answer: { state: 'refused', problem: 'the session has expired' }, trouble: EXPIRED };
-    const read = withoutValue(readJsonRoute<never>(answer, () => undefined));
-    return { answer: read, trouble: troubleOf(read, answer) ?? EXPIRED };
+    const read = readJsonRoute<never>(answer, () => undefined);
+    return { answer: read, trouble: troubleOf(read, isUnknown(answer) ? NO_WORKSPACE : '') ?? EXPIRED };
+  }
+
+  /** The workspace that a redirect leads to. A page for signing in leads to none, even if it would lead back to one. */
+  #workspaceAt(location: string): string | undefined {
+    if (!URL.canParse(location, this.#baseUrl)) return undefined;
+    const { pathname } = new URL(location, this.#baseUrl);
+    return /\/workspace\/(wrk_[0-9A-Za-z]{1,40})(?:\/|$)/.exec(pathname)?.[1];
   }
 
   #get(path: string, { cookie, ...request }: Request, headers: Readonly<Record<string, string>>) {
@@ -168,53 +180,63 @@ export class OpencodeConsoleLegacy implements Probe {
     return httpGet({ ...request, url: this.#baseUrl + path, headers: all, timeoutMs, dispatcher });
   }
 
-  #report(nowMs: number, trouble: Trouble | undefined): ProbeReport {
+  #report(nowMs: number): ProbeReport {
     const route = this.#route.report();
     const current = this.#route.current(nowMs);
     const pauseS = this.#route.pauseS(nowMs);
     const state = route?.state ?? 'error';
     const { name, intervalMs } = this.#route;
-    const facts = current && factsOf(current.value.facts, { nowMs, workspaceId: current.value.workspaceId });
     return {
       outcome: state === 'refused' ? 'auth' : state === 'missing' ? 'error' : state,
-      readings: current && facts ? [{ route: name, readMs: current.readMs, intervalMs, facts }] : [],
+      readings: current ? [{ route: name, readMs: current.readMs, intervalMs, facts: current.value }] : [],
       routes: route ? [route] : [],
-      ...(trouble ? { trouble } : {}),
+      ...(this.#trouble ? { trouble: this.#trouble } : {}),
       scope: 'console',
       ...(pauseS === undefined ? {} : { retryAfterS: pauseS }),
     };
   }
 }
 
+/** The cookie's value out of what was pasted: with or without its name, and what a browser shows beside it. */
+function cookieValue(pasted: string): string {
+  const value = pasted.startsWith(`${COOKIE_NAME}=`) ? pasted.slice(COOKIE_NAME.length + 1) : pasted;
+  return value.split(';', 1)[0]!.trim();
+}
+
 function refused(message: string): Trouble {
   return { status: 'auth_required', message };
 }
 
-function withoutValue<T>({ value: _, ...answer }: RouteAnswer<T>): RouteAnswer<never> {
-  return answer;
+function isUnknown(answer: Answered | Failed): boolean {
+  return answer.type === 'answered' && UNKNOWN_STATUSES.includes(answer.status);
 }
 
-function readBilling(answer: Answered | Failed): RouteAnswer<Billing> {
+function readBilling(
+  answer: Answered | Failed,
+  asked: { readonly nowMs: number; readonly workspaceId: string },
+): RouteAnswer<Facts> {
   if (answer.type === 'failed' || answer.status !== 200 || answer.mediaType === 'text/html') {
-    return withoutValue(readJsonRoute<Billing>(answer, () => undefined));
+    return readJsonRoute<Facts>(answer, () => undefined);
   }
   try {
-    const value = billing.safeParse(parseSeroval(answer.text)).data;
-    return value ? { state: 'ok', value } : { state: 'error', problem: 'the answer is not the billing of a workspace' };
+    const value = parseSeroval(answer.text);
+    // Any field of it may be null, but a billing without the field is the answer of another function.
+    const isBilling = typeof value === 'object' && value !== null && 'balance' in value;
+    const stated = isBilling ? billing.safeParse(value).data : undefined;
+    if (stated) return { state: 'ok', value: factsOf(stated, asked) };
+    return { state: 'error', problem: 'the answer is not the billing of a workspace' };
   } catch (error) {
     if (!(error instanceof SerovalError)) throw error;
-    return { state: 'error', problem: error.message };
+    const next = error.kind === 'error answer' ? ': check that the cookie is of a member of the workspace' : '';
+    return { state: 'error', problem: `${error.message}${next}` };
   }
 }
 
-function troubleOf({ state, problem = '' }: RouteAnswer<unknown>, answer: Answered | Failed): Trouble | undefined {
+/** @param next what to do about an error */
+function troubleOf({ state, problem = '' }: RouteAnswer<unknown>, next: string): Trouble | undefined {
   if (state === 'ok') return undefined;
   if (state === 'refused') return EXPIRED;
   if (state === 'limited') return { status: 'limited', message: `opencode console: ${problem}` };
-  const isStale = answer.type === 'answered' && (answer.status === 404 || answer.status === 500);
-  const next = isStale
-    ? ' for the function that is asked. Its id changes with the console: set extra.opencode_billing_function_id'
-    : '';
   return { status: 'error', message: `opencode console: ${problem}${next}` };
 }
 
@@ -225,7 +247,8 @@ function factsOf(stated: Billing, { nowMs, workspaceId }: { nowMs: number; works
   const resetMs = startOfUtcMonthMs(nowMs, 1);
   const { reload, reloadAmount, reloadTrigger, reloadError, timeReloadError } = stated;
   const plan = planOf(stated);
-  const isReloadKnown = [reload, reloadAmount, reloadTrigger].some((each) => each !== undefined);
+  const isFailing = isAnyStated([reloadError, timeReloadError]);
+  const isReloadKnown = isFailing || [reload, reloadAmount, reloadTrigger].some((each) => each !== undefined);
   return present({
     balances:
       balanceNano === undefined
@@ -241,14 +264,18 @@ function factsOf(stated: Billing, { nowMs, workspaceId }: { nowMs: number; works
           amountNano: nanoOf(reloadAmount),
           triggerNano: nanoOf(reloadTrigger),
           isEnabled: reload,
-          isFailing: isStated(reloadError) || isStated(timeReloadError),
+          isFailing,
         })
       : undefined,
-    plan,
+    plan: Object.keys(plan).length > 0 ? plan : undefined,
   });
 }
 
-const isStated = (value: unknown) => value !== undefined && value !== null;
+/** Whether one of the fields holds something; undefined when that is not known of any. Null is how nothing is written. */
+function isAnyStated(fields: readonly unknown[]): boolean | undefined {
+  if (fields.some(Boolean)) return true;
+  return fields.includes(null) ? false : undefined;
+}
 
 function limitOf(stated: number | undefined): Nano | undefined {
   if (stated === undefined) return undefined;
@@ -263,12 +290,14 @@ function usageOf({ monthlyUsage, timeMonthlyUsageUpdated: updatedMs }: Billing, 
 }
 
 function planOf({ subscription, subscriptionID, lite, liteSubscriptionID }: Billing): Plan {
-  const isBlack = isStated(subscriptionID);
-  const isGo = isStated(liteSubscriptionID);
-  const black = String(subscription?.plan);
+  const isBlack = Boolean(subscriptionID);
+  const isGo = Boolean(liteSubscriptionID);
+  const size = String(subscription?.plan);
+  const isOfSize = subscriptionID !== null && BLACK_PLANS.has(size);
+  const draws = (isBlack && subscription?.useBalance === true) || (isGo && lite?.useBalance === true);
   return present({
-    name: isBlack && BLACK_PLANS.has(black) ? `black-${black}` : isBlack ? 'black' : isGo ? 'go' : undefined,
-    isSubscribed: isBlack || isGo,
-    drawsOnBalance: isBlack || isGo ? subscription?.useBalance === true || lite?.useBalance === true : undefined,
+    name: isOfSize ? `black-${size}` : isBlack ? 'black' : isGo ? 'go' : undefined,
+    isSubscribed: isAnyStated([subscriptionID, liteSubscriptionID]),
+    drawsOnBalance: isBlack || isGo ? draws : undefined,
   });
 }

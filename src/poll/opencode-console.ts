@@ -149,7 +149,8 @@ export class OpencodeConsole implements Probe {
         return failure;
       }
       rows.push(...answer.value.rows);
-      if (page >= Math.min(answer.value.pages, PAGES_MAX)) return { state: 'ok', value: rows };
+      if (answer.value.pages > PAGES_MAX) return { state: 'error', problem: `it has more than ${PAGES_MAX} pages` };
+      if (page >= answer.value.pages) return { state: 'ok', value: rows };
     }
   }
 
@@ -267,12 +268,13 @@ function goFacts({ hasPlan, drawsOnBalance, quotas }: GoPlan): Facts {
   return hasPlan ? { quotas, plan: { name: 'go', isSubscribed: true, drawsOnBalance } } : {};
 }
 
-/** ok when anything answered; a refusal only when nothing else went wrong. */
+/** ok when anything answered; a refusal unless some of the routes were down, and may have nothing against us. */
 function outcomeOf(routes: readonly RouteReport[]): PollOutcome {
   const has = (state: RouteReport['state']) => routes.some((route) => route.state === state);
   if (has('ok')) return 'ok';
-  for (const state of ['limited', 'timeout', 'error'] as const) if (has(state)) return state;
-  return has('refused') ? 'auth' : 'error';
+  for (const state of ['timeout', 'error'] as const) if (has(state)) return state;
+  if (has('refused')) return 'auth';
+  return has('limited') ? 'limited' : 'error';
 }
 
 function withoutSlash(url: string): string {

@@ -2,7 +2,17 @@
 // browser would run. Here nothing is run: a JavaScript parser makes a tree of it, and literals are picked out of the tree.
 // Whatever in it is no literal, reference or known wrapper is refused.
 
-import { type Expression, type Node, type ObjectExpression, parse, type SpreadElement, type Super } from 'acorn';
+import {
+  type AssignmentExpression,
+  type Expression,
+  type MemberExpression,
+  type NewExpression,
+  type Node,
+  type ObjectExpression,
+  parse,
+  type SpreadElement,
+  type Super,
+} from 'acorn';
 
 const FRAMES_MAX = 100;
 const DEPTH_MAX = 50;
@@ -17,6 +27,13 @@ const ESCAPES: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t', b
 /** An answer that holds no data. The message is ours and quotes nothing of it. */
 export class SerovalError extends Error {
   override readonly name = 'SerovalError';
+  /** `error answer`: well-formed, and what it holds is an error that the function threw. */
+  readonly kind: 'error answer' | 'unreadable';
+
+  constructor(message: string, kind: SerovalError['kind'] = 'unreadable') {
+    super(message);
+    this.kind = kind;
+  }
 }
 
 /** A promise that a later frame resolves. */
@@ -40,7 +57,7 @@ export function parseSeroval(body: string): unknown {
     const value = payload.trimStart().startsWith('{') ? reader.json(payload) : reader.script(payload);
     if (index === 0) root = value;
   });
-  return settled(root, new Map());
+  return settled(root, { seen: new Set(), depth: 0 });
 }
 
 function payloadsOf(body: string): string[] {
@@ -91,8 +108,8 @@ class Reader {
       return this.#unwrap(node.expressions.at(-1)!);
     }
     if (node.type === 'CallExpression' && node.callee.type === 'ArrowFunctionExpression') {
-      const { params, body } = node.callee;
-      const isOfScope = params.length === 1 && isNamed(params[0]!, '$R') && node.arguments.length === 1;
+      const { params, body, async: isAsync } = node.callee;
+      const isOfScope = !isAsync && params.length === 1 && isNamed(params[0]!, '$R') && node.arguments.length === 1;
       if (!isOfScope || body.type === 'BlockStatement' || !isScope(node.arguments[0]!)) throw unexpected(node);
       return this.#value(body, 0);
     }
@@ -114,10 +131,11 @@ class Reader {
         return left / right;
       }
       case 'ArrayExpression':
-        return node.elements.map((element) => (element === null ? undefined : this.#value(element, depth + 1)));
+        return node.elements.map((element) => (element ? this.#value(element, depth + 1) : this.#hole(depth)));
       case 'ObjectExpression':
         return this.#fill(node, Object.create(null), depth);
       case 'NewExpression': {
+        if (isError(node)) throw errorAnswer();
         const [argument] = node.arguments;
         const isDate = isNamed(node.callee, 'Date') && node.arguments.length === 1 && argument?.type === 'Literal';
         if (!isDate || typeof argument.value !== 'string') throw unexpected(node);
@@ -180,16 +198,17 @@ class Reader {
 
   /** `$R[2]($R[18]={p:0,s:0,f:0})` makes a promise, and `$R[24]($R[18],value)` resolves it. */
   #call(callee: Expression | Super, given: readonly (Expression | SpreadElement)[], depth: number): unknown {
-    if (callee.type === 'MemberExpression' && isNamed(callee.object, 'Object') && isNamed(callee.property, 'assign')) {
-      throw new SerovalError('the server answered with an error of its own');
-    }
-    if (callee.type === 'AssignmentExpression') this.#value(callee, depth + 1);
-    else this.#indexOf(callee);
     const [first, second] = given;
-    if (given.length === 1 && first?.type === 'AssignmentExpression') {
-      const index = this.#indexOf(first.left);
+    if (isDotted(callee, 'Object', 'assign') && first && isError(first)) throw errorAnswer();
+    const index = this.#indexOf(callee.type === 'AssignmentExpression' ? callee.left : callee);
+    if (callee.type === 'AssignmentExpression') this.#value(callee, depth + 1);
+    // Which function it is may be of an earlier answer; what is known to be none must not be called.
+    if (this.#references.has(index) && this.#references.get(index) !== OPAQUE) throw unexpected(callee);
+    if (given.length === 1 && first?.type === 'AssignmentExpression' && first.operator === '=') {
+      this.#count(depth);
+      if (!isUnsettled(first.right)) throw unexpected(first.right);
       const placeholder = new Placeholder();
-      this.#references.set(index, placeholder);
+      this.#references.set(this.#indexOf(first.left), placeholder);
       return placeholder;
     }
     const promise = given.length === 2 && first ? this.#value(first, depth + 1) : undefined;
@@ -201,7 +220,7 @@ class Reader {
 
   /** n of `$R[n]`. */
   #indexOf(node: Node): number {
-    const { type, object, property, computed } = node as Partial<Extract<Expression, { type: 'MemberExpression' }>>;
+    const { type, object, property, computed } = node as Partial<MemberExpression>;
     const isReference = type === 'MemberExpression' && computed && object && isNamed(object, '$R');
     if (!isReference || property?.type !== 'Literal' || !Number.isSafeInteger(property.value)) throw unexpected(node);
     return property.value as number;
@@ -235,12 +254,13 @@ class Reader {
     if (t === 5 && text !== undefined) return keep(new Date(text));
     if (t === 9 && Array.isArray(a)) {
       const list: unknown[] = keep([]);
-      for (const item of a) list.push(item === 0 ? undefined : this.#node(item, depth + 1));
+      for (const item of a) list.push(item === null || item === 0 ? this.#hole(depth) : this.#node(item, depth + 1));
       return list;
     }
     if (t === 10 && typeof p === 'object' && p !== null)
       return this.#fillFromNodes(keep(Object.create(null)), p, depth);
-    if (t === 18 && typeof i === 'number' && this.#references.has(i)) return this.#references.get(i);
+    if ((t === 4 || t === 18) && typeof i === 'number' && this.#references.has(i)) return this.#references.get(i);
+    if (t === 13) throw errorAnswer();
     throw new SerovalError('the answer holds an unknown node');
   }
 
@@ -249,34 +269,72 @@ class Reader {
       throw new SerovalError('the answer holds an unknown node');
     }
     k.forEach((key, index) => {
-      if (typeof key !== 'string' || key === '__proto__') throw new SerovalError('the answer holds an unknown node');
-      object[unescaped(key)] = this.#node(v[index], depth + 1);
+      const name = typeof key === 'string' ? unescaped(key) : '__proto__';
+      if (name === '__proto__') throw new SerovalError('the answer holds an unknown node');
+      object[name] = this.#node(v[index], depth + 1);
     });
     return object;
   }
 
+  /** A hole of an array, which takes up memory as a value does. */
+  #hole(depth: number): undefined {
+    this.#count(depth + 1);
+  }
+
   #count(depth: number): void {
     this.#nodes += 1;
-    if (depth > DEPTH_MAX) throw new SerovalError(`the answer is nested more than ${DEPTH_MAX} levels deep`);
+    if (depth > DEPTH_MAX) throw tooDeep();
     if (this.#nodes > NODES_MAX) throw new SerovalError(`the answer holds more than ${NODES_MAX} values`);
   }
 }
 
 /** `(self.$R=self.$R||{})["server-fn:1"]=[]`: an empty list under the scope's name. */
 function makesScope(node: Expression): boolean {
-  return (
-    node.type === 'AssignmentExpression' &&
-    node.left.type === 'MemberExpression' &&
-    node.left.property.type === 'Literal' &&
-    node.right.type === 'ArrayExpression' &&
-    node.right.elements.length === 0
-  );
+  if (node.type !== 'AssignmentExpression' || node.operator !== '=') return false;
+  const { left, right } = node;
+  return right.type === 'ArrayExpression' && right.elements.length === 0 && isAt(left, { under: makesScopes });
+}
+
+/** `self.$R=self.$R||{}`: where the scopes of a page are. */
+function makesScopes(node: Node): boolean {
+  const { type, operator, left, right } = node as Partial<AssignmentExpression>;
+  if (type !== 'AssignmentExpression' || operator !== '=' || right?.type !== 'LogicalExpression') return false;
+  const isEmpty = right.right.type === 'ObjectExpression' && right.right.properties.length === 0;
+  return isEmpty && right.operator === '||' && [left!, right.left].every((side) => isDotted(side, 'self', '$R'));
 }
 
 /** `$R["server-fn:1"]` */
 function isScope(node: Node): boolean {
-  const { type, object, property } = node as Partial<Extract<Expression, { type: 'MemberExpression' }>>;
-  return type === 'MemberExpression' && !!object && isNamed(object, '$R') && property?.type === 'Literal';
+  return isAt(node, { under: (object) => isNamed(object, '$R') });
+}
+
+/** `<under>["…"]` */
+function isAt(node: Node, { under }: { under: (object: Node) => boolean }): boolean {
+  const { type, object, property } = node as Partial<MemberExpression>;
+  if (type !== 'MemberExpression' || property?.type !== 'Literal') return false;
+  return typeof property.value === 'string' && under(object!);
+}
+
+/** `{p:0,s:0,f:0}`: a promise, and the two ways to settle it, before there are any. */
+function isUnsettled(node: Expression): boolean {
+  if (node.type !== 'ObjectExpression') return false;
+  const names = node.properties.map((property) => {
+    if (property.type !== 'Property' || property.value.type !== 'Literal' || property.value.value !== 0) return '';
+    return property.computed || property.key.type !== 'Identifier' ? '' : property.key.name;
+  });
+  return names.join() === 'p,s,f';
+}
+
+/** `owner.name` */
+function isDotted(node: Node, owner: string, name: string): boolean {
+  const { type, object, property, computed } = node as Partial<MemberExpression>;
+  return type === 'MemberExpression' && !computed && isNamed(object!, owner) && isNamed(property!, name);
+}
+
+/** `new Error("…")`, or a kind of it. */
+function isError(node: Node): boolean {
+  const { type, callee } = node as Partial<NewExpression>;
+  return type === 'NewExpression' && callee?.type === 'Identifier' && /^[A-Za-z]*Error$/.test(callee.name);
 }
 
 function isNamed(node: Node, name: string): boolean {
@@ -287,26 +345,34 @@ function unexpected({ type }: Pick<Node, 'type'>): SerovalError {
   return new SerovalError(`the answer holds code (${type}), which is never run`);
 }
 
+function errorAnswer(): SerovalError {
+  return new SerovalError('the server answered with an error of its own', 'error answer');
+}
+
+function tooDeep(): SerovalError {
+  return new SerovalError(`the answer is nested more than ${DEPTH_MAX} levels deep`);
+}
+
 function unescaped(text: string): string {
   return text.replace(/\\(x3C|u[0-9a-fA-F]{4}|.)/gs, (_, code: string) =>
     /^u.{4}$/.test(code) ? String.fromCharCode(Number.parseInt(code.slice(1), 16)) : (ESCAPES[code] ?? code),
   );
 }
 
-/** The same data with every promise replaced by what it came to. */
-function settled(value: unknown, seen: Map<object, unknown>): unknown {
+/** The same data with every promise replaced by what it came to. References may nest deeper than what was written. */
+function settled(value: unknown, { seen, depth }: { seen: Set<object>; depth: number }): unknown {
+  if (value === OPAQUE) throw new SerovalError('the answer holds code, which is never run');
+  if (typeof value !== 'object' || value === null || value instanceof Date) return value;
+  if (depth > DEPTH_MAX) throw tooDeep();
+  const within = { seen, depth: depth + 1 };
   if (value instanceof Placeholder) {
     if (!value.isResolved) throw new SerovalError('the answer promises what it does not bring');
-    if (seen.has(value)) throw new SerovalError('the answer promises itself');
-    seen.set(value, undefined);
-    const result = settled(value.value, seen);
-    seen.delete(value);
-    return result;
+    // One that comes to itself ends by its depth.
+    return settled(value.value, within);
   }
-  if (value === OPAQUE) throw new SerovalError('the answer holds code, which is never run');
-  if (typeof value !== 'object' || value === null || value instanceof Date || seen.has(value)) return value;
-  seen.set(value, value);
+  if (seen.has(value)) return value;
+  seen.add(value);
   const holder = value as Record<string | number, unknown>;
-  for (const key of Object.keys(holder)) holder[key] = settled(holder[key], seen);
+  for (const key of Object.keys(holder)) holder[key] = settled(holder[key], within);
   return value;
 }

@@ -66,6 +66,20 @@ test('a sign-in that comes later is noticed, and used', async (t) => {
   assert.equal((await bench.poll()).message, 'Auth OK · 2 Zen models');
 });
 
+test('a sign-in that was found and cannot be used takes nothing from the key; one that is named is trouble', async (t) => {
+  const server = await startConsole(t);
+  const open = {
+    ...credentialOf(undefined, "OpenCode's database"),
+    read: () => ({ type: 'unusable', problem: 'chmod 600' }) as const,
+  };
+  const found = new AccountBench(t, server, { key, consoleKey: open, isConsoleOptional: true });
+  assert.equal((await found.poll()).message, 'Auth OK · 2 Zen models');
+  const { problem } = found.account.access().credentials[1] ?? {};
+  assert.equal(problem, 'chmod 600');
+  const named = await new AccountBench(t, server, { key, consoleKey: open }).poll();
+  assert.deepEqual([named.status, named.message], ['auth_required', 'no console key: chmod 600']);
+});
+
 test('a key that is refused at the one route it is good for is no trouble', async (t) => {
   for (const status of [401, 403, 404]) {
     const server = await startConsole(t);

@@ -9,6 +9,8 @@ import {
   CONSOLE_PATHS,
   CONSOLE_ROUTES,
   GOOD_CONSOLE,
+  modelPage,
+  modelRow,
   NOW_MS,
   ORG_ID,
   SERVICE_KEY,
@@ -228,6 +230,36 @@ test('an hour of failing polls: values go after three intervals, then the state 
   const back = await bench.poll();
   assert.equal(back.status, 'error', 'the API key’s routes are still away');
   assert.equal((await bench.series())['toll_balance{currency=USD,kind=console}'], 42.5);
+});
+
+test('cost by model: all pages or none, one row for each model and product, the dearest by name', async (t) => {
+  const PATH = PATHS['usage/models'];
+  const page = (n: number) => PATH.replace('page=1', `page=${n}`);
+  const costs = async (plays: Record<string, Play>) => {
+    const server = await startConsole(t);
+    Object.assign(server.plays, plays);
+    const bench = new AccountBench(t, server, KEYS);
+    await bench.poll();
+    const series = Object.entries(await bench.series()).filter(([name]) => /^toll_reported_model_cost/.test(name));
+    return series.map(([name, usd]) => [/model=([^,]+)/.exec(name)?.[1], usd]);
+  };
+  const rows = (names: readonly string[], usd: number) => names.map((name) => modelRow(name, String(usd * 1e8)));
+  const two = {
+    [PATH]: { body: modelPage(rows(['a', 'b'], 2), 1, 2) },
+    [page(2)]: { body: modelPage(rows(['a', 'c'], 1), 2, 2) },
+  };
+  assert.deepEqual(await costs(two), [
+    ['a', 3],
+    ['b', 2],
+    ['c', 1],
+  ]);
+  assert.deepEqual(await costs({ ...two, [page(2)]: { status: 500 } }), [], 'half of the models would be a wrong sum');
+  assert.deepEqual(await costs({ [PATH]: { body: modelPage(rows(['a'], 1), 1, 11) } }), []);
+  const many = Array.from({ length: 250 }, (_, n) => modelRow(`m-${n}`, String((n + 1) * 1e8)));
+  const shown = await costs({ [PATH]: { body: modelPage(many) } });
+  assert.deepEqual([shown.length, shown.find(([model]) => model === 'other')?.[1]], [201, 1275]);
+  const odd = await costs({ [PATH]: { body: modelPage([modelRow('two\nlines', '100000000'), modelRow('', '5')]) } });
+  assert.deepEqual(odd, [['other', 1.00000005]]);
 });
 
 test('all routes of the console failing alike: what the account says, and what to do', async (t) => {

@@ -74,14 +74,14 @@ describe('what is read', () => {
         v: [
           { t: 0, s: 3 },
           { t: 1, s: 'a\\x3Cb\\"' },
-          { t: 9, i: 1, a: [{ t: 2, s: 2 }, { t: 2, s: 0 }, 0] },
+          { t: 9, i: 1, a: [{ t: 2, s: 2 }, { t: 2, s: 0 }, 0, null] },
           { t: 18, i: 1 },
           { t: 5, i: 2, s: '2026-11-20T10:00:00.000Z' },
           { t: 3, s: '12345678901234567890' },
         ],
       },
     };
-    const list = [true, null, undefined];
+    const list = [true, null, undefined, undefined];
     const expected = {
       n: 3,
       s: 'a<b"',
@@ -92,6 +92,18 @@ describe('what is read', () => {
     };
     assert.deepEqual(read(JSON.stringify({ t: node, f: 31, m: [] })), expected);
     assert.deepEqual(read(frame(JSON.stringify(node))), expected);
+    const again = {
+      t: 9,
+      i: 0,
+      a: [
+        { t: 10, i: 1, p: { k: ['a'], v: [{ t: 0, s: 1 }] } },
+        { t: 4, i: 1 },
+      ],
+    };
+    assert.deepEqual(read(JSON.stringify(again)), [{ a: 1 }, { a: 1 }]);
+    const constants = { t: 9, i: 0, a: Array.from({ length: 8 }, (_, s) => ({ t: 2, s })) };
+    const infinities = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+    assert.deepEqual(read(JSON.stringify(constants)), [null, undefined, true, false, -0, ...infinities, Number.NaN]);
   });
 
   test('any plain data that is written as a server writes it', () => {
@@ -138,11 +150,12 @@ describe('what is refused, and never run', () => {
   const CANARY = 'CANARY';
   const ran = globalThis as { ran?: boolean };
   const cases: [string, string][] = [
-    ['a call', 'globalThis.ran=true'],
+    ['an assignment', 'globalThis.ran=true'],
     ['a call of a function', 'process.exit(1)'],
     ['a function that is called', '(()=>{globalThis.ran=true})()'],
     ['a function as a value', '$R[1]=()=>1'],
     ['member access', 'process.env.HOME'],
+    ['computed member access', 'process["env"]'],
     ['a name', CANARY],
     ['a template', `\`$${'{process.pid}'}\``],
     ['a plain template', '`x`'],
@@ -153,6 +166,15 @@ describe('what is refused, and never run', () => {
     ['a computed key', '{["a"]:1}'],
     ['the prototype', '{__proto__:{polluted:1}}'],
     ['the prototype, quoted', '{"__proto__":{polluted:1}}'],
+    ['the prototype, escaped', '{__pr\\u006fto__:{polluted:1}}'],
+    ['the prototype, escaped within quotes', '{"__pr\\x6fto__":{polluted:1}}'],
+    ['a shorthand key', '{process}'],
+    ['a setter', '{set a(b){}}'],
+    ['an async function', '(async()=>{globalThis.ran=true})()'],
+    ['an optional call', 'process?.exit(1)'],
+    ['a tagged template', 'String.raw`x`'],
+    ['typeof', 'typeof process'],
+    ['an object that is made', 'Object.assign(Object.create(null),{a:1})'],
     ['a regular expression', '/a/'],
     ['new of something else', 'new Function("globalThis.ran=true")'],
     ['a date of now', 'new Date()'],
@@ -168,9 +190,16 @@ describe('what is refused, and never run', () => {
     ['an operator of assignment', '$R[1]+=1'],
     ['delete', 'delete $R[1]'],
     ['a promise that nobody resolves', '$R[2]($R[18]={p:0,s:0,f:0})'],
-    ['an error of the server', `Object.assign(new Error("${CANARY}"),{status:500})`],
+    ['a promise of something else', '[$R[2]($R[18]=process.exit(1)),$R[3]($R[18],5)]'],
+    ['a promise that holds something', '[$R[2]($R[18]={p:0,s:0,f:process}),$R[3]($R[18],5)]'],
+    ['a call of what is no function', '[$R[2]=5,$R[2]($R[18]={p:0,s:0,f:0}),$R[3]($R[18],5)]'],
+    ['a promise that comes to itself', '[$R[2]($R[18]={p:0,s:0,f:0}),$R[3]($R[18],$R[18])]'],
+    ['what is resolved and no promise', '[$R[18]={p:0,s:0,f:0},$R[3]($R[18],5)]'],
     ['too deep', '['.repeat(60) + ']'.repeat(60)],
+    ['far too deep', '['.repeat(100_000)],
+    ['too deep by references', `{chain:[${chainOf(3000)}],0:$R[3000]}`],
     ['too much', `[${'0,'.repeat(20_001)}]`],
+    ['too many holes', `[${','.repeat(20_001)}]`],
   ];
   for (const [name, written] of cases) {
     test(name, () => {
@@ -191,6 +220,16 @@ describe('what is refused, and never run', () => {
     ['HTML', `<html>${CANARY}`],
     ['several statements', 'if(1){}'],
     ['a cut-off frame', frame(scoped('{a:1}')).slice(0, -1)],
+    ['a frame that is longer than it says', frame(scoped('{a:1}')).replace(/^;0x(.{8})/, ';0x00000010')],
+    ['a frame that counts characters for bytes', `;0x00000005;("é")`],
+    ['a cut-off header', `${frame('(1)')};0x0000`],
+    ['a scope that a call makes', '(evil()["x"]=[],($R=>$R[0]=1)($R["x"]))'],
+    ['a scope elsewhere', '(process.env["x"]=[],($R=>$R[0]=1)($R["x"]))'],
+    ['a scope that is not empty', '((self.$R=self.$R||{a:evil()})["x"]=[],($R=>$R[0]=1)($R["x"]))'],
+    ['a scope of a call', '($R=>$R[0]=1)(evil())'],
+    ['an async scope', '(async $R=>$R[0]=1)($R["x"])'],
+    ['a scope with a body', '($R=>{process.exit(1)})($R["x"])'],
+    ['a declaration', 'var a=1'],
     ['a frame without a header', `${frame('(1)')}(2)`],
     ['a cut-off script', frame('((self.$R=self.$R||{})["x"]=[],($R=>$R[0]={a:')],
     ['too many frames', frame('(1)').repeat(101)],
@@ -198,6 +237,16 @@ describe('what is refused, and never run', () => {
     ['JSON of another kind', '{"a":1}'],
     ['an unknown node', '{"t":{"t":99,"i":0},"f":31,"m":[]}'],
     ['a node that leads to the prototype', '{"t":{"t":10,"i":0,"p":{"k":["__proto__"],"v":[{"t":0,"s":1}]}}}'],
+    ['a node that does so escaped', '{"t":10,"i":0,"p":{"k":["__pr\\\\u006fto__"],"v":[{"t":0,"s":1}]}}'],
+    ['a key without a value', '{"t":10,"i":0,"p":{"k":["a"],"v":[]}}'],
+    ['a key that is no text', '{"t":10,"i":0,"p":{"k":[1],"v":[{"t":0,"s":1}]}}'],
+    ['a reference to no node', '{"t":4,"i":7}'],
+    ['an unknown constant', '{"t":2,"s":8}'],
+    ['a big integer that is none', '{"t":3,"s":"0x10"}'],
+    ['nodes too deep', `${'{"t":9,"i":0,"a":['.repeat(60)}${']}'.repeat(60)}`],
+    ['nodes too deep by references', JSON.stringify(chainOfNodes(3000))],
+    ['too many holes in a node', `{"t":9,"i":0,"a":[${'0,'.repeat(20_000)}0]}`],
+    ['JSON far too deep', `{"t":${'['.repeat(100_000)}`],
   ];
   for (const [name, text] of whole) {
     test(name, () => {
@@ -207,4 +256,81 @@ describe('what is refused, and never run', () => {
       );
     });
   }
+
+  test('an error answer is known from what cannot be read, and nothing is told of it', () => {
+    const message = 'the server answered with an error of its own';
+    const answers = [
+      scoped(`Object.assign(new Error("${CANARY}"),{stack:"${CANARY}"})`),
+      scoped(`$R[1]=new TypeError("${CANARY}")`),
+      scoped(`{a:new Error("${CANARY}")}`),
+      JSON.stringify({ t: 13, i: 0, s: 0, m: CANARY, p: { k: [], v: [] } }),
+    ];
+    for (const text of answers) {
+      const expected = { name: 'SerovalError', kind: 'error answer', message };
+      for (const each of [text, frame(text)]) assert.throws(() => parseSeroval(each), expected);
+    }
+    assert.throws(() => parseSeroval(`(${CANARY})`), { name: 'SerovalError', kind: 'unreadable' });
+  });
+
+  test('whatever is changed in an answer, it is read or refused', () => {
+    const answers = [
+      frame(scoped('{a:$R[1]=[1,,"s"],b:$R[1],late:$R[2]($R[18]={p:0,s:0,f:0}),d:new Date("2026-01-01")}')) +
+        frame('($R=>$R[24]($R[18],$R[27]={b:1/0,c:-12n}))($R["server-fn:1"])'),
+      '{"t":{"t":10,"i":0,"p":{"k":["a","b"],"v":[{"t":9,"i":1,"a":[0,{"t":3,"s":"1"}]},{"t":4,"i":1}]}},"f":31,"m":[]}',
+    ];
+    const pieces = [
+      '$R',
+      '[',
+      ']',
+      '(',
+      ')',
+      '{',
+      '}',
+      '=>',
+      ',',
+      ';',
+      '"',
+      '0',
+      '18',
+      'new Date',
+      'x',
+      '\\u',
+      '__proto__',
+    ];
+    const change = fc.tuple(fc.nat(), fc.nat(4), fc.constantFrom(...pieces, ''));
+    fc.assert(
+      fc.property(fc.constantFrom(...answers), fc.array(change, { minLength: 1, maxLength: 4 }), (answer, changes) => {
+        const changed = changes.reduce((text, [at, cut, piece]) => {
+          const start = at % (text.length + 1);
+          return text.slice(0, start) + piece + text.slice(start + cut);
+        }, answer);
+        try {
+          parseSeroval(changed);
+        } catch (error) {
+          assert.ok(error instanceof SerovalError, changed);
+        }
+      }),
+    );
+  });
 });
+
+/** Lists of which each holds the one before, by its reference. */
+function chainOf(length: number): string {
+  return Array.from({ length }, (_, n) => `$R[${n + 1}]=[${n > 0 ? `$R[${n}]` : ''}]`).join();
+}
+
+/** The same as nodes, under a key that is read after another that refers to the last of them. */
+function chainOfNodes(length: number): unknown {
+  const chain = Array.from({ length }, (_, n) => ({ t: 9, i: n + 1, a: n > 0 ? [{ t: 4, i: n }] : [] }));
+  return {
+    t: 10,
+    i: 0,
+    p: {
+      k: ['chain', '0'],
+      v: [
+        { t: 9, i: length + 1, a: chain },
+        { t: 4, i: length },
+      ],
+    },
+  };
+}
