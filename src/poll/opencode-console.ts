@@ -200,11 +200,11 @@ export class OpencodeConsole implements Probe {
   #readings(orgId: string | undefined, nowMs: number): RouteReading[] {
     const routes = this.#routes;
     const readings: RouteReading[] = [];
-    const add = <T>(route: Route<T>, factsOf: (value: T) => Facts) => {
+    const add = <T>(route: Route<T>, factsOf: (value: T, readMs: number) => Facts) => {
       const current = route.current(nowMs);
       if (!current) return;
       const { name, intervalMs } = route;
-      readings.push({ route: name, readMs: current.readMs, intervalMs, facts: factsOf(current.value) });
+      readings.push({ route: name, readMs: current.readMs, intervalMs, facts: factsOf(current.value, current.readMs) });
     };
     const org = routes.account.current(nowMs)?.value.orgId ?? orgId;
     add(routes.status, ({ balanceNano, plan }) => ({
@@ -220,7 +220,8 @@ export class OpencodeConsole implements Probe {
     add(routes.account, () => ({}));
     add(routes.autoRecharge, (reload) => ({ reload }));
     add(routes.budget, (budget) => (budget.limitNano === undefined ? {} : { spendLimits: [monthly(budget)] }));
-    add(routes.days, (days) => ({ reportedCosts: dayWindows(days, nowMs) }));
+    // As of when they were read: of a day that has begun since nobody knows what it cost.
+    add(routes.days, (days, readMs) => ({ reportedCosts: dayWindows(days, readMs) }));
     add(routes.models, (rows) => {
       const { costs, tokens } = byModel(rows, 'month');
       return { reportedCosts: costs, reportedTokens: tokens };
@@ -238,10 +239,10 @@ export class OpencodeConsole implements Probe {
     const isFallback = budget !== undefined && budget.value.limitNano === undefined;
     if (reading.route !== routes.account.name || !isFallback || limitNano === undefined) return reading;
     const days = routes.days.current(nowMs);
-    const usedNano = days && dayWindows(days.value, nowMs).find(({ window }) => window === 'month')?.nano;
-    const limit = monthly({ limitNano, resetMs: startOfUtcMonthMs(nowMs, 1), ...present({ usedNano }) });
-    // It holds no longer than the oldest of what it is made of.
+    // It holds no longer than the oldest of what it is made of, and is of that time's month.
     const readMs = Math.min(reading.readMs, budget.readMs, days?.readMs ?? reading.readMs);
+    const usedNano = days && dayWindows(days.value, readMs).find(({ window }) => window === 'month')?.nano;
+    const limit = monthly({ limitNano, resetMs: startOfUtcMonthMs(readMs, 1), ...present({ usedNano }) });
     return { ...reading, readMs, facts: { ...reading.facts, spendLimits: [limit] } };
   }
 }

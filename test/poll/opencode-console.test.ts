@@ -232,6 +232,25 @@ test('an hour of failing polls: values go after three intervals, then the state 
   assert.equal((await bench.series())['toll_balance{currency=USD,kind=console}'], 42.5);
 });
 
+test('what was read before midnight says nothing of the day and month that have begun since', async (t) => {
+  const noBudget = { body: { limitMicroCents: null, spentMicroCents: null, resetsAt: null } };
+  const server = await startConsole(t, { [PATHS['budgets/org']]: noBudget });
+  const days = [{ date: '2026-11-30', totalCostMicroCents: '75000000' }];
+  server.plays[PATHS['usage/cost-by-day']] = { body: days };
+  const bench = new AccountBench(t, server, KEYS);
+  bench.nowMs = Date.UTC(2026, 10, 30, 23, 58);
+  await bench.poll();
+  const used = 'toll_spend_limit_used{currency=USD,limit=monthly}';
+  const before = await bench.series();
+  assert.deepEqual([before['toll_reported_cost{currency=USD,window=1d}'], before[used]], [0.75, 0.75]);
+  for (const route of CONSOLE_ROUTES) server.plays[PATHS[route]] = { status: 500 };
+  bench.nowMs = Date.UTC(2026, 11, 1, 0, 1);
+  await bench.poll();
+  const after = await bench.series();
+  assert.equal(after['toll_reported_cost{currency=USD,window=1d}'], 0.75, 'not 0: that is not known');
+  assert.deepEqual([after['toll_spend_limit{currency=USD,limit=monthly}'], after[used]], [100, undefined]);
+});
+
 test('cost by model: all pages or none, one row for each model and product, the dearest by name', async (t) => {
   const PATH = PATHS['usage/models'];
   const page = (n: number) => PATH.replace('page=1', `page=${n}`);
