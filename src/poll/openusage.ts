@@ -1,7 +1,7 @@
 // A snapshot of OpenUsage, or of any poller that speaks its form, as a reading: its metrics under typed families.
 
+import type { SnapshotMetric, SnapshotModel, UsageSnapshot } from '../turn/decoded.ts';
 import { present } from '../turn/fields.ts';
-import type { SnapshotMetric, SnapshotModel, UsageSnapshot } from '../turn/usage-snapshot.ts';
 import { nanoOf } from './money.ts';
 import {
   BALANCES,

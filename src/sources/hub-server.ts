@@ -7,9 +7,10 @@ import type { AddressInfo } from 'node:net';
 import { messageOf, RetryableFailure } from '../failure.ts';
 import { addressText, type BearerToken, isAskedByItsName, type ListenAddress, listenFailure } from '../listen.ts';
 import type { Log } from '../log.ts';
+import type { UsageSnapshot } from '../turn/decoded.ts';
 import { type Decoded, rejected } from '../turn/decoded.ts';
 import { present, unixMs } from '../turn/fields.ts';
-import { decodeSnapshot, snapshotRecord, type UsageSnapshot } from '../turn/usage-snapshot.ts';
+import { decodeSnapshot, snapshotRecord } from '../turn/usage-snapshot.ts';
 import { BodyReader } from './request-body.ts';
 import { type Intake, placeOf, type Source, type SourceMeter } from './source.ts';
 

@@ -1,10 +1,57 @@
 // What decoding makes of one message: the types that every decoder returns.
 
+import type { AccountStatus } from '../poll/poll-result.ts';
 import type { IgnoredKind, Rejection, StatedEvent } from './turn-event.ts';
-import type { UsageSnapshot } from './usage-snapshot.ts';
 
 /** The agents whose hooks are understood. */
 export const HOOK_AGENTS = ['opencode', 'claude_code', 'codex'] as const;
+
+/** The attributes of a snapshot that are read. */
+export const SNAPSHOT_ATTRIBUTES = [
+  'plan',
+  'plan_name',
+  'plan_type',
+  'subscription_plan',
+  'tier',
+  'subscription',
+  'subscription_status',
+  'auth_scope',
+  'available_models_count',
+] as const;
+export const SNAPSHOT_MODEL_FIELDS = [
+  'input_tokens',
+  'output_tokens',
+  'reasoning_tokens',
+  'cached_tokens',
+  'cost_usd',
+] as const;
+
+export interface SnapshotMetric {
+  readonly limit?: number;
+  readonly remaining?: number;
+  readonly used?: number;
+  /** As stated; '' where none was, or none that could be one. */
+  readonly unit: string;
+  readonly window: string;
+}
+
+export interface SnapshotModel extends Partial<Readonly<Record<(typeof SNAPSHOT_MODEL_FIELDS)[number], number>>> {
+  readonly model: string;
+  readonly window: string;
+}
+
+/** One account as OpenUsage read it, once. */
+export interface UsageSnapshot {
+  readonly provider: string;
+  readonly account: string;
+  readonly takenMs: number;
+  readonly status: AccountStatus;
+  readonly metrics: Readonly<Record<string, SnapshotMetric>>;
+  /** When what a metric counts starts anew, Unix ms, by the metric's key. */
+  readonly resets: Readonly<Record<string, number>>;
+  readonly attributes: Readonly<Partial<Record<(typeof SNAPSHOT_ATTRIBUTES)[number], string>>>;
+  readonly models: readonly SnapshotModel[];
+}
 
 /** What somebody else's poller read of an account and passed on. */
 export interface StatedPoll {

@@ -2,8 +2,18 @@
 // Their texts (message, diagnostics, raw) may hold anything, so there is no field here that could hold them.
 
 import { z } from 'zod';
-import { ACCOUNT_STATUSES, type AccountStatus } from '../poll/poll-result.ts';
-import { type Decoded, ignored, rejected, type StatedPoll } from './decoded.ts';
+import { ACCOUNT_STATUSES } from '../poll/poll-result.ts';
+import {
+  type Decoded,
+  ignored,
+  rejected,
+  SNAPSHOT_ATTRIBUTES,
+  SNAPSHOT_MODEL_FIELDS,
+  type SnapshotMetric,
+  type SnapshotModel,
+  type StatedPoll,
+  type UsageSnapshot,
+} from './decoded.ts';
 import { accountId, isObject, model, present, provider, rejectionOf, unixMs, valueAt } from './fields.ts';
 
 /** More than any provider has; what is beyond is not looked at. */
@@ -12,47 +22,6 @@ const MODEL_ROWS_MAX = 2000;
 const METRIC_KEY = /^[a-z0-9][a-z0-9_.-]{0,95}$/i;
 /** What units, windows and plans look like: no e-mail, no path, and nothing that begins as keys and ids do. */
 const SHORT_TEXT = /^(?!(?:sk|oc|st|wrk|key|ghp|Fe26)[-_.*])[A-Za-z0-9%$][A-Za-z0-9 %$/_.+-]{0,31}$/i;
-const ATTRIBUTES = [
-  'plan',
-  'plan_name',
-  'plan_type',
-  'subscription_plan',
-  'tier',
-  'subscription',
-  'subscription_status',
-  'auth_scope',
-  'available_models_count',
-] as const;
-const MODEL_FIELDS = ['input_tokens', 'output_tokens', 'reasoning_tokens', 'cached_tokens', 'cost_usd'] as const;
-
-export type SnapshotAttribute = (typeof ATTRIBUTES)[number];
-
-export interface SnapshotMetric {
-  readonly limit?: number;
-  readonly remaining?: number;
-  readonly used?: number;
-  /** As stated; '' where none was, or none that could be one. */
-  readonly unit: string;
-  readonly window: string;
-}
-
-export interface SnapshotModel extends Partial<Readonly<Record<(typeof MODEL_FIELDS)[number], number>>> {
-  readonly model: string;
-  readonly window: string;
-}
-
-export interface UsageSnapshot {
-  readonly provider: string;
-  readonly account: string;
-  readonly takenMs: number;
-  readonly status: AccountStatus;
-  readonly metrics: Readonly<Record<string, SnapshotMetric>>;
-  /** When what a metric counts starts anew, Unix ms, by the metric's key. */
-  readonly resets: Readonly<Record<string, number>>;
-  readonly attributes: Readonly<Partial<Record<SnapshotAttribute, string>>>;
-  readonly models: readonly SnapshotModel[];
-}
-
 const status = z
   .string({ error: 'expected the status of a snapshot' })
   .toLowerCase()
@@ -71,8 +40,8 @@ export const usageSnapshot = z
         description: 'Key → { limit, remaining, used, unit, window }; a missing number is unknown.',
       }),
       resets: anything.meta({ description: 'Metric key → time, in Unix ms or ISO 8601.' }),
-      attributes: anything.meta({ description: `Of these, ${ATTRIBUTES.join(', ')} are read.` }),
-      model_usage: anything.meta({ description: `Rows of raw_model_id, window, ${MODEL_FIELDS.join(', ')}.` }),
+      attributes: anything.meta({ description: `Of these, ${SNAPSHOT_ATTRIBUTES.join(', ')} are read.` }),
+      model_usage: anything.meta({ description: `Rows of raw_model_id, window, ${SNAPSHOT_MODEL_FIELDS.join(', ')}.` }),
     },
     { error: 'expected an object' },
   )
@@ -160,7 +129,7 @@ function resetsOf(stated: unknown): Record<string, number> {
 function attributesOf(stated: unknown): UsageSnapshot['attributes'] {
   if (!isObject(stated)) return {};
   return Object.fromEntries(
-    ATTRIBUTES.flatMap((name) => {
+    SNAPSHOT_ATTRIBUTES.flatMap((name) => {
       const text = Object.hasOwn(stated, name) ? shortText(stated[name]) : '';
       return text ? [[name, text]] : [];
     }),
@@ -172,7 +141,7 @@ function modelsOf(stated: unknown): SnapshotModel[] {
   return stated.slice(0, MODEL_ROWS_MAX).flatMap((row) => {
     const id = isObject(row) ? model.safeParse(row.raw_model_id).data : undefined;
     if (id === undefined) return [];
-    const numbers = MODEL_FIELDS.map((field) => [field, finite(row[field])] as const);
+    const numbers = SNAPSHOT_MODEL_FIELDS.map((field) => [field, finite(row[field])] as const);
     const known = Object.fromEntries(numbers.filter(([, value]) => value !== undefined && value >= 0));
     return [{ model: id, window: shortText(row.window), ...known }];
   });

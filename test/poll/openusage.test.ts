@@ -6,8 +6,9 @@ import { describe, test } from 'node:test';
 import { readSnapshot, type SnapshotReceipt } from '../../src/poll/openusage.ts';
 import { unitOf, windowOf } from '../../src/poll/openusage-families.ts';
 import type { Facts, Quota } from '../../src/poll/poll-result.ts';
+import type { UsageSnapshot } from '../../src/turn/decoded.ts';
 import { TILE_IDS } from '../../src/turn/tiles.ts';
-import { decodeSnapshot, type UsageSnapshot } from '../../src/turn/usage-snapshot.ts';
+import { decodeSnapshot } from '../../src/turn/usage-snapshot.ts';
 
 const FIXTURES = new URL('../fixtures/openusage/', import.meta.url);
 const USD = 1e9;

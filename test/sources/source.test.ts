@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { RetryableFailure } from '../../src/failure.ts';
-import type { Decoded } from '../../src/turn/decoded.ts';
+import type { Decoded, UsageSnapshot } from '../../src/turn/decoded.ts';
 import { decodeHook } from '../../src/turn/normalize.ts';
-import type { UsageSnapshot } from '../../src/turn/usage-snapshot.ts';
 import { diskFull, newIntake, turnPayload } from './intake-fixture.ts';
 
 const snapshotOf = (account: string, takenMs: number): UsageSnapshot => ({
