@@ -74,9 +74,8 @@ async function remote(t: TestContext, { failing }: { failing: boolean }) {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-function layOut(t: TestContext, url: string) {
+function layOut(url: string) {
   const home = mkdtempSync(path.join(os.tmpdir(), 'tollbridge-secrets-'));
-  t.after(() => rmSync(home, { recursive: true, force: true }));
   const file = (name: string, text: string, mode = 0o600) => {
     writeFileSync(path.join(home, name), `${text}\n`, { mode });
     return path.join(home, name);
@@ -109,7 +108,7 @@ const filesBelow = (folder: string): string[] =>
 for (const failing of [false, true]) {
   test(`no secret comes out of a bridge whose remotes ${failing ? 'fail' : 'answer'}`, async (t) => {
     const url = await remote(t, { failing });
-    const { home, config, env } = layOut(t, url);
+    const { home, config, env } = layOut(url);
     const reports = path.join(home, 'reports');
     mkdirSync(reports);
     const node = ['--report-on-signal', '--report-signal=SIGUSR2', `--report-directory=${reports}`, CLI];
@@ -117,7 +116,12 @@ for (const failing of [false, true]) {
       cwd: home,
       env,
     });
-    t.after(() => child.kill('SIGKILL'));
+    const ended = once(child, 'close');
+    t.after(async () => {
+      child.kill('SIGKILL');
+      await ended;
+      rmSync(home, { recursive: true, force: true });
+    });
     let said = '';
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (said += text));
     const until = async (what: string, condition: () => boolean | Promise<boolean>) => {
@@ -158,7 +162,7 @@ for (const failing of [false, true]) {
     await until('a report', () => report() !== undefined && /\}\s*$/.test(readFileSync(report()!, 'utf8')));
     outputs['a crash report'] = readFileSync(report()!, 'utf8');
     child.kill('SIGTERM');
-    await once(child, 'close');
+    await ended;
     outputs['what it said'] = said;
     for (const file of filesBelow(path.join(home, 'state'))) outputs[file] = readFileSync(file, 'latin1');
 

@@ -106,9 +106,13 @@ export function layOut(root: string, llmUrl: string): Scratch {
     JSON.stringify({ lockfileVersion: 3, packages: { '': { dependencies } } }),
   );
 
+  // OpenCode unpacks libraries into the temporary folder and leaves them there.
+  const temporary = path.join(root, 'tmp');
+  mkdirSync(temporary);
   const env = {
     PATH: process.env.PATH ?? '',
     HOME: home,
+    TMPDIR: temporary,
     XDG_CONFIG_HOME: configHome,
     XDG_DATA_HOME: path.join(root, 'data'),
     XDG_STATE_HOME: path.join(root, 'state'),
