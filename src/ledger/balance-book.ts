@@ -121,9 +121,11 @@ export class BalanceBook {
     this.#moveUnattributed = db.prepare(
       `UPDATE balance_interval SET unattributed_nano = unattributed_nano + ?2 WHERE ${covering}`,
     );
+    // Pollers of two versions may tell the same money as two kinds: then only the one told last counts, not both.
     this.#compare = db.prepare(
       `SELECT sum(spent_nano) AS fell, sum(observed_nano) AS observed, sum(unattributed_nano) AS unattributed
-         FROM balance_interval WHERE provider = ? AND account = ? AND currency = 'USD' AND from_ms >= ? AND mixed = 0`,
+         FROM balance_interval WHERE provider = ? AND account = ? AND currency = 'USD' AND from_ms >= ? AND mixed = 0
+         GROUP BY kind ORDER BY max(to_ms) DESC, kind LIMIT 1`,
     );
     this.#forgetIntervals = db.prepare('DELETE FROM balance_interval WHERE to_ms < ?');
     this.#forgetBalances = db.prepare('DELETE FROM balance WHERE read_ms < ?');
@@ -190,9 +192,8 @@ export class BalanceBook {
 
   /** What fell and what turns cost since `startMs`, in USD; undefined without an interval that can be compared. */
   compare(provider: string, account: string, startMs: number): Comparison | undefined {
-    const row = this.#compare.get(provider, account, startMs) as Record<keyof Comparison, number | null>;
-    if (row.fell === null) return undefined;
-    return { fell: row.fell, observed: row.observed ?? 0, unattributed: row.unattributed ?? 0 };
+    const row = this.#compare.get(provider, account, startMs) as Record<keyof Comparison, number> | undefined;
+    return row && { fell: row.fell, observed: row.observed, unattributed: row.unattributed };
   }
 
   /** Lets go of intervals that no window reaches any more, and of accounts that are long gone. */

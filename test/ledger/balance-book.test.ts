@@ -222,6 +222,21 @@ describe('a balance beside its turns', () => {
     assert.equal(other, undefined);
   });
 
+  test('the same money told as two kinds is compared once, as it was told last', async (t) => {
+    const accounts = new Accounts(new Bench(t));
+    const { bench } = accounts;
+    for (const [usd, kind] of [
+      [10, 'credit'],
+      [10, 'console'],
+      [8, 'credit'],
+      [7, 'console'],
+    ] as const) {
+      await bench.submit(paid(1, soon(bench), { messageId: `${kind}${usd}` }));
+      await accounts.read({ usd, kind });
+    }
+    assert.deepEqual(compared(accounts), [3, 2, 0]);
+  });
+
   test('leaves a mixed interval out of both sides, and no more', async (t) => {
     const accounts = new Accounts(new Bench(t));
     const { bench } = accounts;
