@@ -12,6 +12,8 @@ const CURRENCY = 'USD';
 const DAY_MS = 86_400_000;
 /** Each becomes a handful of series. */
 const MODELS_MAX = 200;
+/** Ten years. */
+const DAYS_MAX = 3660;
 const OTHER = 'other';
 const NANO_PER_USD = 1e9;
 /** Names of billing modes that may become a label. */
@@ -120,7 +122,9 @@ export interface DayCost {
   readonly nano: Nano;
 }
 
-const days = z.array(z.object({ date: z.string().regex(/^\d{4}-\d\d-\d\d$/), totalCostMicroCents: microCents }));
+const days = z
+  .array(z.object({ date: z.string().regex(/^\d{4}-\d\d-\d\d$/), totalCostMicroCents: microCents }))
+  .max(DAYS_MAX);
 
 /** `usage/cost-by-day`. */
 export function readDays(json: unknown): readonly DayCost[] | undefined {
@@ -129,16 +133,22 @@ export function readDays(json: unknown): readonly DayCost[] | undefined {
   return read?.some(({ dayMs }) => Number.isNaN(dayMs)) ? undefined : read;
 }
 
-/** What the days of the windows that end at `nowMs` cost: UTC days, today included. Days ahead are left out. */
+/**
+ * What the days of the windows that end at `nowMs` cost: UTC days, today included. Days ahead are left out. The list is
+ * taken to go back to the first of the month at least; a window that begins before all that is listed is not told.
+ */
 export function dayWindows(costs: readonly DayCost[], nowMs: number): ReportedCost[] {
   const todayMs = Math.floor(nowMs / DAY_MS) * DAY_MS;
+  const monthMs = startOfUtcMonthMs(nowMs);
+  const listedFromMs = Math.min(monthMs, ...costs.map(({ dayMs }) => dayMs));
   const starts = [
     ['1d', todayMs],
     ['7d', todayMs - 6 * DAY_MS],
     ['30d', todayMs - 29 * DAY_MS],
-    ['month', startOfUtcMonthMs(nowMs)],
+    ['month', monthMs],
   ] as const;
-  return starts.map(([window, startMs]) => {
+  const told = starts.filter(([, startMs]) => startMs >= listedFromMs);
+  return told.map(([window, startMs]) => {
     const within = costs.filter(({ dayMs }) => dayMs >= startMs && dayMs <= todayMs);
     return { window, currency: CURRENCY, nano: within.reduce((sum, { nano }) => sum + nano, 0) };
   });

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Account } from '../../src/poll/detect.ts';
+import { dayWindows } from '../../src/poll/opencode-console-routes.ts';
 import { AccountBench, CONSOLE_INTERVAL_MS, ZEN_INTERVAL_MS } from './account-bench.ts';
 import {
   CONSOLE_PATHS,
@@ -249,6 +250,22 @@ test('what was read before midnight says nothing of the day and month that have 
   const after = await bench.series();
   assert.equal(after['toll_reported_cost{currency=USD,window=1d}'], 0.75, 'not 0: that is not known');
   assert.deepEqual([after['toll_spend_limit{currency=USD,limit=monthly}'], after[used]], [100, undefined]);
+});
+
+test('cost by day: a window is told only as far as the list is known to go back', () => {
+  const at = (date: string) => Date.parse(`${date}T12:00:00Z`);
+  const cases: [string, string[], Record<string, number>][] = [
+    ['2026-11-20', ['2026-11-20', '2026-11-14', '2026-11-13'], { '1d': 1, '7d': 2, month: 3 }],
+    ['2026-11-20', ['2026-10-20', '2026-10-22', '2026-11-20'], { '1d': 1, '7d': 1, '30d': 2, month: 1 }],
+    ['2026-11-03', ['2026-11-03', '2026-11-01'], { '1d': 1, month: 2 }],
+    ['2026-11-03', ['2026-11-03', '2026-10-28', '2026-11-04'], { '1d': 1, '7d': 2, month: 1 }],
+    ['2026-11-20', [], { '1d': 0, '7d': 0, month: 0 }],
+  ];
+  for (const [today, dates, expected] of cases) {
+    const days = dates.map((date) => ({ dayMs: Date.parse(date), nano: 1 }));
+    const told = dayWindows(days, at(today)).map(({ window, nano }) => [window, nano]);
+    assert.deepEqual(Object.fromEntries(told), expected, `${today}: ${dates.join(', ')}`);
+  }
 });
 
 test('cost by model: all pages or none, one row for each model and product, the dearest by name', async (t) => {
