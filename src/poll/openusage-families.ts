@@ -11,6 +11,7 @@ export type Target =
   | { readonly as: 'reload'; readonly side: 'trigger' | 'amount' }
   /** What the provider says was spent in a window. */
   | { readonly as: 'cost'; readonly window: string }
+  /** The window is what the key says; a metric's own word for it goes before. */
   | { readonly as: 'tokens'; readonly window: string; readonly type: string }
   | { readonly as: 'models' }
   | { readonly as: 'value' };
@@ -38,6 +39,9 @@ export const BALANCES: readonly { readonly key: string; readonly kind: string }[
 
 /** Their limit is the highest balance ever seen: nothing was agreed. */
 export const PEAK_LIMITS: readonly string[] = ['moonshot'];
+
+/** The window of what stands for no period: a balance, a session, or something that nobody named. */
+export const NO_WINDOW = 'current';
 
 const exact = (...keys: string[]) => new RegExp(`^(?:${keys.join('|')})$`);
 const quota = (key: RegExp, name: string, more: { window?: string; isRateLimit?: true } = {}): Rule => ({
@@ -75,6 +79,7 @@ export const RULES: readonly Rule[] = [
   { key: exact('reload_amount', 'auto_top_up_amount'), money: true, to: { as: 'reload', side: 'amount' } },
 
   quota(exact('rpm', 'tpm', 'rpd', 'tpd', 'rpm_alt', 'tpm_alt'), '$0', { isRateLimit: true }),
+  quota(exact('concurrency_max'), 'concurrency', { isRateLimit: true }),
   quota(/^(gh_(?:core|search|graphql))_rpm$/, '$1', { window: '1h', isRateLimit: true }),
   quota(exact('usage_five_hour'), 'usage', { window: '5h' }),
   quota(exact('usage_seven_day', 'usage_weekly'), 'usage', { window: '7d' }),
@@ -89,7 +94,7 @@ export const RULES: readonly Rule[] = [
   values('quota_models_tracked', 'quota_models_low', 'quota_models_exhausted'),
   quota(/^quota_(model_[a-z0-9_]{1,64})$/, '$1'),
   quota(exact('plan_percent_used'), 'plan'),
-  quota(/^plan_([a-z]{1,24})_percent_used$/, 'plan_$1'),
+  quota(/^plan_(auto|api)_percent_used$/, 'plan_$1'),
   quota(exact('codex_credit_percent_used'), 'credits_percent'),
   quota(exact('codex_credit_limit'), 'credits'),
   quota(exact('mcp_monthly_usage'), 'mcp', { window: 'month' }),
@@ -118,7 +123,7 @@ export const RULES: readonly Rule[] = [
   tokens(new RegExp(`^7d_${KIND}(?:_tokens)?$`), '7d'),
   tokens(new RegExp(`^monthly_${KIND}_tokens$`), 'month'),
   tokens(new RegExp(`^billing_${KIND}_tokens$`), 'cycle'),
-  tokens(new RegExp(`^session_${KIND}_tokens$`), 'current'),
+  tokens(new RegExp(`^session_${KIND}_tokens$`), NO_WINDOW),
   tokens(new RegExp(`^5h_block_${KIND}(?:_tokens)?$`), '5h'),
   tokens(new RegExp(`^${KIND}_tokens_window$`), '30d'),
 
@@ -134,7 +139,7 @@ export const RULES: readonly Rule[] = [
     'input_token_limit',
     'output_token_limit',
   ),
-  values('concurrency_max', 'total_token_quota', 'usage_tier', 'tokens_used', 'requests_used'),
+  values('total_token_quota', 'usage_tier', 'tokens_used', 'requests_used'),
   values('(?:requests|search_queries|pro_search)_window', 'keys_(?:total|active|disabled)', 'recent_requests'),
   values('byok_(?:usage|daily|weekly|monthly)', '(?:today|7d|30d)_byok_cost'),
   values('analytics_(?:7d|30d)_(?:cost|byok_cost|requests|tokens|input|output|reasoning|cached)(?:_tokens)?'),
@@ -181,10 +186,10 @@ const WINDOWS: readonly (readonly [RegExp, string])[] = [
   [/^(?:lifetime|all|all-time|all_time|all-time estimate|alltime)$/, 'all'],
 ];
 
-/** The windows that labels name: a closed set. What is no window (`current`, `session`, '') is `current`. */
+/** The windows that labels name: a closed set. */
 export function windowOf(stated: string): string {
   const text = stated.toLowerCase();
-  return WINDOWS.find(([pattern]) => pattern.test(text))?.[1] ?? 'current';
+  return WINDOWS.find(([pattern]) => pattern.test(text))?.[1] ?? NO_WINDOW;
 }
 
 /** Counted things whose name is their unit. */

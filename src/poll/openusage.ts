@@ -5,6 +5,7 @@ import { present } from '../turn/fields.ts';
 import { nanoOf } from './money.ts';
 import {
   BALANCES,
+  NO_WINDOW,
   PEAK_LIMITS,
   RULES,
   type Target,
@@ -99,11 +100,11 @@ function correctUnits(snapshot: UsageSnapshot): { snapshot: UsageSnapshot; count
   if (snapshot.provider !== MISDIVIDED.provider) return { snapshot, count: 0 };
   let count = 0;
   const entries = Object.entries(snapshot.metrics).map(([key, metric]): [string, SnapshotMetric] => {
-    const { limit = 0, used } = metric;
+    const { limit = 0, remaining: _misdivided, ...others } = metric;
     if (!MISDIVIDED.keys.includes(key) || limit <= 0 || limit >= MISDIVIDED.below) return [key, metric];
     count += 1;
     const whole = Math.round(limit * MISDIVIDED.by);
-    return [key, { ...metric, limit: whole, ...(used === undefined ? {} : { remaining: whole - used }) }];
+    return [key, { ...others, limit: whole, ...(others.used === undefined ? {} : { remaining: whole - others.used }) }];
   });
   return { snapshot: { ...snapshot, metrics: Object.fromEntries(entries) }, count };
 }
@@ -176,7 +177,7 @@ class Collected {
 
   add(to: Target, stated: Metric, caught: readonly string[]): void {
     if (this.#done.has(stated.key)) return;
-    const { limit: _, ...unlimited } = stated;
+    const { limit: _peak, used: _belowPeak, ...unlimited } = stated;
     const metric: Metric = this.#isPeak && stated.measured.currency ? unlimited : stated;
     if (this.#addAs(to, metric, caught)) this.#done.add(stated.key);
   }
@@ -192,10 +193,12 @@ class Collected {
       case 'quota':
         return this.#addQuota({ ...to, quota: named(to.quota) }, metric);
       case 'cost':
-        return this.#addCost({ window: to.window, ...money(metric, metric.used ?? metric.limit) });
+        return this.#addCost({ window: to.window, ...money(metric) });
       case 'tokens': {
         const type = named(to.type);
-        return this.#addTokens({ window: to.window, tokenType: TOKEN_TYPES[type] ?? type }, metric.used);
+        // Some keys say "today" and hold what was used in another window, which the metric itself names.
+        const window = metric.period === NO_WINDOW ? to.window : metric.period;
+        return this.#addTokens({ window, tokenType: TOKEN_TYPES[type] ?? type }, metric.used);
       }
       case 'models':
         this.#modelsAvailable = metric.used;
@@ -261,7 +264,7 @@ class Collected {
 
   #addTokens(labels: Omit<ReportedTokens, 'tokens'>, tokens: number | undefined): boolean {
     const { window, tokenType, model = '' } = labels;
-    if (tokens === undefined || !this.#isFirst('tokens', window, tokenType, model)) return false;
+    if (tokens === undefined || tokens < 0 || !this.#isFirst('tokens', window, tokenType, model)) return false;
     this.#tokens.push({ ...labels, tokens });
     return true;
   }
@@ -326,8 +329,8 @@ function sumOf(
   return stated.length > 0 ? stated.reduce((sum, value) => sum + value, 0) : undefined;
 }
 
-function money({ measured: { currency } }: Metric, amount: number | undefined): { nano?: Nano; currency?: string } {
-  return present({ currency, nano: nanoOf(amount) });
+function money({ measured: { currency }, used }: Metric): { nano?: Nano; currency?: string } {
+  return present({ currency, nano: nanoOf(used) });
 }
 
 /** In the unit's own size, without the noise of a multiplication. */

@@ -19,9 +19,29 @@ import { accountId, isObject, model, present, provider, rejectionOf, unixMs, val
 /** More than any provider has; what is beyond is not looked at. */
 const METRICS_MAX = 2000;
 const MODEL_ROWS_MAX = 2000;
-const METRIC_KEY = /^[a-z0-9][a-z0-9_.-]{0,95}$/i;
-/** What units, windows and plans look like: no e-mail, no path, and nothing that begins as keys and ids do. */
-const SHORT_TEXT = /^(?!(?:sk|oc|st|wrk|key|ghp|Fe26)[-_.*])[A-Za-z0-9%$][A-Za-z0-9 %$/_.+-]{0,31}$/i;
+const METRIC_KEY_MAX_CHARS = 96;
+/** What keys are made of. Any other word in one may be the name of somebody's project, client or tool. */
+const KEY_WORDS: ReadonlySet<string> = new Set(
+  (
+    'acceptances accepted active added ai all alt amount analytics api auto available avg balance billing ' +
+    'block bonus budget burn byok bytes cache cached calls cash changed chat chats citation cli cloud code ' +
+    'codex commits completions composer concurrency console context conversations core cost count cowork ' +
+    'create creation credit credits cycle daily day disabled efficiency exhausted expiring files five flash ' +
+    'generate generation gh granted grants graphql hit hour hours http image included individual input ' +
+    'interactions keys languages latency length limit lines loaded local low max mcp messages model models ' +
+    'moderation monthly ms msgs one opus others output owners pct pending per percent percentage plan premium ' +
+    'primary pro progress projected projects prompts queries quota rate ratio read reasoning recent reload ' +
+    'remaining removed requests reset review rolling rpd rpm runout scored search secondary self servers ' +
+    'session sessions seven share size sonnet spend storage streamed suggested suggestions tab tasks team ' +
+    'thinking threads threshold tier time today token tokens tool tools top topped total tpd tpm tracked ' +
+    'trigger turn up usage usd used vision voucher vram weekly window with write 1d 30d 4xx 5h 5xx 7d'
+  ).split(' '),
+);
+/** The keys that are read although they name something: a model. */
+const MODEL_KEY = /^(?:quota_model_[a-z0-9_]{1,64}|model_[a-z0-9_]{1,64}_(?:usage_pct|used))$/;
+const UNIT = /^(?:%|[a-z]{1,16}(?:\/[a-z]{1,8})?)$/i;
+/** What windows and plans look like: no e-mail, no path, and nothing that begins as keys and ids do. */
+const SHORT_TEXT = /^(?!(?:sk|oc|st|wrk|key|ghp|Fe26)[-_.*])[a-z0-9$][a-z0-9 %$_.+-]{0,31}$/i;
 const status = z
   .string({ error: 'expected the status of a snapshot' })
   .toLowerCase()
@@ -94,25 +114,33 @@ function withoutHubPrefix(stated: unknown): unknown {
 
 const finite = (value: unknown): number | undefined =>
   typeof value === 'number' && Number.isFinite(value) ? value : undefined;
-const shortText = (value: unknown): string => {
+const fitting = (value: unknown, pattern: RegExp): string => {
   const text = typeof value === 'string' ? value.trim() : '';
-  return SHORT_TEXT.test(text) ? text : '';
+  return pattern.test(text) ? text : '';
 };
-/** Entries whose key can be a metric's; keys that lead to the prototype of objects are none. */
-const entriesOf = (value: unknown) =>
+const shortText = (value: unknown): string => fitting(value, SHORT_TEXT);
+
+/** Entries whose key is a metric's, by lower-case key. */
+const entriesOf = (value: unknown): [string, unknown][] =>
   isObject(value)
     ? Object.entries(value)
         .slice(0, METRICS_MAX)
-        .filter(([key]) => METRIC_KEY.test(key))
+        .map(([key, of]): [string, unknown] => [key.toLowerCase(), of])
+        .filter(([key]) => isMetricKey(key))
     : [];
+
+function isMetricKey(key: string): boolean {
+  if (key.length > METRIC_KEY_MAX_CHARS) return false;
+  return MODEL_KEY.test(key) || key.split('_').every((word) => KEY_WORDS.has(word));
+}
 
 function metricsOf(stated: unknown): Record<string, SnapshotMetric> {
   return Object.fromEntries(
     entriesOf(stated).flatMap(([key, metric]) => {
       if (!isObject(metric)) return [];
       const [limit, remaining, used] = [metric.limit, metric.remaining, metric.used].map(finite);
-      const texts = { unit: shortText(metric.unit), window: shortText(metric.window) };
-      return [[key.toLowerCase(), { ...present({ limit, remaining, used }), ...texts }]];
+      const texts = { unit: fitting(metric.unit, UNIT), window: shortText(metric.window) };
+      return [[key, { ...present({ limit, remaining, used }), ...texts }]];
     }),
   );
 }
@@ -121,7 +149,7 @@ function resetsOf(stated: unknown): Record<string, number> {
   return Object.fromEntries(
     entriesOf(stated).flatMap(([key, time]) => {
       const ms = unixMs.safeParse(time).data;
-      return ms === undefined ? [] : [[key.toLowerCase(), ms]];
+      return ms === undefined ? [] : [[key, ms]];
     }),
   );
 }

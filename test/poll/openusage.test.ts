@@ -4,7 +4,6 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { readSnapshot, type SnapshotReceipt } from '../../src/poll/openusage.ts';
-import { unitOf, windowOf } from '../../src/poll/openusage-families.ts';
 import type { Facts, Quota } from '../../src/poll/poll-result.ts';
 import type { UsageSnapshot } from '../../src/turn/decoded.ts';
 import { TILE_IDS } from '../../src/turn/tiles.ts';
@@ -109,7 +108,10 @@ const EXPECTED: Readonly<Record<string, Partial<Facts> & { status?: string; corr
     reload: { currency: 'USD', triggerNano: 5 * USD, amountNano: 20 * USD },
     reportedCosts: [cost('all', 81.6)],
   },
-  moonshot: { balances: [{ kind: 'available', currency: 'CNY', nano: 149.5 * USD }] },
+  moonshot: {
+    balances: [{ kind: 'available', currency: 'CNY', nano: 149.5 * USD }],
+    quotas: [{ quota: 'concurrency', window: 'current', unit: 'requests', limit: 100, isRateLimit: true }],
+  },
   zai: {
     balances: [{ kind: 'credit', currency: 'USD', nano: 12 * USD }],
     spendLimits: [{ limit: 'spend', currency: 'USD', limitNano: 50 * USD, usedNano: 10 * USD }],
@@ -278,11 +280,25 @@ describe('readings', () => {
     assert.deepEqual(limit('mistral', 2e-7), [200, 0]);
   });
 
+  test('what remains of a limit in the wrong unit is not believed', () => {
+    const metrics = { monthly_limit: { limit: 2e-7, remaining: -7.4999998, unit: 'USD', window: 'month' } };
+    const limit = { limit: 'monthly', currency: 'USD', limitNano: 20 * USD };
+    const alone = read(withMetrics('opencode', metrics));
+    assert.deepEqual([alone.facts.spendLimits, alone.result.status], [[limit], 'ok']);
+    const monthly_usage = { used: 7.5, unit: 'USD', window: 'month' };
+    const { facts } = read(withMetrics('opencode', { ...metrics, monthly_usage }));
+    assert.deepEqual(facts.spendLimits, [{ ...limit, usedNano: 7.5 * USD }]);
+  });
+
   test('a highest balance ever seen is no limit, and no share is told of it', () => {
     const { facts } = read(tile('moonshot'));
     assert.equal(facts.spendLimits, undefined);
-    const limits = facts.reportedValues?.filter(({ field, unit }) => field === 'limit' && unit === 'cny');
-    assert.deepEqual(limits, []);
+    // Nor is what is missing from it anything that was spent: it begins anew with every top-up.
+    const told = facts.reportedValues?.filter(({ unit }) => unit === 'cny').map(({ metric, field }) => [metric, field]);
+    assert.deepEqual(told, [
+      ['cash_balance', 'remaining'],
+      ['voucher_balance', 'remaining'],
+    ]);
   });
 
   test('one percent is one percent, and what was not stated is absent', () => {
@@ -298,6 +314,31 @@ describe('readings', () => {
     const usd = (used: number) => ({ used, unit: 'USD', window: '1d' });
     const { facts } = read(withMetrics('zai', { today_cost: usd(2), usage_daily: usd(3), today_api_cost: usd(1) }));
     assert.deepEqual(facts.reportedCosts, [cost('1d', 1)]);
+  });
+
+  test('a limit is no cost, and less than none no count of tokens', () => {
+    const metrics = {
+      today_cost: { limit: 5, unit: 'USD', window: '1d' },
+      total_spend: { limit: 7, unit: 'USD', window: 'lifetime' },
+      total_input_tokens: { used: -5, unit: 'tokens', window: 'all-time' },
+    };
+    assert.deepEqual(read(withMetrics('perplexity', metrics)).facts, {});
+  });
+
+  test('tokens are of the window that is stated, whatever the key says, and of the key’s where none is', () => {
+    const cases: [string, string, string][] = [
+      ['today_input_tokens', '30d', '30d'],
+      ['today_input_tokens', 'all', 'all'],
+      ['today_input_tokens', 'since midnight', '1d'],
+      ['today_input_tokens', '', '1d'],
+      ['7d_input_tokens', '3d', '3d'],
+      ['total_input_tokens', 'account', 'all'],
+      ['session_input_tokens', 'session', 'current'],
+    ];
+    for (const [key, stated, window] of cases) {
+      const { facts } = read(withMetrics('claude_code', { [key]: { used: 5, unit: 'tokens', window: stated } }));
+      assert.deepEqual(facts.reportedTokens, [{ window, tokenType: 'input', tokens: 5 }], `${key} ${stated}`);
+    }
   });
 
   test('names of projects, clients, tools, servers and models become no labels', () => {
@@ -354,60 +395,4 @@ describe('readings', () => {
     const { result } = read(tile('openai'), aYearLater);
     assert.equal(result.readings[0]!.readMs, aYearLater.receivedMs, 'the sender’s own clock tells how old it was');
   });
-});
-
-test('windows and units of every spelling', () => {
-  const windows: [string, string][] = [
-    ...([
-      ['1m', '1m'],
-      ['1h', '1h'],
-      ['5h', '5h'],
-      ['current 5h block', '5h'],
-      ['rolling-5h', '5h'],
-      ['1d', '1d'],
-    ] as const),
-    ...([
-      ['24h', '1d'],
-      ['today', '1d'],
-      ['since midnight', '1d'],
-      ['3d', '3d'],
-      ['1w', '7d'],
-      ['7d-opus', '7d'],
-    ] as const),
-    ...([
-      ['rolling 7 days', '7d'],
-      ['30d', '30d'],
-      ['month', 'month'],
-      ['1mo', 'month'],
-      ['billing-cycle', 'cycle'],
-    ] as const),
-    ...([
-      ['current_period', 'cycle'],
-      ['lifetime', 'all'],
-      ['all-time estimate', 'all'],
-      ['account', 'current'],
-    ] as const),
-    ...([
-      ['per-request', 'current'],
-      ['', 'current'],
-      ['anything else', 'current'],
-      ['Today', '1d'],
-    ] as const),
-  ].map(([stated, window]) => [stated, window]);
-  for (const [stated, window] of windows) assert.equal(windowOf(stated), window, stated);
-  const units: [string, object][] = [
-    ['%', { unit: 'percent', times: 1 }],
-    ['USD', { unit: 'usd', times: 1, currency: 'USD' }],
-    ['EUR', { unit: 'eur', times: 1, currency: 'EUR' }],
-    ['CNY', { unit: 'cny', times: 1, currency: 'CNY' }],
-    ['usd', { unit: 'units', times: 1 }],
-    ['USD/hour', { unit: 'usd_per_hour', times: 1 }],
-    ['h', { unit: 'seconds', times: 3600 }],
-    ['ms', { unit: 'seconds', times: 0.001 }],
-    ['requests', { unit: 'requests', times: 1 }],
-    ['', { unit: 'units', times: 1 }],
-    ['__proto__', { unit: 'units', times: 1 }],
-    ['furlongs', { unit: 'units', times: 1 }],
-  ];
-  for (const [stated, unit] of units) assert.deepEqual(unitOf(stated), unit, stated);
 });

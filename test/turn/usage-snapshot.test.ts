@@ -83,16 +83,26 @@ test('a template says "not ready", whatever else is odd about it; with a metric,
 test('metrics, resets, attributes and models: what does not fit is left out, and harms nothing beside it', () => {
   const snapshot = snapshotOf({
     metrics: {
-      Good: { limit: 5, remaining: 0, used: -1.5, unit: 'USD', window: '7d' },
-      nulls: { limit: null, used: '7', remaining: true, unit: null, window: 5 },
-      odd_texts: { used: 1, unit: 'a@b', window: '/home/ada' },
+      Credit_Balance: { limit: 5, remaining: 0, used: -1.5, unit: 'USD', window: '7d' },
+      credits: { limit: null, used: '7', remaining: true, unit: null, window: 5 },
+      rpm: { used: 1, unit: 'a@b', window: '/home/ada' },
+      tpm: { used: 1, unit: 'USD/h', window: 'home/ada' },
+      quota_model_gemini_3_pro: { used: 1, unit: '%', window: '1d' },
+      project_ada: { used: 1 },
       'not a key': { used: 1 },
-      constructor: { used: 1, unit: '', window: '' },
-      list: [1],
-      nothing: null,
+      constructor: { used: 1 },
+      rpd: [1],
+      tpd: null,
     },
-    resets: { good: '2026-11-21T15:42:00Z', seconds: 1790000000, never: 'never', zero: '0001-01-01T00:00:00Z' },
-    attributes: { plan: 'Max 20x', tier: 'a@b', email: 'ada@example.com', auth_scope: 'zen+console', subscription: 7 },
+    resets: { credits: '2026-11-21T15:42:00Z', rpm_reset: 1790000000, rpd: 'never', tpd: '0001-01-01T00:00:00Z' },
+    attributes: {
+      plan: 'Max 20x',
+      tier: 'a@b',
+      plan_name: 'home/ada',
+      email: 'ada@example.com',
+      auth_scope: 'zen+console',
+      subscription: 7,
+    },
     model_usage: [
       { raw_model_id: 'openai/gpt-5.1', window: '30d', input_tokens: 5, cost_usd: 1.5, output_tokens: -1, requests: 9 },
       { raw_model_id: 'sk-EXAMPLE-key-1234' },
@@ -100,19 +110,58 @@ test('metrics, resets, attributes and models: what does not fit is left out, and
     ],
   });
   assert.deepEqual(snapshot.metrics, {
-    good: { limit: 5, remaining: 0, used: -1.5, unit: 'USD', window: '7d' },
-    nulls: { unit: '', window: '' },
-    odd_texts: { used: 1, unit: '', window: '' },
-    constructor: { used: 1, unit: '', window: '' },
+    credit_balance: { limit: 5, remaining: 0, used: -1.5, unit: 'USD', window: '7d' },
+    credits: { unit: '', window: '' },
+    rpm: { used: 1, unit: '', window: '' },
+    tpm: { used: 1, unit: 'USD/h', window: '' },
+    quota_model_gemini_3_pro: { used: 1, unit: '%', window: '1d' },
   });
-  assert.deepEqual(snapshot.resets, { good: Date.parse('2026-11-21T15:42:00Z'), seconds: 1790000000000 });
+  assert.deepEqual(snapshot.resets, { credits: Date.parse('2026-11-21T15:42:00Z'), rpm_reset: 1790000000000 });
   assert.deepEqual(snapshot.attributes, { plan: 'Max 20x', auth_scope: 'zen+console' });
   assert.deepEqual(snapshot.models, [{ model: 'openai/gpt-5.1', window: '30d', input_tokens: 5, cost_usd: 1.5 }]);
 });
 
+test('of its texts, and of the names in its keys, nothing is kept', () => {
+  const secret = 'CANARY7f3a9c';
+  const key = ['sk', 'EXAMPLE', secret].join('-');
+  const texts = { used: 1, unit: `${secret}@example.com`, window: `/home/${secret}` };
+  const allowed = ['plan', 'plan_name', 'plan_type', 'subscription_plan', 'tier', 'subscription', 'auth_scope'];
+  const prefixes = ['client', 'project', 'tool', 'mcp', 'lang', 'source', 'interface', 'provider', 'upstream', 'agent'];
+  const names = [...prefixes, 'endpoint', 'org', 'model', 'total', 'usage'].flatMap((prefix) => [
+    `${prefix}_${secret}`,
+    `${prefix}_${secret}_requests_today`,
+  ]);
+  const decoded = decodeSnapshot(
+    stated({
+      ...{ message: secret, raw: { [secret]: secret }, diagnostics: { a_err: secret, [secret]: secret } },
+      ...{ daily_series: { [secret]: [{ date: secret, value: 1 }] }, [secret]: secret },
+      metrics: {
+        ...Object.fromEntries([secret, ...names].map((name) => [name, texts])),
+        console_balance: { remaining: 12.5, unit: 'USD', window: key, [secret]: secret },
+        keys_total: texts,
+      },
+      resets: Object.fromEntries([secret, ...names].map((name) => [name, TAKEN])),
+      attributes: {
+        ...Object.fromEntries(allowed.map((name, n) => [name, [key, texts.unit, texts.window][n % 3]])),
+        ...{ account_email: texts.unit, payment_method_last4: secret, [secret]: secret },
+      },
+      model_usage: [
+        { raw_model_id: key, window: '7d', cost_usd: 1, raw_source: secret, dimensions: { client: secret } },
+      ],
+    }),
+    {},
+  );
+  const snapshot = decoded.type === 'poll' ? decoded.poll.snapshot : assert.fail(decoded.type);
+  assert.deepEqual(Object.keys(snapshot.metrics), ['console_balance', 'keys_total'], 'it was read at all');
+  const { result } = readSnapshot(snapshot, { receivedMs: Date.parse(TAKEN), intervalMs: 1000 });
+  for (const kept of [decoded, result, snapshotRecord(snapshot)]) {
+    assert.doesNotMatch(JSON.stringify(kept), /canary|example/i);
+  }
+});
+
 test('it can be written again as it is read', () => {
   const metrics = { console_balance: { remaining: 12.5, unit: 'USD', window: 'current' } };
-  const snapshot = snapshotOf({ metrics, resets: { usage: '2026-11-21T15:42:00Z' }, attributes: { tier: 'pro' } });
+  const snapshot = snapshotOf({ metrics, resets: { rpm: '2026-11-21T15:42:00Z' }, attributes: { tier: 'pro' } });
   const again = decodeSnapshot(JSON.parse(JSON.stringify(snapshotRecord(snapshot))), {});
   assert.deepEqual(again, { type: 'poll', poll: { snapshot } });
 });
