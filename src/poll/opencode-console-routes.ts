@@ -3,7 +3,7 @@
 // what is named here is read: ids, names, e-mails and texts stay behind.
 
 import { z } from 'zod';
-import { model as modelId, present } from '../turn/fields.ts';
+import { model as modelId, present, unixMs } from '../turn/fields.ts';
 import { nanoOf, nanoOfMicroCents } from './money.ts';
 import type { Nano, Quota, Reload, ReportedCost, ReportedTokens } from './poll-result.ts';
 import { startOfUtcMonthMs } from './utc.ts';
@@ -37,10 +37,6 @@ const wholeDollars = z.number().transform((stated, context) => {
   if (nano === undefined) context.issues.push({ code: 'custom', input: stated, message: 'expected dollars' });
   return nano as Nano;
 });
-const isoTime = z
-  .string()
-  .transform((text) => Date.parse(text))
-  .refine((ms) => !Number.isNaN(ms));
 const count = z
   .union([z.number(), z.string().regex(/^\d{1,15}$/)])
   .transform(Number)
@@ -105,7 +101,7 @@ export interface Budget {
 const budget = z.object({
   limitMicroCents: maybe(microCents),
   spentMicroCents: maybe(microCents),
-  resetsAt: maybe(isoTime),
+  resetsAt: maybe(unixMs),
 });
 
 /** `budgets/org`. */
@@ -122,15 +118,12 @@ export interface DayCost {
   readonly nano: Nano;
 }
 
-const days = z
-  .array(z.object({ date: z.string().regex(/^\d{4}-\d\d-\d\d$/), totalCostMicroCents: microCents }))
-  .max(DAYS_MAX);
+const days = z.array(z.object({ date: z.iso.date(), totalCostMicroCents: microCents })).max(DAYS_MAX);
 
 /** `usage/cost-by-day`. */
 export function readDays(json: unknown): readonly DayCost[] | undefined {
   const stated = days.safeParse(json).data;
-  const read = stated?.map(({ date, totalCostMicroCents }) => ({ dayMs: Date.parse(date), nano: totalCostMicroCents }));
-  return read?.some(({ dayMs }) => Number.isNaN(dayMs)) ? undefined : read;
+  return stated?.map(({ date, totalCostMicroCents }) => ({ dayMs: Date.parse(date), nano: totalCostMicroCents }));
 }
 
 /**
@@ -206,9 +199,11 @@ export function readModelsPage(
   return { rows, pages: stated.pageInfo?.pageCount ?? 1 };
 }
 
-/** `usage/summary`: one object of totals, or rows to be added up. */
+/** `usage/summary`: one object of totals, or rows to be added up; not the first of several pages, which is no sum. */
 export function readSummary(json: unknown): Usage | undefined {
-  const rows = usagePage.safeParse(json).data?.items ?? usage.array().safeParse([json]).data;
+  const page = usagePage.safeParse(json).data;
+  if ((page?.pageInfo?.pageCount ?? 1) > 1) return undefined;
+  const rows = page?.items ?? usage.array().safeParse([json]).data;
   return rows?.map(usageOf).reduce(added, NOTHING);
 }
 
@@ -262,12 +257,12 @@ export interface GoPlan {
 const meter = z.object({
   limitMicroCents: microCents,
   usedMicroCents: microCents,
-  resetsAt: maybe(isoTime),
+  resetsAt: maybe(unixMs),
 });
 const meters = z.object({ fiveHour: maybe(meter), week: maybe(meter), month: maybe(meter) });
 const goStatus = z.object({
   useBalance: anything,
-  access: maybe(z.object({ endsAt: maybe(isoTime), meters: maybe(meters) })),
+  access: maybe(z.object({ endsAt: maybe(unixMs), meters: maybe(meters) })),
 });
 
 /** `go/status`: the plan's windows in dollars. They need not agree with the percent that the API key's route tells. */

@@ -92,7 +92,7 @@ export class OpencodeConsole implements Probe {
       return { outcome: 'auth', readings: [], routes: [], trouble };
     }
 
-    const orgId = this.#options.orgId ?? secret.orgId;
+    const orgId = this.#orgIdOf(secret);
     const headers = { authorization: `Bearer ${secret.secret}`, ...(orgId ? { 'x-org-id': orgId } : {}) };
     await this.#askAll({ headers, nowMs, ...(signal ? { signal } : {}) });
     return this.#report(secret.secret, orgId, nowMs);
@@ -106,11 +106,19 @@ export class OpencodeConsole implements Probe {
     if (!isSendable(secret.secret)) {
       return `the console key holds blanks or characters that no key has, so it was not sent – check ${credential.place}`;
     }
+    const orgId = this.#orgIdOf(secret);
+    if (orgId && !isSendable(orgId)) {
+      return `the organisation's id holds blanks or characters that no id has, so nothing was sent: set extra.opencode_workspace_id of the account`;
+    }
     const { issuer } = secret;
     if (issuer !== undefined && !(URL.canParse(issuer) && withoutSlash(issuer) === this.#baseUrl)) {
       return 'the console session belongs to another server than console_url, so it was not sent: set console_url to the server that you signed in to';
     }
     return undefined;
+  }
+
+  #orgIdOf(secret: Extract<Secret, { type: 'found' }>): string | undefined {
+    return this.#options.orgId ?? secret.orgId;
   }
 
   async #askAll(request: Request): Promise<void> {

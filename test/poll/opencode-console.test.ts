@@ -200,6 +200,27 @@ test('the monthly limit: the budget, else the credit limit with this month’s d
   }
 });
 
+test('the credit limit as the monthly limit is as old as the oldest answer it is made of', async (t) => {
+  const server = await startConsole(t, { [PATHS['budgets/org']]: { body: { limitMicroCents: null } } });
+  const bench = new AccountBench(t, server, { consoleKey: credentialOf(SERVICE_KEY) });
+  const fallback = async (sinceMs: number) => {
+    bench.nowMs = NOW_MS + sinceMs;
+    const { reports } = await bench.poll();
+    const reading = reports[0]?.readings.find(({ route }) => route === 'billing/account');
+    const [limit] = reading?.facts.spendLimits ?? [];
+    return limit && [(reading?.readMs ?? 0) - NOW_MS, limit.limitNano, limit.usedNano];
+  };
+  const limitNano = 100_000_000_000;
+  assert.deepEqual(await fallback(0), [0, limitNano, 1_500_000_000]);
+  server.plays[PATHS['usage/cost-by-day']] = { status: 500 };
+  const endMs = 3 * CONSOLE_INTERVAL_MS;
+  assert.deepEqual(await fallback(endMs - 1), [0, limitNano, 1_500_000_000], 'the days are old, and hold still');
+  assert.deepEqual(await fallback(endMs), [endMs, limitNano, undefined], 'the days have expired');
+  server.plays[PATHS['budgets/org']] = { status: 500 };
+  assert.deepEqual(await fallback(2 * endMs - 1), [endMs, limitNano, undefined]);
+  assert.equal(await fallback(2 * endMs), undefined, 'nobody knows any more that there is no budget');
+});
+
 test('an hour of failing polls: values go after three intervals, then the state is unknown, and nothing is 0', async (t) => {
   const server = await startConsole(t);
   const bench = new AccountBench(t, server, KEYS);
@@ -331,4 +352,42 @@ test('all routes of the console failing alike: what the account says, and what t
   assert.equal(message, 'the console session has expired or is invalid: run "opencode console login"');
   const alone = await new AccountBench(t, server, session).poll();
   assert.match(alone.message, /it takes the organisation's id too\. Set extra\.opencode_workspace_id/);
+});
+
+test('no secret and no text of an answer is in a report, a message or a metric', async (t) => {
+  const secret = (of: string) => `CANARY${of}7f3a9c`;
+  const isRead = /^-?\d+$|^\d{4}-\d\d-\d\d|^(pay-as-you-go|opencode|opencode-go|deepseek-v4\.1-flash|glm-5)$/;
+  const poisoned = (value: unknown): unknown => {
+    if (typeof value === 'string') return isRead.test(value) ? value : secret('text');
+    if (Array.isArray(value)) return value.map(poisoned);
+    if (typeof value !== 'object' || value === null) return value;
+    const poison = (key: string, of: unknown) => (key === 'provider' ? secret('provider') : poisoned(of));
+    const entries = Object.entries(value).map(([key, of]) => [key, poison(key, of)]);
+    const failing = Object.hasOwn(value, 'failureReason') ? { failureReason: secret('reason') } : {};
+    return { ...Object.fromEntries(entries), ...failing, email: secret('mail'), last4: secret('card') };
+  };
+  const headers = { location: `/${secret('location')}`, 'x-error': secret('header') };
+  const cases: [string, (good: unknown) => Answer, string, number][] = [
+    ['good', (good) => ({ headers, body: poisoned(good) }), 'ok', CONSOLE_ROUTES.length],
+    ['refused', () => ({ status: 401, headers, body: secret('body') }), 'auth', 0],
+    ['redirected', () => ({ status: 302, headers, body: secret('body') }), 'auth', 0],
+    ['down', () => ({ status: 500, headers, body: secret('body') }), 'error', 0],
+    ['no JSON', () => ({ headers, body: secret('body') }), 'error', 0],
+    ['another form', () => ({ headers, body: { [secret('field')]: secret('value') } }), 'error', 0],
+  ];
+  for (const [name, answerOf, outcome, readings] of cases) {
+    const plays = CONSOLE_ROUTES.map((route) => [CONSOLE_PATHS[route], answerOf(GOOD_CONSOLE[route])]);
+    const server = await startConsole(t, Object.fromEntries(plays));
+    for (const issuer of [`${server.url}/console`, `https://${secret('issuer')}.example`]) {
+      const found = { type: 'found', secret: `st_${secret('token')}`, orgId: `wrk_${secret('org')}`, issuer } as const;
+      const bench = new AccountBench(t, server, { consoleKey: { ...credentialOf(undefined), read: () => found } });
+      const polled = await bench.poll();
+      assert.doesNotMatch(JSON.stringify(polled) + (await bench.text()), /CANARY/i, name);
+      const [report] = polled.reports;
+      const isSent = issuer.startsWith('http:');
+      assert.deepEqual([report?.outcome, report?.readings.length], isSent ? [outcome, readings] : ['auth', 0], name);
+      const reload = report?.readings.flatMap(({ facts }) => facts.reload ?? [])[0];
+      assert.equal(reload?.isFailing, isSent && readings > 0 ? true : undefined, name);
+    }
+  }
 });
