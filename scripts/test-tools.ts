@@ -1,16 +1,25 @@
-// The programs that the tests run and npm does not have: prometheus and promtool.
+// The programs that the tests run and npm does not have: prometheus with promtool, and nats-server.
 
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync } from 'node:fs';
 import path from 'node:path';
 
-const TOOLS = ['prometheus', 'promtool'] as const;
-const DEBIAN_PACKAGE = 'prometheus';
-const INSTALL = ['install', '-y', '--no-install-recommends', DEBIAN_PACKAGE];
-const MEANT_FOR = 'The tests prove the metrics with the real Prometheus.';
+interface DebianPackage {
+  readonly name: string;
+  readonly programs: readonly string[];
+  /** The service that it starts where systemd runs. */
+  readonly service: string;
+}
+
+const PACKAGES: readonly DebianPackage[] = [
+  { name: 'prometheus', programs: ['prometheus', 'promtool'], service: 'prometheus.service' },
+  { name: 'nats-server', programs: ['nats-server'], service: 'nats-server.service' },
+];
+const MEANT_FOR = 'The tests run the real Prometheus and NATS.';
 
 function isOnPath(program: string): boolean {
-  return (process.env.PATH ?? '').split(path.delimiter).some((folder) => {
+  // Debian puts nats-server where only root looks.
+  return [...(process.env.PATH ?? '').split(path.delimiter), '/usr/sbin'].some((folder) => {
     try {
       accessSync(path.join(folder, program), constants.X_OK);
       return true;
@@ -20,7 +29,7 @@ function isOnPath(program: string): boolean {
   });
 }
 
-const missingTools = () => TOOLS.filter((tool) => !isOnPath(tool));
+const isMissing = ({ programs }: DebianPackage) => !programs.every(isOnPath);
 
 function aptGet(args: readonly string[]): boolean {
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
@@ -28,23 +37,25 @@ function aptGet(args: readonly string[]): boolean {
 }
 
 /** Debian starts what it installs where systemd runs; the tests need the programs, not a service. */
-function stopInstalledService(): void {
+function stopInstalledServices(packages: readonly DebianPackage[]): void {
   if (!existsSync('/run/systemd/system')) return;
-  spawnSync('systemctl', ['disable', '--now', 'prometheus.service'], { stdio: 'ignore' });
+  spawnSync('systemctl', ['disable', '--now', ...packages.map(({ service }) => service)], { stdio: 'ignore' });
 }
 
-/** Sees to it that every tool is there. Returns what to tell the user when one is not. */
+/** Sees to it that every program is there. Returns what to tell the user when one is not. */
 export function provideTools(): string | undefined {
-  const missing = missingTools();
+  process.env.PATH = `${process.env.PATH ?? ''}${path.delimiter}/usr/sbin`;
+  const missing = PACKAGES.filter(isMissing);
   if (missing.length === 0) return undefined;
-  const what = `${missing.join(' and ')} ${missing.length === 1 ? 'is' : 'are'} missing. ${MEANT_FOR}`;
-  if (process.platform === 'darwin') return `${what} Install it with: brew install prometheus`;
-  if (!isOnPath('apt-get'))
-    return `${what} Install your system's package "${DEBIAN_PACKAGE}", then run npm test again.`;
-  if (process.getuid?.() !== 0) return `${what} Install it with: sudo apt-get ${INSTALL.join(' ')}`;
-  process.stderr.write(`installing Debian's package "${DEBIAN_PACKAGE}" for the tests …\n`);
-  const isInstalled = aptGet(INSTALL) || (aptGet(['update']) && aptGet(INSTALL));
-  if (isInstalled) stopInstalledService();
-  if (missingTools().length === 0) return undefined;
-  return `${what} apt-get could not install it (see above). Try: apt-get update && apt-get ${INSTALL.join(' ')}`;
+  const names = missing.map(({ name }) => name);
+  const install = ['install', '-y', '--no-install-recommends', ...names];
+  const what = `${names.join(' and ')} ${names.length === 1 ? 'is' : 'are'} missing. ${MEANT_FOR}`;
+  if (process.platform === 'darwin') return `${what} Install with: brew install ${names.join(' ')}`;
+  if (!isOnPath('apt-get')) return `${what} Install your system's packages of that name, then run npm test again.`;
+  if (process.getuid?.() !== 0) return `${what} Install with: sudo apt-get ${install.join(' ')}`;
+  process.stderr.write(`installing Debian's ${names.join(' and ')} for the tests …\n`);
+  const isInstalled = aptGet(install) || (aptGet(['update']) && aptGet(install));
+  if (isInstalled) stopInstalledServices(missing);
+  if (!PACKAGES.some(isMissing)) return undefined;
+  return `${what} apt-get could not install it (see above). Try: apt-get update && apt-get ${install.join(' ')}`;
 }

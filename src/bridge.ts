@@ -4,7 +4,8 @@
 import os from 'node:os';
 import path from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import type { Config } from './config.ts';
+import { type Config, ownIdentity } from './config.ts';
+import { type NatsConfig, partitionText } from './config-nats.ts';
 import { messageOf } from './failure.ts';
 import { Ledger } from './ledger/ledger.ts';
 import { bearerToken } from './listen.ts';
@@ -15,9 +16,11 @@ import { Health } from './metrics/health.ts';
 import { landingPage } from './metrics/landing-page.ts';
 import { LedgerMetricProducer } from './metrics/producer.ts';
 import { tileReport, unmappedReport } from './metrics/tile-report.ts';
+import { NatsSide } from './nats-side.ts';
 import { type FoundAccounts, findAccounts, isPolled } from './poll/detect.ts';
 import { OpencodeAccount } from './poll/opencode-account.ts';
 import { HubServer } from './sources/hub-server.ts';
+import { LedgerSink } from './sources/ledger-sink.ts';
 import { OpenusagePull } from './sources/openusage-pull.ts';
 import { Poller } from './sources/poller.ts';
 import { healthAnswer } from './sources/socket-routes.ts';
@@ -56,15 +59,19 @@ export class Bridge {
   readonly #startedMs = Date.now();
   #ledger!: Ledger;
   #health!: Health;
+  /** Books in our own ledger. */
+  #ledgerIntake!: Intake;
+  /** Takes what this machine's own senders bring: into the ledger, or into the stream. */
   #intake!: Intake;
   #socket: SocketServer | undefined;
   #spool: SpoolDrain | undefined;
   #poller: Poller | undefined;
   #hub: HubServer | undefined;
   #openusage: OpenusagePull | undefined;
+  #nats: NatsSide | undefined;
   #timers: NodeJS.Timeout[] = [];
   #metricsUrl = '';
-  #isRestored = false;
+  #isOpen = false;
   #stopped: Promise<void> | undefined;
 
   /**
@@ -97,7 +104,7 @@ export class Bridge {
       listen: config.metrics.listen,
       token: bearerToken({ key: 'metrics.token_env', variable: config.metrics.token_env, guards: '/metrics' }, env),
       collect: () => this.#health.scrape(),
-      isRestored: () => this.#isRestored,
+      isRestored: () => this.#isOpen && !this.#nats?.isFilling(),
       ready: () => this.#notReady(),
       page: () => landingPage(this.status()),
       log,
@@ -150,7 +157,7 @@ export class Bridge {
       tiles: tileReport(this.#ledger, this.#tiles),
       unmapped: unmappedReport(this.#ledger, this.#tiles),
       unfinished: this.#ledger.unfinishedTurns(),
-      last_heard_ms: this.#intake.lastHeardMs(),
+      last_heard_ms: { ...this.#ledgerIntake.lastHeardMs(), ...this.#intake.lastHeardMs() },
     };
   }
 
@@ -167,6 +174,9 @@ export class Bridge {
         : []),
       `  spool     ${spool.enabled ? spool.dir : 'off (spool.enabled is false)'}`,
       `  ledger    ${ledgerFile(this.#config)}`,
+      ...(this.#nats
+        ? [`  nats      ${this.#nats.link.servers}${this.#nats.link.problem() ? '   (not connected yet)' : ''}`]
+        : []),
       `  config    ${file ?? 'none: all defaults'}`,
       ...(accounts.length === 0
         ? ['  accounts  none found. Turns are metered all the same; to watch an OpenCode account set OPENCODE_API_KEY.']
@@ -195,6 +205,7 @@ export class Bridge {
       retentionMs: config.retention,
       caps: config.labels.caps,
       log: this.#log,
+      partition: config.nats && config.nats.partition.of > 1 ? partitionText(config.nats) : undefined,
       onCommit: (commit) => this.#health.committed(commit),
     });
     const { accounts } = this.#found;
@@ -203,8 +214,11 @@ export class Bridge {
       sources: this.#sourceNames(),
       producers: [new LedgerMetricProducer({ reading: this.#ledger, tiles: this.#tiles, accounts })],
     });
-    this.#isRestored = true;
-    this.#intake = new Intake({ sink: this.#ledger, attribution: this.#attribution(), meter: this.#health });
+    const sink = new LedgerSink({ ledger: this.#ledger, attribution: this.#attribution() });
+    this.#ledgerIntake = new Intake({ sink, meter: this.#health });
+    this.#intake = this.#ledgerIntake;
+    if (config.nats) await this.#startNats({ ...config, nats: config.nats });
+    this.#isOpen = true;
     // A bridge that restarts often must not put this off for ever.
     this.#quietly('settle', this.#ledger.settle());
     this.#timers = [
@@ -212,6 +226,14 @@ export class Bridge {
       setInterval(() => this.#quietly('sweep', this.#ledger.sweep()), SWEEP_EVERY_MS),
     ];
     await this.#startSources();
+  }
+
+  async #startNats(config: Config & { readonly nats: NatsConfig }): Promise<void> {
+    this.#nats = new NatsSide({ config, env: this.#env, log: this.#log, meter: this.#health });
+    await this.#nats.start();
+    // What this machine takes in goes into the stream first, so that every bridge of it counts the same.
+    if (this.#nats.sink) this.#intake = new Intake({ sink: this.#nats.sink, meter: this.#health });
+    await this.#nats.read(this.#ledger, this.#ledgerIntake);
   }
 
   #attribution(): Attribution {
@@ -222,7 +244,7 @@ export class Bridge {
 
   async #startSources(): Promise<void> {
     const { socket, spool } = this.#config;
-    const common = { intake: this.#intake, identity: identityOf(this.#config), meter: this.#health, log: this.#log };
+    const common = { intake: this.#intake, identity: ownIdentity(this.#config), meter: this.#health, log: this.#log };
     if (socket.enabled) {
       const server = new SocketServer({
         ...common,
@@ -252,6 +274,7 @@ export class Bridge {
     if (this.#polled.length > 0) {
       const record = async (result: Parameters<Ledger['recordPoll']>[0]) => {
         await this.#ledger.recordPoll(result, { isOwn: true });
+        if (this.#config.poll.publish) await this.#nats?.publishPoll(result);
       };
       this.#poller = new Poller({ accounts: this.#polled, record, meter: this.#health, log: this.#log });
       this.#poller.start();
@@ -262,6 +285,9 @@ export class Bridge {
     for (const timer of this.#timers) clearInterval(timer);
     const sources = [this.#socket, this.#spool, this.#poller, this.#hub, this.#openusage];
     await Promise.all(sources.map((source) => source?.stop()));
+    await this.#nats?.stopReading();
+    // Last: acknowledgements and answers of what was just booked leave with it.
+    await this.#nats?.stop();
     // Prometheus must not see totals that are about to go: its last sample stays the last committed one.
     await this.#admin.stop();
     this.#ledger?.close();
@@ -269,7 +295,11 @@ export class Bridge {
   }
 
   #notReady(): string[] {
-    if (!this.#isRestored) return ['The totals are being restored from the ledger.'];
+    if (!this.#isOpen) return ['The totals are being restored from the ledger.'];
+    if (this.#nats?.isFilling()) {
+      const problem = this.#nats.problem('jetstream');
+      return [`This ledger is new, and is filled from the stream first.${problem ? ` It waits: ${problem}` : ''}`];
+    }
     return this.#ledger.problem ? [this.#ledger.problem] : [];
   }
 
@@ -281,12 +311,14 @@ export class Bridge {
     if (this.#polled.length > 0) names.push('poller');
     if (hub.listen) names.push('hub');
     if (openusage.socket) names.push('openusage');
+    names.push(...NatsSide.sourceNames(this.#config));
     return names;
   }
 
   #sourceStatus(source: string): SourceStatus {
     const lastSuccessMs = this.#health.lastSuccessMs(source);
-    const problem = [this.#socket, this.#spool, this.#openusage].find((each) => each?.name === source)?.problem();
+    const own = [this.#socket, this.#spool, this.#openusage].find((each) => each?.name === source);
+    const problem = own ? own.problem() : this.#nats?.problem(source);
     return {
       source,
       up: this.#health.isUp(source),
@@ -310,11 +342,4 @@ export class Bridge {
   #quietly(what: string, work: Promise<void>): void {
     work.catch((error) => this.#log.debug({ error: messageOf(error) }, `${what} will be tried again`));
   }
-}
-
-function identityOf({ socket: { identity } }: Config) {
-  return {
-    ...(identity?.team ? { team: identity.team } : {}),
-    ...(identity?.user ? { user: identity.user } : {}),
-  };
 }

@@ -11,6 +11,7 @@ import { commandText } from './command-text.ts';
 import type { Report } from './commands/show.ts';
 import type { Config } from './config.ts';
 import { messageOf, PermanentFailure, RetryableFailure } from './failure.ts';
+import type { Log } from './log.ts';
 import { NODE_MIN_MAJOR, VERSION } from './version.ts';
 
 const WRONG_USAGE = 2;
@@ -49,24 +50,47 @@ function stopSignal(): Promise<void> {
   });
 }
 
-async function start(options: ConfigOption & { readonly logLevel?: string }, command: Command): Promise<void> {
-  // Where Node is told to write reports of crashes, they list the environment, and keys live there.
-  if (process.report) process.report.excludeEnv = true;
+async function logOf(config: Config, options: { readonly logLevel?: string }, command: Command): Promise<Log> {
   const { createLog, LOG_LEVELS } = await import('./log.ts');
-  const config = await loadConfig(options);
   const level = LOG_LEVELS.find((known) => known === (options.logLevel ?? config.log.level));
   if (!level) {
     command.error(`error: --log-level must be one of ${LOG_LEVELS.join(', ')}`, { exitCode: WRONG_USAGE });
   }
-  const { Bridge } = await import('./bridge.ts');
+  return createLog(level);
+}
+
+async function start(options: ConfigOption & { readonly logLevel?: string }, command: Command): Promise<void> {
+  // Where Node is told to write reports of crashes, they list the environment, and keys live there.
+  if (process.report) process.report.excludeEnv = true;
+  const config = await loadConfig(options);
+  const [{ Bridge }, log] = await Promise.all([import('./bridge.ts'), logOf(config, options, command)]);
   const stopped = stopSignal();
-  const bridge = await Bridge.start({ config, log: createLog(level) });
+  const bridge = await Bridge.start({ config, log });
   print(bridge.banner());
   const { nextStep } = await import('./commands/next-step.ts');
   print(nextStep({ config, env: process.env, home: os.homedir(), metricsUrl: bridge.metricsUrl }));
   await stopped;
   await bridge.stop();
   // Everything is committed; a connection that somebody else keeps open must not keep us.
+  process.exit(0);
+}
+
+async function relay(options: ConfigOption & { readonly logLevel?: string }, command: Command): Promise<void> {
+  if (process.report) process.report.excludeEnv = true;
+  const config = await loadConfig(options);
+  const { nats } = config;
+  if (!nats?.jetstream.enabled) {
+    throw new PermanentFailure(
+      'A relay needs a NATS server to send turns to. Set nats.servers in tollbridge.yaml; to count turns on this machine, ' +
+        `run: ${commandText('start')}`,
+    );
+  }
+  const [{ Relay }, log] = await Promise.all([import('./relay.ts'), logOf(config, options, command)]);
+  const stopped = stopSignal();
+  const running = await Relay.start({ config: { ...config, nats }, log });
+  print(running.banner());
+  await stopped;
+  await running.stop();
   process.exit(0);
 }
 
@@ -96,6 +120,12 @@ function buildProgram(): Command {
   withConfig(program.command('start').description('run the bridge until it is told to stop'))
     .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default: the one of the configuration)')
     .action(start);
+
+  withConfig(
+    program.command('relay').description('pass turns on to a bridge elsewhere, over NATS; counts nothing itself'),
+  )
+    .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default: the one of the configuration)')
+    .action(relay);
 
   withConfig(program.command('check-config').description('check the configuration and show what it comes to')).action(
     async (options: ConfigOption) => {
@@ -133,6 +163,15 @@ function buildProgram(): Command {
     .action(async (options: ConfigOption & { readonly json: boolean }) => {
       const { showStatus } = await import('./commands/status.ts');
       finish(await showStatus({ config: await loadConfig(options), json: options.json, nowMs: Date.now(), ...place }));
+    });
+
+  const nats = program.command('nats').description('look after the streams in NATS');
+  withConfig(nats.command('setup').description('make the streams; what is there and right is left alone'))
+    .option('--print', 'only print what nats-server.conf must say; asks no server', false)
+    .action(async (options: ConfigOption & { readonly print: boolean }) => {
+      const { setUpNats } = await import('./commands/nats-setup.ts');
+      const config = await loadConfig(options);
+      finish(await setUpNats({ config, env: process.env, isPrintOnly: options.print }));
     });
 
   const ledger = program.command('ledger').description('look after the ledger');

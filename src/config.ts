@@ -7,6 +7,17 @@ import path from 'node:path';
 import { isCollection, LineCounter, parseDocument, visit } from 'yaml';
 import { z } from 'zod';
 import {
+  duration,
+  envName,
+  filePath,
+  httpUrl,
+  isLoopbackHost,
+  labelValue,
+  listen,
+  providerId,
+  timeZone,
+} from './config-fields.ts';
+import {
   ConfigFailure,
   type ConfigMistake,
   firstOfEachPlace,
@@ -14,6 +25,7 @@ import {
   toMistakes,
   toYamlMistake,
 } from './config-mistake.ts';
+import { type NatsConfig, nats, natsMistakes } from './config-nats.ts';
 import { messageOf, PermanentFailure } from './failure.ts';
 import { LOG_LEVELS } from './log.ts';
 
@@ -21,78 +33,10 @@ export { ConfigFailure, type ConfigMistake } from './config-mistake.ts';
 
 /** A unix socket's path must fit the kernel's `sun_path`, its closing NUL included: 108 bytes on Linux, 104 on macOS. */
 const SOCKET_PATH_MAX_BYTES = process.platform === 'darwin' ? 103 : 107;
-const DURATION_UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1e3, m: 60e3, h: 3600e3, d: 86_400e3 };
 /** `min` and `max` of a setting. Node's timers hold 24 days; what is longer fires at once. */
 const POLL_LIMITS = ['1s', '24h'] as const;
 /** The ledger keeps the hours and totals for ever; ten years of single turns are more than anybody reads. */
 const RETENTION_LIMITS = ['1d', '3650d'] as const;
-const LOOPBACK_HOSTS = ['127.0.0.1', '[::1]', 'localhost'];
-
-function isLoopbackHost(host: string): boolean {
-  return LOOPBACK_HOSTS.includes(host) || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
-}
-
-function durationMs(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
-  return match ? Number(match[1]) * DURATION_UNITS_MS[match[2] as string]! : Number.NaN;
-}
-
-/** `30s`, `5m`, `90d` … → milliseconds. */
-function duration([min, max]: readonly [string, string]) {
-  const form = 'expected a duration such as 30s, 5m, 12h or 90d';
-  return z.string(form).transform((text, context) => {
-    const ms = durationMs(text);
-    const refuse = (message: string) => context.issues.push({ code: 'custom', input: text, message });
-    if (Number.isNaN(ms)) refuse(form);
-    else if (ms < durationMs(min)) refuse(`expected at least ${min}`);
-    else if (ms > durationMs(max)) refuse(`expected at most ${max}`);
-    return ms;
-  });
-}
-
-/** A file or folder: `~/` is the home folder, everything else is relative to the working folder. */
-const filePath = z
-  .string()
-  .min(1)
-  .transform((text) => path.resolve(text.replace(/^~(?=\/|$)/, os.homedir())));
-
-const LISTEN_FORM = 'expected host:port, for example 127.0.0.1:9464';
-const listen = z.string(LISTEN_FORM).transform((text, context) => {
-  const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:\s]+)):(\d{1,5})$/.exec(text.trim());
-  const port = match ? Number(match[3]) : -1;
-  if (!match || port > 65_535) {
-    context.issues.push({ code: 'custom', input: text, message: LISTEN_FORM });
-  }
-  return { host: match?.[1] ?? match?.[2] ?? '', port };
-});
-
-const TIME_ZONE_FORM = 'expected an IANA time zone such as Europe/Berlin or UTC';
-const timeZone = z.string(TIME_ZONE_FORM).refine(
-  (zone) => {
-    // Intl takes offsets too, but an offset knows no summer time: days would begin an hour off for half a year.
-    if (/^[+-]/.test(zone)) return false;
-    try {
-      new Intl.DateTimeFormat('en', { timeZone: zone });
-      return true;
-    } catch {
-      return false;
-    }
-  },
-  { message: TIME_ZONE_FORM },
-);
-
-const envName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'expected the name of an environment variable');
-const labelValue = z
-  .string()
-  .regex(
-    /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/,
-    'expected 1 to 64 letters, digits or . _ -, starting with a letter or digit',
-  );
-const providerId = z
-  .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$/, 'expected a provider id such as anthropic or my-litellm')
-  .transform((id) => id.toLowerCase());
-const httpUrl = z.url({ protocol: /^https?$/, error: 'expected an http(s) URL' });
 const usdPerMillion = z.number().min(0).max(1e6);
 const cap = z.int().min(1).max(100_000);
 
@@ -171,15 +115,15 @@ const schema = z.strictObject({
   openusage: z
     .strictObject({ socket: filePath.optional(), interval: duration(POLL_LIMITS).prefault('60s') })
     .prefault({}),
+  nats: nats.optional(),
+  relay: z.strictObject({ queue_max_bytes: z.int().min(1_000_000).max(1e12).default(268_435_456) }).prefault({}),
   detect: z.boolean().default(true),
   accounts: z.array(account).default([]),
   poll: z
     .strictObject({
       interval: duration(POLL_LIMITS).prefault('30s'),
       console_interval: duration(POLL_LIMITS).prefault('5m'),
-      publish: z
-        .literal(false, 'expected false: publishing polls needs a bus, which this version does not have')
-        .default(false),
+      publish: z.boolean().default(false),
     })
     .prefault({}),
   telemetry: z.strictObject({ provider_links: z.record(providerId, providerId).default({}) }).prefault({}),
@@ -222,6 +166,7 @@ type Parsed = z.output<typeof schema>;
 export type AccountConfig = Parsed['accounts'][number];
 export type PricingRule = Parsed['pricing'][number];
 export type GatewayRules = Parsed['gateways'];
+export type { NatsConfig };
 export type LabelCaps = Parsed['labels']['caps'];
 
 /** The configuration with every default filled in; durations in ms, paths absolute. */
@@ -234,12 +179,21 @@ export interface Config extends Omit<Parsed, 'state_dir' | 'time_zone' | 'socket
   readonly file?: string;
 }
 
+/** What is compared with each other. A part that has mistakes of its own comes as undefined. */
+interface ComparedParts {
+  readonly accounts: readonly (AccountConfig | undefined)[];
+  readonly hub: Parsed['hub'] | undefined;
+  readonly nats?: NatsConfig | undefined;
+  readonly poll: Parsed['poll'] | undefined;
+}
+
 /** Mistakes that only the whole configuration can show. An account that has mistakes of its own comes as undefined. */
-function crossMistakes(
-  { accounts, hub }: Pick<ReturnType<typeof wellFormedParts>, 'accounts' | 'hub'>,
-  socketPath: string | undefined,
-): ConfigMistake[] {
-  const mistakes: ConfigMistake[] = [];
+function crossMistakes({ accounts, hub, nats, poll }: ComparedParts, socketPath: string | undefined): ConfigMistake[] {
+  const mistakes: ConfigMistake[] = nats ? natsMistakes(nats) : [];
+  if (poll?.publish && !nats?.jetstream.enabled) {
+    const expected = 'expected nats.servers, with nats.jetstream.enabled, to publish to; or false';
+    mistakes.push({ path: 'poll.publish', found: 'true', expected });
+  }
   if (hub?.listen && !isLoopbackHost(hub.listen.host) && !hub.token_env) {
     mistakes.push({
       path: 'hub.token_env',
@@ -325,14 +279,24 @@ export function parseConfig(input: unknown, source = 'the configuration'): Confi
 }
 
 function wellFormedParts(raw: unknown) {
-  const { state_dir, socket, accounts, hub } = schema.shape;
+  const { state_dir, socket, accounts, hub, nats, poll } = schema.shape;
   const source = (raw !== null && typeof raw === 'object' ? raw : {}) as Record<string, unknown>;
   const entries = Array.isArray(source.accounts) ? source.accounts : [];
   return {
     state_dir: state_dir.safeParse(source.state_dir).data,
     socket: socket.safeParse(source.socket).data ?? { enabled: false, path: undefined },
     hub: hub.safeParse(source.hub).data,
+    nats: nats.safeParse(source.nats).data,
+    poll: poll.safeParse(source.poll).data,
     accounts: entries.map((entry) => accounts.unwrap().element.safeParse(entry).data),
+  };
+}
+
+/** Whose turns come by this machine's socket and spool. */
+export function ownIdentity({ socket: { identity } }: Pick<Config, 'socket'>): { team?: string; user?: string } {
+  return {
+    ...(identity?.team ? { team: identity.team } : {}),
+    ...(identity?.user ? { user: identity.user } : {}),
   };
 }
 

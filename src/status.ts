@@ -60,6 +60,28 @@ export interface SourceStatus {
   readonly events: Readonly<Record<string, number>>;
 }
 
+/** What a relay tells about itself: the answer of the same route where a relay has the socket. */
+export interface RelayStatus {
+  readonly version: string;
+  readonly node: string;
+  readonly pid: number;
+  readonly started_ms: number;
+  readonly config_file?: string;
+  readonly metrics_url: string;
+  readonly ready: boolean;
+  readonly not_ready: readonly string[];
+  readonly sources: readonly SourceStatus[];
+  readonly relay: {
+    readonly servers: string;
+    /** What keeps turns from going out, one line for people. */
+    readonly problem?: string;
+    readonly queue_events: number;
+    readonly queue_bytes: number;
+    readonly queue_max_bytes: number;
+  };
+  readonly last_heard_ms: Readonly<Record<string, number>>;
+}
+
 export interface BridgeStatus {
   readonly version: string;
   readonly node: string;

@@ -15,20 +15,26 @@ const FORBIDDEN_NAMES = /^(utils?|helpers?|common|misc)$/;
 
 /** Low to high: a file imports from its own floor and from lower ones. The first row that fits a file is its floor. */
 const FLOORS: readonly { readonly floor: number; readonly holds: RegExp }[] = [
-  { floor: 0, holds: /^src\/(command-text|config|config-mistake|listen|log|failure|version)\.ts$/ },
+  {
+    floor: 0,
+    holds: /^src\/(command-text|config|config-fields|config-mistake|config-nats|listen|log|failure|version)\.ts$/,
+  },
   { floor: 0, holds: /^src\/metrics\/(catalogue|account-families|metric-family)\.ts$/ },
   { floor: 1, holds: /^src\/turn\// },
   { floor: 1, holds: /^src\/poll\/poll-result\.ts$/ },
   { floor: 1, holds: /^src\/status\.ts$/ },
-  { floor: 2, holds: /^src\/(ledger|poll)\// },
+  { floor: 2, holds: /^src\/(ledger|nats|poll)\// },
   { floor: 3, holds: /^src\/(sources|metrics)\// },
-  { floor: 4, holds: /^src\/bridge\.ts$/ },
+  { floor: 4, holds: /^src\/(bridge|nats-side|relay)\.ts$/ },
   { floor: 5, holds: /^src\/commands\// },
   { floor: 6, holds: /^src\/cli\.ts$/ },
 ];
 /** Rooms of one floor that never meet: they share only the ledger. */
 const STRANGERS = ['src/sources/', 'src/metrics/'];
 const PLUGIN = 'src/plugin/';
+/** The one room that speaks to NATS. */
+const NATS_ROOM = 'src/nats/';
+const NATS_PACKAGES = /^(?:nats|@nats-io\/.+)$/;
 
 interface SourceFile {
   /** From the root, with `/`. */
@@ -80,6 +86,9 @@ function importViolations(source: SourceFile): string[] {
   const floor = floorOf(file);
   if (floor === undefined) return [`${file} stands on no floor: name one in the table of this test`];
   return importsOf(source).flatMap(({ target }) => {
+    if (NATS_PACKAGES.test(target) && !file.startsWith(NATS_ROOM)) {
+      return [`${file} imports ${target}: only ${NATS_ROOM} speaks to NATS`];
+    }
     if (!target.startsWith('.')) return [];
     const to = path.posix.join(path.posix.dirname(file), target);
     const toFloor = floorOf(to);
@@ -148,6 +157,7 @@ describe('architecture', () => {
       'src/turn/',
       'src/poll/',
       'src/ledger/',
+      'src/nats/',
       'src/sources/',
       'src/metrics/',
       'src/bridge.ts',
@@ -179,6 +189,7 @@ describe('architecture', () => {
     ['imports what stands on no floor', { file: 'src/cli.ts', text: "import { b } from './shared/b.ts';" }],
     ['lets the plugin import a value', { file: 'src/plugin/a.ts', text: "import { b } from '../turn/b.ts';" }],
     ['lets the plugin import a package', { file: 'src/plugin/a.ts', text: "import { type A, b } from 'zod';" }],
+    ['speaks to NATS elsewhere', { file: 'src/sources/a.ts', text: "import type { Msg } from 'nats';" }],
     ['imports the plugin', { file: 'src/commands/a.ts', text: "import { b } from '../plugin/b.ts';" }],
     ['is too long', { file: 'src/turn/a.ts', text: 'a;\n'.repeat(MAX_LINES + 1) }],
     ['has a vague name', { file: 'test/turn/utils.ts', text: '' }],
@@ -199,6 +210,7 @@ describe('architecture', () => {
         text: "import net from 'node:net';\nimport type { B } from '../turn/b.ts';\nimport { type C } from 'c';",
       },
       { file: 'src/turn/a.ts', text: "// import { b } from '../bridge.ts';\n/* console.log() */" },
+      { file: 'src/nats/a.ts', text: "import { jetstream } from '@nats-io/jetstream';" },
       { file: 'src/cli.ts', text: "process.exit(0);\nawait import('./bridge.ts');" },
       { file: 'src/turn/b.ts', text: 'a;\n'.repeat(MAX_LINES) },
     ];

@@ -57,6 +57,7 @@ describe('configuration', () => {
       detect: true,
       accounts: [],
       poll: { interval: 30_000, console_interval: 300_000, publish: false },
+      relay: { queue_max_bytes: 268_435_456 },
       telemetry: { provider_links: {} },
       gateways: {},
       pricing: [],

@@ -3,7 +3,7 @@
 import http from 'node:http';
 import type { Config } from '../config.ts';
 import { messageOf } from '../failure.ts';
-import type { BridgeStatus } from '../status.ts';
+import type { BridgeStatus, RelayStatus } from '../status.ts';
 
 /** A bridge in the middle of a large commit answers late; one that hangs should not hang its doctor. */
 const ANSWER_TIMEOUT_MS = 5000;
@@ -11,7 +11,12 @@ const ANSWER_TIMEOUT_MS = 5000;
 export type BridgeAnswer =
   | { readonly answers: true; readonly status: BridgeStatus }
   /** `why` completes "no bridge answers: …". */
-  | { readonly answers: false; readonly why: string };
+  | {
+      readonly answers: false;
+      readonly why: string;
+      /** A relay has the socket of this machine: what it takes in is counted elsewhere. */
+      readonly relay?: RelayStatus;
+    };
 
 /** Asks over the configured socket. Never throws: that nobody answers is an answer. */
 export async function askBridge(config: Pick<Config, 'socket'>): Promise<BridgeAnswer> {
@@ -21,6 +26,13 @@ export async function askBridge(config: Pick<Config, 'socket'>): Promise<BridgeA
     const { statusCode, body } = await get(socketPath, '/v1/status');
     if (statusCode !== 200) return { answers: false, why: `${socketPath} answered with HTTP ${statusCode}` };
     const status: unknown = JSON.parse(body);
+    if (isRelayStatus(status)) {
+      return {
+        answers: false,
+        why: `${socketPath} is a relay's: turns are counted by a bridge elsewhere`,
+        relay: status,
+      };
+    }
     if (!isBridgeStatus(status)) return { answers: false, why: `what answers at ${socketPath} is not this Tollbridge` };
     return { answers: true, status };
   } catch (error) {
@@ -44,6 +56,11 @@ function get(socketPath: string, path: string): Promise<{ statusCode: number | u
 function isBridgeStatus(value: unknown): value is BridgeStatus {
   const status = value as Partial<BridgeStatus> | null;
   return typeof status?.version === 'string' && Array.isArray(status.tiles) && typeof status.ledger === 'object';
+}
+
+function isRelayStatus(value: unknown): value is RelayStatus {
+  const status = value as Partial<RelayStatus> | null;
+  return typeof status?.version === 'string' && typeof status.relay === 'object';
 }
 
 function reasonOf(error: unknown, socketPath: string): string {

@@ -7,7 +7,7 @@ import { commandText } from '../command-text.ts';
 import type { Config } from '../config.ts';
 import { messageOf } from '../failure.ts';
 import { inspectDatabase } from '../ledger/database.ts';
-import type { AccountStatusLine, BridgeStatus } from '../status.ts';
+import type { AccountStatusLine, BridgeStatus, RelayStatus } from '../status.ts';
 import type { BridgeAnswer } from './ask-bridge.ts';
 import { pluginState } from './install.ts';
 import { isOpenElsewhere } from './new-ledger.ts';
@@ -62,7 +62,30 @@ export const BRIDGE_CHECKS: readonly Check<BridgeFacts>[] = [
   { name: 'metrics', run: checkScrape },
 ];
 
+/** What only a running relay knows. */
+export interface RelayFacts extends ConfigFacts {
+  readonly status: RelayStatus;
+}
+
+export const RELAY_CHECKS: readonly Check<RelayFacts>[] = [
+  { name: 'OpenCode', run: checkHeard },
+  { name: 'sources', run: ({ status }) => checkSources({ sources: status.sources, accounts: [] }) },
+  { name: 'NATS', run: ({ status }) => checkRelaying(status) },
+];
+
+function checkRelaying({ relay }: RelayStatus): Finding {
+  const { servers, problem, queue_events: events, queue_bytes: bytes, queue_max_bytes: max } = relay;
+  const waiting = `${countOf(events, 'event')} wait on this disk (${showBytes(bytes)} of ${showBytes(max)})`;
+  if (problem) return { level: 'problem', what: `${problem}. ${waiting}; nothing is lost while there is room` };
+  if (events > 0) return { level: 'ok', what: `${servers}; ${waiting} and are on their way` };
+  return { level: 'ok', what: `turns go to ${servers}, and none waits` };
+}
+
 function checkBridge({ answer, env }: ConfigFacts): Finding {
+  if (!answer.answers && answer.relay) {
+    const { version, pid } = answer.relay;
+    return { level: 'ok', what: `none on this machine: a relay has its place (${version}, process ${pid})` };
+  }
   if (!answer.answers) {
     const what = `no bridge answers: ${answer.why}. Until one runs, nothing is counted; what the plugin sends waits in the spool.`;
     return { level: 'problem', what, next: `Start it with: ${commandText('start', { env })}` };
@@ -137,7 +160,7 @@ function spoolOnDisk(dir: string): { waiting: number; quarantined: number } {
   return { waiting: count(dir), quarantined: count(path.join(dir, 'quarantine')) };
 }
 
-function checkHeard({ status, config, home, env, nowMs }: BridgeFacts): Finding[] {
+function checkHeard({ status, config, home, env, nowMs }: BridgeFacts | RelayFacts): Finding[] {
   const heardMs = status.last_heard_ms.opencode;
   if (heardMs !== undefined) return [{ level: 'ok', what: `last heard ${showAgo(heardMs, nowMs)}` }];
   // What is not installed cannot be heard; the check of the plugin has said so.
@@ -146,7 +169,7 @@ function checkHeard({ status, config, home, env, nowMs }: BridgeFacts): Finding[
   return [{ level: 'warning', what: 'never heard of since the bridge started', next }];
 }
 
-function checkSources({ sources, accounts }: BridgeStatus): Finding[] {
+function checkSources({ sources, accounts }: Pick<BridgeStatus, 'sources' | 'accounts'>): Finding[] {
   const findings = sources.flatMap(({ source, up, problem, events }): Finding[] => {
     const rejected = events.rejected ?? 0;
     if (!up && source === POLLER && accounts.some(({ status }) => status === 'error')) {
@@ -164,6 +187,7 @@ function checkSources({ sources, accounts }: BridgeStatus): Finding[] {
 }
 
 function checkLedger({ answer, config, env, nowMs }: ConfigFacts): Finding | Finding[] {
+  if (!answer.answers && answer.relay) return [];
   if (!answer.answers) return inspectLedger(ledgerFile(config));
   const { ledger } = answer.status;
   const findings: Finding[] = [];

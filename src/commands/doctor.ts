@@ -5,7 +5,7 @@ import { type Config, defaultConfigFile } from '../config.ts';
 import { messageOf } from '../failure.ts';
 import { NODE_MIN_MAJOR } from '../version.ts';
 import { askBridge } from './ask-bridge.ts';
-import { BRIDGE_CHECKS, type Check, CONFIG_CHECKS, type Finding } from './doctor-checks.ts';
+import { BRIDGE_CHECKS, type Check, CONFIG_CHECKS, type Finding, RELAY_CHECKS } from './doctor-checks.ts';
 import { countOf, type Report } from './show.ts';
 
 const NAME_COLUMNS = 15;
@@ -64,6 +64,7 @@ async function examine(options: DoctorOptions): Promise<Examination> {
   const facts = { config, answer, env: options.env, home: options.home, nowMs: options.nowMs };
   findings.push(...(await makeAll(CONFIG_CHECKS, facts)));
   if (answer.answers) findings.push(...(await makeAll(BRIDGE_CHECKS, { ...facts, status: answer.status })));
+  else if (answer.relay) findings.push(...(await makeAll(RELAY_CHECKS, { ...facts, status: answer.relay })));
   else skip(BRIDGE_CHECKS, 'no bridge answers');
   return { findings, skipped };
 }

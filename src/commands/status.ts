@@ -2,7 +2,7 @@
 
 import { styleText } from 'node:util';
 import { commandText } from '../command-text.ts';
-import { RetryableFailure } from '../failure.ts';
+import { PermanentFailure, RetryableFailure } from '../failure.ts';
 import type { AccountStatusLine, BridgeStatus, TileStatus } from '../status.ts';
 import { askBridge } from './ask-bridge.ts';
 import { type Installation, pluginState } from './install.ts';
@@ -20,11 +20,17 @@ export interface StatusOptions extends Installation {
 
 /**
  * Asks the running bridge for its tiles and accounts.
- * @throws RetryableFailure when no bridge answers
+ * @throws RetryableFailure when no bridge answers; PermanentFailure where a relay runs instead
  */
 export async function showStatus(options: StatusOptions): Promise<Report> {
   const { config, env } = options;
   const answer = await askBridge(config);
+  if (!answer.answers && answer.relay) {
+    throw new PermanentFailure(
+      'A relay runs here, and turns are counted by a bridge elsewhere: ask on its machine. ' +
+        `How the relay does is told by "${commandText('doctor', { env })}".`,
+    );
+  }
   if (!answer.answers) {
     throw new RetryableFailure(
       `No bridge answers: ${answer.why}. The numbers live in the running bridge: start it with ` +

@@ -30,6 +30,8 @@ interface Submission {
 export interface CommitQueueOptions {
   readonly db: DatabaseSync;
   readonly file: string;
+  /** What the file is, for messages: `ledger`. */
+  readonly what: string;
   readonly log: Log;
   readonly now: () => number;
   /** Writes what a transaction changed in memory; called before its commit. */
@@ -77,10 +79,12 @@ export class CommitQueue {
    * @throws RetryableFailure when it was not committed but may be later, PermanentFailure when it cannot be
    */
   enqueue<T>(events: number, run: (nowMs: number) => T): Promise<T> {
-    if (this.#isClosed) return Promise.reject(new RetryableFailure('The ledger was closed.'));
+    if (this.#isClosed) return Promise.reject(new RetryableFailure(`The ${this.#options.what} was closed.`));
     // Alone it is always taken: a submission that is too large today would be too large for ever.
     if (this.#backlogEvents > 0 && this.#backlogEvents + events > BACKLOG_MAX_EVENTS) {
-      return Promise.reject(new RetryableFailure('Too many events wait for the ledger.', { retryAfterS: 1 }));
+      return Promise.reject(
+        new RetryableFailure(`Too many events wait for the ${this.#options.what}.`, { retryAfterS: 1 }),
+      );
     }
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     this.#queue.push({ events, run, resolve: resolve as (result: unknown) => void, reject });
@@ -93,7 +97,8 @@ export class CommitQueue {
   close(): void {
     while (this.#queue.length > 0 && !this.#problem) this.#commit();
     this.#isClosed = true;
-    for (const waiting of this.#queue.splice(0)) waiting.reject(new RetryableFailure('The ledger was closed.'));
+    for (const waiting of this.#queue.splice(0))
+      waiting.reject(new RetryableFailure(`The ${this.#options.what} was closed.`));
   }
 
   #schedule(): void {
@@ -123,20 +128,20 @@ export class CommitQueue {
     const alone = group.length > 1 && isEventsOwn(error);
     for (const submission of group) {
       const refusal = alone ? this.#transact([submission]) : error;
-      if (refusal) submission.reject(refusalOf(refusal));
+      if (refusal) submission.reject(refusalOf(refusal, this.#options.what));
     }
   }
 
   /** Runs a group in one transaction and resolves its promises; on failure nothing of it stays, and the error is returned. */
   #transact(group: readonly Submission[]): Error | undefined {
-    const { db, now, flush, file, log, onCommit } = this.#options;
+    const { db, now, flush, file, what, log, onCommit } = this.#options;
     const startedMs = performance.now();
     const nowMs = now();
     const events = group.reduce((sum, { events: n }) => sum + n, 0);
     let results: unknown[];
     let hasBegun = false;
     try {
-      if (identityOf(file) !== this.#identity) throw new LedgerFileGone(file);
+      if (identityOf(file) !== this.#identity) throw new FileGone(file, what);
       if (this.#mustLoad) this.#load();
       // After a failure, a transaction that has next to nothing to write would succeed on a full disk and prove nothing.
       if (this.#problem && events === 0) proveRoom(file);
@@ -150,7 +155,7 @@ export class CommitQueue {
       if (hasBegun) this.#restore();
       return this.#note(error);
     }
-    if (this.#problem) log.info('the ledger works again');
+    if (this.#problem) log.info(`the ${what} works again`);
     this.#problem = undefined;
     if (events > 0) onCommit({ events, seconds: (performance.now() - startedMs) / 1000 });
     for (const [index, { resolve }] of group.entries()) resolve(results[index]);
@@ -159,24 +164,24 @@ export class CommitQueue {
 
   /** Takes back what a transaction changed, on disk and in memory. */
   #restore(): void {
-    const { db, log } = this.#options;
+    const { db, what, log } = this.#options;
     this.#mustLoad = true;
     try {
       // SQLite has already rolled back after some errors.
       if (db.isTransaction) db.exec('ROLLBACK');
       this.#load();
     } catch (second) {
-      log.error({ error: messageOf(second) }, 'the ledger could not be read back after a failed commit');
+      log.error({ error: messageOf(second) }, `the ${what} could not be read back after a failed commit`);
     }
   }
 
   #note(error: Error): Error {
-    const { log } = this.#options;
+    const { what, log } = this.#options;
     if (isEventsOwn(error)) {
       log.error({ error: error.message }, 'events that cannot be booked were refused');
       return error;
     }
-    const problem = problemOf(error);
+    const problem = problemOf(error, what);
     // Every refused commit would say the same again.
     if (problem !== this.#problem) log.error(problem);
     this.#problem = problem;
@@ -191,11 +196,12 @@ export class CommitQueue {
 }
 
 /** The file was removed or replaced under the open ledger: what is committed from then on would be lost at the next start. */
-class LedgerFileGone extends RetryableFailure {
-  constructor(file: string) {
+class FileGone extends RetryableFailure {
+  constructor(file: string, what: string) {
     super(
-      `The ledger's file ${file} was removed or replaced while Tollbridge ran. Events are refused, because they would be lost; ` +
-        'senders keep them and retry. If the file was moved, put it back: nothing else is needed. Else restart Tollbridge, and a new ledger begins.',
+      `The ${what}'s file ${file} was removed or replaced while Tollbridge ran. Events are refused, because they would be lost; ` +
+        'senders keep them and retry. If the file was moved, put it back: nothing else is needed. ' +
+        `Else restart Tollbridge, and a new ${what} begins.`,
     );
   }
 }
@@ -216,24 +222,24 @@ function identityOf(file: string): string | undefined {
   return found && `${found.dev}:${found.ino}`;
 }
 
-function problemOf(error: Error): string {
-  if (error instanceof LedgerFileGone) return error.message;
+function problemOf(error: Error, what: string): string {
+  if (error instanceof FileGone) return error.message;
   return 'syscall' in error || PASSING_SQLITE_CODES.has(sqliteCode(error))
-    ? `The ledger cannot be written (${error.message}). Events are refused until it can be written again; senders keep them and retry. Make room on its disk if that is full; nothing else is needed.`
-    : `The ledger fails (${error.message}). Events are refused; senders keep them and retry. Restart Tollbridge: it checks the file and says what to do.`;
+    ? `The ${what} cannot be written (${error.message}). Events are refused until it can be written again; senders keep them and retry. Make room on its disk if that is full; nothing else is needed.`
+    : `The ${what} fails (${error.message}). Events are refused; senders keep them and retry. Restart Tollbridge: it checks the file and says what to do.`;
 }
 
 /** Whether the events of a failed commit are to blame: the ledger works, and trying them again cannot help. */
 function isEventsOwn(error: Error): boolean {
-  const isFileSystems = error instanceof LedgerFileGone || 'syscall' in error;
+  const isFileSystems = error instanceof FileGone || 'syscall' in error;
   return !isFileSystems && EVENTS_OWN_CODES.has(sqliteCode(error));
 }
 
-function refusalOf(error: Error): Error {
+function refusalOf(error: Error, what: string): Error {
   if (isEventsOwn(error)) {
     return new PermanentFailure(
       'An event cannot be booked: a field is missing or does not fit. Nothing sent with it was booked.',
     );
   }
-  return new RetryableFailure('The ledger could not commit.', { cause: error, retryAfterS: 5 });
+  return new RetryableFailure(`The ${what} could not commit.`, { cause: error, retryAfterS: 5 });
 }

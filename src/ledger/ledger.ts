@@ -3,6 +3,7 @@
 // One process writes it (SQLite's own exclusive lock on the file says so), in groups (commit-queue.ts). The books below
 // change memory and rows inside a transaction only; what is read from here is always committed.
 
+import { randomInt } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import type { LabelCaps as LabelCapsConfig } from '../config.ts';
@@ -20,6 +21,7 @@ import { PollBook } from './poll-book.ts';
 import type { CounterPoint, HistogramPoint, LedgerReading, Window, WindowRow } from './reading.ts';
 import { Retention } from './retention.ts';
 import { SessionCounts } from './session-counts.ts';
+import { type StreamPosition, StreamPositions, type StreamStep } from './stream-positions.ts';
 import { ToolBook } from './tool-book.ts';
 import { Totals } from './totals.ts';
 import { TurnBook } from './turn-book.ts';
@@ -28,6 +30,8 @@ import { Windows } from './windows.ts';
 const SETTLE_BATCH = 1000;
 /** Pages that a sweep gives back to the file system: some 16 MB, quick enough not to be felt. */
 const VACUUM_PAGES = 4000;
+/** How many ids there are for ledgers; randomInt takes no more. */
+const LEDGER_IDS = 2 ** 48 - 1;
 const UNFINISHED_AFTER_MS = 15 * 60_000;
 const SERIES_WARNING_SHARE = 0.8;
 /** Labels that no setting bounds but that a sender can fill: generous caps, so that only abuse meets them. */
@@ -39,6 +43,8 @@ export interface LedgerOptions {
   readonly retentionMs: number;
   readonly caps: LabelCapsConfig;
   readonly log: Log;
+  /** Which part of the turns it holds, as `k/N`, where it is not all of them. */
+  readonly partition?: string | undefined;
   /** Unix ms; for tests. */
   readonly now?: () => number;
   /** Called after every commit with what it held and how long it took. */
@@ -56,6 +62,8 @@ export interface LedgerHealth {
 
 export class Ledger implements LedgerReading {
   readonly createdMs: number;
+  /** Tells this ledger from every other. */
+  readonly id: string;
   readonly #db: DatabaseSync;
   readonly #options: LedgerOptions;
   readonly #now: () => number;
@@ -70,6 +78,7 @@ export class Ledger implements LedgerReading {
   readonly #modelTime: ModelTime;
   readonly #retention: Retention;
   readonly #sessions: SessionCounts;
+  readonly #positions: StreamPositions;
   readonly #commits: CommitQueue;
   #warnedSeries = false;
   #toldOfOverflow = false;
@@ -113,11 +122,16 @@ export class Ledger implements LedgerReading {
     this.#modelTime = new ModelTime(db, parts);
     db.prepare("INSERT OR IGNORE INTO meta (key, value) VALUES ('created_ms', ?)").run(this.#now());
     this.createdMs = (db.prepare("SELECT value FROM meta WHERE key = 'created_ms'").get() as { value: number }).value;
+    db.prepare("INSERT OR IGNORE INTO meta (key, value) VALUES ('ledger_id', ?)").run(randomInt(LEDGER_IDS));
+    const { value: id } = db.prepare("SELECT value FROM meta WHERE key = 'ledger_id'").get() as { value: number };
+    this.id = id.toString(36);
     this.#retention = new Retention(db, { retentionMs: options.retentionMs, createdMs: this.createdMs });
     this.#sessions = new SessionCounts(db);
+    this.#positions = new StreamPositions(db);
     this.#commits = new CommitQueue({
       db,
       file: options.file,
+      what: 'ledger',
       log: options.log,
       now: this.#now,
       flush: () => this.#flush(),
@@ -127,6 +141,10 @@ export class Ledger implements LedgerReading {
         options.onCommit?.(commit);
       },
     });
+  }
+
+  get partition(): string | undefined {
+    return this.#options.partition;
   }
 
   /** Events that wait for their commit. */
@@ -141,17 +159,36 @@ export class Ledger implements LedgerReading {
 
   /**
    * Books events; resolves after they are on disk, with one booking for each in order.
+   * @param step the position in a stream that is taken with them
    * @throws RetryableFailure when the commit failed or too much is waiting, PermanentFailure when one of these events
    * cannot be booked at all; nothing of this submission was booked then
    */
-  submit(events: readonly MeterEvent[]): Promise<Booking[]> {
-    if (events.length === 0) return Promise.resolve([]);
-    return this.#commits.enqueue(events.length, (nowMs) => events.map((event) => this.#book(event, nowMs)));
+  submit(events: readonly MeterEvent[], step?: StreamStep): Promise<Booking[]> {
+    if (events.length === 0 && !step) return Promise.resolve([]);
+    return this.#commits.enqueue(events.length, (nowMs) => {
+      const bookings = events.map((event) => this.#book(event, nowMs));
+      if (step) this.#positions.advance(step);
+      return bookings;
+    });
+  }
+
+  /**
+   * Where to go on reading a stream of which this ledger holds one partition.
+   * @throws PermanentFailure when it holds another one
+   */
+  openStream(stream: string, partition: string): StreamPosition {
+    return this.#positions.open(stream, partition);
+  }
+
+  /** The stream holds something else than what was read of it: it is read from its beginning. */
+  resetStream(stream: string): void {
+    this.#positions.reset(stream);
   }
 
   /** Keeps the newest reading of an account; an older one than the one held, or the same, is a duplicate. */
-  recordPoll(result: PollResult, { isOwn = false } = {}): Promise<Booking> {
-    return this.#commits.enqueue(1, (nowMs) => this.#polls.book(result, { nowMs, isOwn }));
+  recordPoll(result: PollResult, origin: { isOwn?: boolean; mayBeOld?: boolean } = {}): Promise<Booking> {
+    const { isOwn = false, mayBeOld = !isOwn } = origin;
+    return this.#commits.enqueue(1, (nowMs) => this.#polls.book(result, { nowMs, isOwn, mayBeOld }));
   }
 
   /**

@@ -35,16 +35,20 @@ export class PollBook {
   /**
    * Books one reading inside the caller's transaction. Of reported ones the newest stays, whichever machine sent it; the
    * same one again only shows that its sender is alive.
-   * @param options.isOwn it is our own poll: the newest there is, and no flood keeps it out
+   * @param options.isOwn it is a poll of our own, or of a bridge of ours: no flood keeps it out
+   * @param options.mayBeOld it was on its way for a while, so that something newer may be known
    */
-  book(stated: PollResult, { nowMs, isOwn }: { nowMs: number; isOwn: boolean }): Booking {
+  book(
+    stated: PollResult,
+    { nowMs, isOwn, mayBeOld = !isOwn }: { nowMs: number; isOwn: boolean; mayBeOld?: boolean },
+  ): Booking {
     const result = withoutFuture(stated, nowMs);
     const redated = isAhead(stated.takenMs, nowMs) ? ({ redated: true } as const) : {};
     const { provider, account, takenMs } = result;
     const origin: Origin = isOwn ? 'own' : 'reported';
     const known = this.#results.get(keyOf(result))?.[origin];
     const isOlder = known !== undefined && !isAhead(known.takenMs, nowMs) && takenMs < known.takenMs;
-    if (!isOwn && isOlder) return { outcome: { type: 'duplicate' }, ...redated };
+    if (mayBeOld && isOlder) return { outcome: { type: 'duplicate' }, ...redated };
     if (!known && !isOwn && !this.#hasRoom(nowMs)) {
       const detail = `more than ${ACCOUNTS_MAX} accounts were reported; this one is not kept`;
       return { outcome: { type: 'rejected', reason: 'overflow', detail } };
@@ -57,7 +61,7 @@ export class PollBook {
     this.#put.run(provider, account, origin, takenMs, JSON.stringify(result));
     this.#results.set(keyOf(result), { ...this.#results.get(keyOf(result)), [origin]: result });
     for (const balance of balances) this.#balances.observe(balance, nowMs);
-    const saysNothingNew = !isOwn && known?.takenMs === takenMs;
+    const saysNothingNew = mayBeOld && known?.takenMs === takenMs;
     return { outcome: { type: saysNothingNew ? 'duplicate' : known ? 'updated' : 'recorded' }, ...redated };
   }
 

@@ -42,6 +42,8 @@ export interface WindowRow {
 export interface LedgerReading {
   /** When this ledger began to count, Unix ms. */
   readonly createdMs: number;
+  /** Which part of the turns it holds, as `k/N`; undefined where it holds all of them. */
+  readonly partition?: string | undefined;
   /** All series of a counter family, by the family's Prometheus name. */
   counters(family: string): Iterable<CounterPoint>;
   histograms(family: string): Iterable<HistogramPoint>;

@@ -5,7 +5,7 @@ import { PermanentFailure } from '../failure.ts';
 
 const MIGRATIONS: readonly string[] = [
   `
-  -- Single facts about the ledger itself: created_ms, uptime_ms, horizon_ms.
+  -- Single facts about the ledger itself: created_ms, ledger_id, uptime_ms, horizon_ms.
   CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
   -- A combination of label values. '' stands for a label that is left out (NULLs would not be unique).
@@ -142,6 +142,12 @@ const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (provider, account, kind, currency, from_ms)
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX balance_interval_ended ON balance_interval (to_ms);
+  `,
+  `
+  -- How far each stream has been booked, without a gap.
+  CREATE TABLE stream_position (
+    stream TEXT PRIMARY KEY, partition TEXT NOT NULL, seq INTEGER NOT NULL, stored_ms INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
   `,
 ];
 

@@ -17,6 +17,7 @@ export interface ReportedAccount extends Pick<Account, 'provider' | 'id' | 'foun
 }
 
 const GAP_TEXTS: Readonly<Record<DriftGap, string>> = {
+  partition: 'this bridge counts a part of the turns only',
   no_balance: 'its balance is not known',
   currency: 'its balance is in another currency than what turns cost',
   subscription: 'a subscription pays for its turns or draws on the balance',
@@ -26,7 +27,7 @@ const GAP_TEXTS: Readonly<Record<DriftGap, string>> = {
 
 /** The accounts of this bridge in their order, then those that only others report. */
 export function accountReport(
-  reading: Pick<LedgerReading, 'pollResults' | 'balanceComparison'>,
+  reading: Pick<LedgerReading, 'pollResults' | 'balanceComparison' | 'partition'>,
   accounts: readonly ReportedAccount[],
 ): AccountStatusLine[] {
   const results = new Map(reading.pollResults().map((result) => [keyOf(result.provider, result.account), result]));

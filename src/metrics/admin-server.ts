@@ -15,7 +15,7 @@ import {
   listenFailure,
 } from '../listen.ts';
 import type { Log } from '../log.ts';
-import { LANDING_PAGE_CSP } from './landing-page.ts';
+import { PAGE_CSP } from './page-frame.ts';
 
 /** A scraper or two and a browser; more is somebody probing, and must not take the bridge's file descriptors. */
 const CONNECTIONS_MAX = 64;
@@ -217,7 +217,7 @@ export class AdminServer {
   #page(): Answer {
     const headers = {
       'content-type': 'text/html; charset=utf-8',
-      'content-security-policy': LANDING_PAGE_CSP,
+      'content-security-policy': PAGE_CSP,
       'referrer-policy': 'no-referrer',
     };
     try {

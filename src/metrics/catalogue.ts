@@ -15,6 +15,9 @@ const TURN_USER_OPTIONAL = [...TURN_OPTIONAL, 'user'] as const;
 const SERVED = ['agent', 'provider', 'upstream_provider', 'model'] as const;
 const WINDOW = ['window', 'tile', 'upstream_provider', 'provider'] as const;
 
+/** Left out where one ledger holds everything. */
+export const PARTITION = 'partition';
+
 const TURN_SECONDS = [0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280];
 const TOOL_SECONDS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800];
 const POLL_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -23,11 +26,20 @@ const COMMIT_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.
 const GEN_AI_TOKENS = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864];
 const GEN_AI_SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
 
+/**
+ * A family of what a ledger counted. Where several ledgers divide the turns, each names its part, so that sums over them
+ * are right although replicas of one part must not be added.
+ */
+function counted(name: string, definition: Parameters<typeof family>[1]): MetricFamily {
+  const { labels = [], optional = [] } = definition;
+  return family(name, { ...definition, labels: [...labels, PARTITION], optional: [...optional, PARTITION] });
+}
+
 const NET = 'Net = this − its corrections.';
 
 /** What is paid and polled. Read from the ledger; counters never fall and are restored before the first scrape. */
 export const TOLL = {
-  cost: family('toll_cost_usd_total', {
+  cost: counted('toll_cost_usd_total', {
     type: 'counter',
     unit: '{USD}',
     scale: NANO,
@@ -35,21 +47,21 @@ export const TOLL = {
     optional: TURN_USER_OPTIONAL,
     help: `Cost of turns as the agent stated it, in USD. ${NET}`,
   }),
-  tokens: family('toll_tokens_total', {
+  tokens: counted('toll_tokens_total', {
     type: 'counter',
     unit: '{token}',
     labels: [...TURN, 'token_type'],
     optional: TURN_OPTIONAL,
     help: `Tokens of turns; the token types are disjoint and add up to the total. ${NET}`,
   }),
-  turns: family('toll_turns_total', {
+  turns: counted('toll_turns_total', {
     type: 'counter',
     unit: '{turn}',
     labels: [...TURN_USER, 'status'],
     optional: TURN_USER_OPTIONAL,
     help: 'Turns (model steps: completed assistant messages). Each counts once, when it completes.',
   }),
-  costCorrections: family('toll_cost_corrections_usd_total', {
+  costCorrections: counted('toll_cost_corrections_usd_total', {
     type: 'counter',
     unit: '{USD}',
     scale: NANO,
@@ -57,14 +69,14 @@ export const TOLL = {
     optional: TURN_USER_OPTIONAL,
     help: 'Stated cost that later descriptions of the same turns took back, in USD.',
   }),
-  tokensCorrections: family('toll_tokens_corrections_total', {
+  tokensCorrections: counted('toll_tokens_corrections_total', {
     type: 'counter',
     unit: '{token}',
     labels: [...TURN, 'token_type'],
     optional: TURN_OPTIONAL,
     help: 'Tokens that later descriptions of the same turns took back.',
   }),
-  costEstimated: family('toll_cost_estimated_usd_total', {
+  costEstimated: counted('toll_cost_estimated_usd_total', {
     type: 'counter',
     unit: '{USD}',
     scale: NANO,
@@ -72,7 +84,7 @@ export const TOLL = {
     optional: TURN_USER_OPTIONAL,
     help: `Cost that no agent stated, priced by the pricing rules, in USD. Never part of toll_cost_usd_total. ${NET}`,
   }),
-  costEstimatedCorrections: family('toll_cost_estimated_corrections_usd_total', {
+  costEstimatedCorrections: counted('toll_cost_estimated_corrections_usd_total', {
     type: 'counter',
     unit: '{USD}',
     scale: NANO,
@@ -80,13 +92,13 @@ export const TOLL = {
     optional: TURN_USER_OPTIONAL,
     help: 'Estimated cost that later descriptions of the same turns took back, in USD.',
   }),
-  unpricedTokens: family('toll_unpriced_tokens_total', {
+  unpricedTokens: counted('toll_unpriced_tokens_total', {
     type: 'counter',
     unit: '{token}',
     labels: ['provider', 'upstream_provider', 'model'],
     help: 'Tokens of turns that state no cost and match no pricing rule: their cost is unknown, not zero.',
   }),
-  turnDuration: family('toll_turn_duration_seconds', {
+  turnDuration: counted('toll_turn_duration_seconds', {
     type: 'histogram',
     unit: 's',
     scale: MS,
@@ -94,7 +106,7 @@ export const TOLL = {
     buckets: TURN_SECONDS,
     help: 'Wall time of a turn, from its start to its completion.',
   }),
-  modelDuration: family('toll_model_duration_seconds', {
+  modelDuration: counted('toll_model_duration_seconds', {
     type: 'histogram',
     unit: 's',
     scale: MS,
@@ -102,26 +114,26 @@ export const TOLL = {
     buckets: TURN_SECONDS,
     help: 'Wall time of a turn less the time in which tools ran or the user was asked: what the model took. Observed 60 s after completion.',
   }),
-  turnErrors: family('toll_turn_errors_total', {
+  turnErrors: counted('toll_turn_errors_total', {
     type: 'counter',
     unit: '{error}',
     labels: [...SERVED, 'reason'],
     help: 'Turns that failed, by reason.',
   }),
-  turnsUnfinished: family('toll_turns_unfinished', {
+  turnsUnfinished: counted('toll_turns_unfinished', {
     type: 'gauge',
     unit: '{turn}',
     labels: ['agent', 'provider'],
     help: 'Turns that began more than 15 minutes ago and were never seen to finish: their usage is unknown.',
   }),
-  toolCalls: family('toll_tool_calls_total', {
+  toolCalls: counted('toll_tool_calls_total', {
     type: 'counter',
     unit: '{call}',
     labels: ['agent', 'upstream_provider', 'tool', 'status', 'mcp_server', 'project'],
     optional: ['mcp_server', 'project'],
     help: 'Finished tool calls, under the upstream provider of the turn that made them.',
   }),
-  toolDuration: family('toll_tool_duration_seconds', {
+  toolDuration: counted('toll_tool_duration_seconds', {
     type: 'histogram',
     unit: 's',
     scale: MS,
@@ -129,7 +141,7 @@ export const TOLL = {
     buckets: TOOL_SECONDS,
     help: 'Wall time of a tool call, waiting for permission included.',
   }),
-  sessions: family('toll_sessions_total', {
+  sessions: counted('toll_sessions_total', {
     type: 'counter',
     unit: '{session}',
     labels: ['agent', 'project'],
@@ -154,52 +166,52 @@ export const TOLL = {
     labels: ['upstream_provider', 'tile'],
     help: 'The tile that an upstream provider is shown under, after provider links; one of its own name where OpenUsage has none for it.',
   }),
-  windowCost: family('toll_window_cost_usd', {
+  windowCost: counted('toll_window_cost_usd', {
     type: 'gauge',
     unit: '{USD}',
     scale: NANO,
     labels: WINDOW,
     help: `Net stated cost of the turns in a window, in USD. Estimated cost is not in it: absent where the cost of every turn in it is estimated or unknown. ${NOT_ADDITIVE}`,
   }),
-  windowTokens: family('toll_window_tokens', {
+  windowTokens: counted('toll_window_tokens', {
     type: 'gauge',
     unit: '{token}',
     labels: WINDOW,
     help: `Net tokens of the turns in a window without those read from the cache. ${NOT_ADDITIVE}`,
   }),
-  windowCacheReadTokens: family('toll_window_cache_read_tokens', {
+  windowCacheReadTokens: counted('toll_window_cache_read_tokens', {
     type: 'gauge',
     unit: '{token}',
     labels: WINDOW,
     help: `Net tokens that the turns in a window read from the cache. ${NOT_ADDITIVE}`,
   }),
-  windowTurns: family('toll_window_turns', {
+  windowTurns: counted('toll_window_turns', {
     type: 'gauge',
     unit: '{turn}',
     labels: WINDOW,
     help: `Turns in a window. ${NOT_ADDITIVE}`,
   }),
-  windowSessions: family('toll_window_sessions', {
+  windowSessions: counted('toll_window_sessions', {
     type: 'gauge',
     unit: '{session}',
     labels: ['window', 'tile'],
     help: `Distinct sessions with a turn in a window. Not additive over tiles either. ${NOT_ADDITIVE}`,
   }),
-  windowModelCost: family('toll_window_model_cost_usd', {
+  windowModelCost: counted('toll_window_model_cost_usd', {
     type: 'gauge',
     unit: '{USD}',
     scale: NANO,
     labels: [...WINDOW, 'model'],
     help: `As toll_window_cost_usd (stated cost only), for the models that cost most; the rest is model="other". ${NOT_ADDITIVE}`,
   }),
-  windowModelTokens: family('toll_window_model_tokens', {
+  windowModelTokens: counted('toll_window_model_tokens', {
     type: 'gauge',
     unit: '{token}',
     labels: [...WINDOW, 'model'],
     help: `As toll_window_tokens, for the models that cost most; the rest is model="other". ${NOT_ADDITIVE}`,
   }),
   ...ACCOUNT_FAMILIES,
-  genAiTokenUsage: family('gen_ai_client_token_usage', {
+  genAiTokenUsage: counted('gen_ai_client_token_usage', {
     otelName: 'gen_ai.client.token.usage',
     type: 'histogram',
     unit: '{token}',
@@ -207,7 +219,7 @@ export const TOLL = {
     buckets: GEN_AI_TOKENS,
     help: 'Tokens per turn by semantic convention: input includes cached tokens, output includes reasoning.',
   }),
-  genAiOperationDuration: family('gen_ai_client_operation_duration_seconds', {
+  genAiOperationDuration: counted('gen_ai_client_operation_duration_seconds', {
     otelName: 'gen_ai.client.operation.duration',
     type: 'histogram',
     unit: 's',
@@ -217,24 +229,24 @@ export const TOLL = {
     buckets: GEN_AI_SECONDS,
     help: 'Wall time of a turn by semantic convention.',
   }),
-  series: family('tollbridge_series', {
+  series: counted('tollbridge_series', {
     type: 'gauge',
     unit: '{series}',
     labels: ['metric'],
     help: 'Label sets that a restored metric holds.',
   }),
-  seriesOverflow: family('tollbridge_series_overflow_total', {
+  seriesOverflow: counted('tollbridge_series_overflow_total', {
     type: 'counter',
     unit: '{value}',
     labels: ['metric'],
     help: 'Increments whose label values were folded into `other` because a cap was reached.',
   }),
-  ledgerSize: family('tollbridge_ledger_size_bytes', {
+  ledgerSize: counted('tollbridge_ledger_size_bytes', {
     type: 'gauge',
     unit: 'By',
     help: 'Size of the ledger on disk.',
   }),
-  ledgerCreated: family('tollbridge_ledger_created_timestamp_seconds', {
+  ledgerCreated: counted('tollbridge_ledger_created_timestamp_seconds', {
     type: 'gauge',
     unit: 's',
     scale: MS,
@@ -254,7 +266,7 @@ export const BRIDGE = {
     type: 'counter',
     unit: '{event}',
     labels: ['source'],
-    help: 'Events received. At rest: received = recorded + updated + duplicate + ignored + rejected.',
+    help: 'Events received. At rest: received = recorded + updated + duplicate + forwarded + ignored + rejected.',
   }),
   recorded: family('tollbridge_events_recorded_total', {
     type: 'counter',
@@ -273,6 +285,12 @@ export const BRIDGE = {
     unit: '{event}',
     labels: ['source'],
     help: 'Events that said nothing new.',
+  }),
+  forwarded: family('tollbridge_events_forwarded_total', {
+    type: 'counter',
+    unit: '{event}',
+    labels: ['source'],
+    help: 'Events handed to a stream, or kept on disk for it, instead of being booked here.',
   }),
   ignored: family('tollbridge_events_ignored_total', {
     type: 'counter',
@@ -297,6 +315,12 @@ export const BRIDGE = {
     unit: '{event}',
     labels: ['source'],
     help: 'Events dated more than 5 minutes ahead: booked under the time of receipt.',
+  }),
+  identityMismatch: family('tollbridge_identity_mismatch_total', {
+    type: 'counter',
+    unit: '{event}',
+    labels: ['source'],
+    help: 'Events that name another team, user or account than the credential or subject they came with, which was believed.',
   }),
   truncated: family('tollbridge_requests_truncated_total', {
     type: 'counter',
@@ -358,6 +382,22 @@ export const BRIDGE = {
     unit: 's',
     labels: ['provider', 'account'],
     help: 'The interval at which an account is polled now, back-off included; of several remotes, the one asked most often.',
+  }),
+  partitionOwned: family('tollbridge_partition_owned', {
+    type: 'gauge',
+    unit: '1',
+    labels: ['partition'],
+    help: 'Which part of the turns this bridge counts, as k/N.',
+  }),
+  relayQueueEvents: family('tollbridge_relay_queue_events', {
+    type: 'gauge',
+    unit: '{event}',
+    help: 'Events that wait on disk until NATS takes them.',
+  }),
+  relayQueueBytes: family('tollbridge_relay_queue_bytes', {
+    type: 'gauge',
+    unit: 'By',
+    help: 'Bytes that wait on disk until NATS takes them.',
   }),
   commitDuration: family('tollbridge_ledger_commit_duration_seconds', {
     type: 'histogram',

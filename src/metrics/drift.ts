@@ -11,6 +11,8 @@ const SEPARATE_PLAN = { plan: 'go', provider: 'opencode' };
 
 /** Why nothing can be said. */
 export type DriftGap =
+  /** This ledger holds only a part of the turns. */
+  | 'partition'
   /** No balance is known now. */
   | 'no_balance'
   /** The balance is in another currency than what turns cost. */
@@ -38,8 +40,11 @@ export interface Drift {
  * Compares an account that turns are labelled with.
  * @param result what is known of it; undefined when nothing is
  */
-export function driftOf(reading: Pick<LedgerReading, 'balanceComparison'>, result: PollResult | undefined): Drift {
-  const gap = result ? gapOf(result) : 'no_balance';
+export function driftOf(
+  reading: Pick<LedgerReading, 'balanceComparison' | 'partition'>,
+  result: PollResult | undefined,
+): Drift {
+  const gap = reading.partition !== undefined ? 'partition' : result ? gapOf(result) : 'no_balance';
   if (!result || gap) return { windows: [], ...(gap ? { gap } : {}) };
   const { provider, account } = result;
   const compared = WINDOWS.map((window) => ({ window, sums: reading.balanceComparison(provider, account, window) }));

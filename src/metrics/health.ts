@@ -42,6 +42,7 @@ export class Health {
   readonly #healthText = new PrometheusSerializer(undefined, false, undefined, true, true);
   readonly #instruments: ReturnType<typeof createInstruments>;
   readonly #sources = new Map<string, SourceState>();
+  #queue: { readonly events: number; readonly bytes: number } | undefined;
   #isShutDown = false;
 
   /**
@@ -72,13 +73,14 @@ export class Health {
   }
 
   /** What became of one event. */
-  booked(source: string, { outcome, redated, conflicts, unitCorrections }: Booking): void {
+  booked(source: string, { outcome, redated, conflicts, unitCorrections, identityMismatch }: Booking): void {
     const { events } = this.#source(source);
     const { ignored, rejected, ...plain } = this.#instruments;
     events[outcome.type] += 1;
     if (outcome.type === 'ignored') ignored.add(1, { source, kind: outcome.kind });
     else if (outcome.type === 'rejected') rejected.add(1, { source, reason: outcome.reason });
     else plain[outcome.type].add(1, { source });
+    if (identityMismatch) this.identityMismatch(source);
     if (redated) plain.redated.add(1, { source });
     for (const field of conflicts ?? []) plain.conflicting.add(1, { source, field });
     if (unitCorrections) plain.unitCorrections.add(unitCorrections.values, { provider: unitCorrections.provider });
@@ -100,6 +102,12 @@ export class Health {
   lost(source: string): void {
     this.#source(source);
     this.#instruments.lost.add(1, { source });
+  }
+
+  /** A sender named somebody else than its credential or subject does. */
+  identityMismatch(source: string): void {
+    this.#source(source);
+    this.#instruments.identityMismatch.add(1, { source });
   }
 
   up(source: string, isUp: boolean): void {
@@ -132,6 +140,16 @@ export class Health {
     this.#instruments.pollRouteUp.record(isUp ? 1 : 0, { ...route });
   }
 
+  /** Which part of the turns this bridge counts, as `k/N`. */
+  ownsPartition(partition: string): void {
+    this.#instruments.partitionOwned.record(1, { partition });
+  }
+
+  /** What waits on disk to be published is asked for at every scrape. */
+  watchQueue(queue: { readonly events: number; readonly bytes: number }): void {
+    this.#queue = queue;
+  }
+
   /** The ledger committed a batch. */
   committed(commit: { events: number; seconds: number }): void {
     this.#instruments.batchSize.record(commit.events);
@@ -160,6 +178,10 @@ export class Health {
    */
   async scrape(): Promise<string> {
     const startedMs = performance.now();
+    if (this.#queue) {
+      this.#instruments.relayQueueEvents.record(this.#queue.events);
+      this.#instruments.relayQueueBytes.record(this.#queue.bytes);
+    }
     try {
       const { resourceMetrics, errors } = await this.#reader.collect();
       if (errors.length > 0) throw new Error(errors.map(messageOf).join('; '));
@@ -186,11 +208,17 @@ export class Health {
   #source(source: string): SourceState {
     const known = this.#sources.get(source);
     if (known) return known;
-    const { received, recorded, updated, duplicate, redated, truncated, lost } = this.#instruments;
-    for (const counter of [received, recorded, updated, duplicate, redated, truncated, lost])
+    const { received, recorded, updated, duplicate, forwarded, redated, identityMismatch, truncated, lost } =
+      this.#instruments;
+    for (const counter of [
+      ...[received, recorded, updated, duplicate, forwarded],
+      ...[redated, identityMismatch, truncated, lost],
+    ])
       counter.add(0, { source });
     for (const reason of REFUSAL_REASONS) this.#instruments.refused.add(0, { source, reason });
-    const events: EventCounts = { received: 0, recorded: 0, updated: 0, duplicate: 0, ignored: 0, rejected: 0 };
+    const events: EventCounts = {
+      ...{ received: 0, recorded: 0, updated: 0, duplicate: 0, forwarded: 0, ignored: 0, rejected: 0 },
+    };
     const state: SourceState = { events, isUp: false };
     this.#sources.set(source, state);
     return state;
@@ -213,6 +241,8 @@ function createInstruments(meter: Meter) {
     rejected: counter(BRIDGE.rejected),
     conflicting: counter(BRIDGE.conflicting),
     redated: counter(BRIDGE.redated),
+    forwarded: counter(BRIDGE.forwarded),
+    identityMismatch: counter(BRIDGE.identityMismatch),
     truncated: counter(BRIDGE.truncated),
     refused: counter(BRIDGE.refused),
     lost: counter(BRIDGE.lost),
@@ -223,6 +253,9 @@ function createInstruments(meter: Meter) {
     pollRouteUp: gauge(BRIDGE.pollRouteUp),
     pollDuration: histogram(BRIDGE.pollDuration),
     pollInterval: gauge(BRIDGE.pollInterval),
+    partitionOwned: gauge(BRIDGE.partitionOwned),
+    relayQueueEvents: gauge(BRIDGE.relayQueueEvents),
+    relayQueueBytes: gauge(BRIDGE.relayQueueBytes),
     commitDuration: histogram(BRIDGE.commitDuration),
     batchSize: histogram(BRIDGE.batchSize),
     scrapeDuration: histogram(BRIDGE.scrapeDuration),

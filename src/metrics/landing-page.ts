@@ -3,22 +3,9 @@
 import { createHash } from 'node:crypto';
 import { commandText } from '../command-text.ts';
 import type { AccountStatusLine, BridgeStatus, TileStatus, TileWindow } from '../status.ts';
-import { LANDING_STYLE, TILE_HUES } from './landing-style.ts';
-import { html, Markup } from './markup.ts';
-
-const REFRESH_SECONDS = 30;
-
-const STYLE_HASH = createHash('sha256').update(LANDING_STYLE).digest('base64');
-
-/** The page may show its own style and icon. Nothing else may load, run, post or frame it. */
-export const LANDING_PAGE_CSP = [
-  "default-src 'none'",
-  `style-src 'sha256-${STYLE_HASH}'`,
-  'img-src data:',
-  "base-uri 'none'",
-  "form-action 'none'",
-  "frame-ancestors 'none'",
-].join('; ');
+import { TILE_HUES } from './landing-style.ts';
+import { html, type Markup } from './markup.ts';
+import { ago, badge, bytes, duration, grouped, pageOf, plural, sourceTable } from './page-frame.ts';
 
 const SHOWN_WINDOWS = [
   ['today', 'Today'],
@@ -36,16 +23,6 @@ const STATUS_TONES: Record<AccountStatusLine['status'], string> = {
   unknown: 'plain',
 };
 
-/** A toll gate: two posts, a raised bar. Drawn in one colour that reads on light and dark. */
-const LOGO = new Markup(
-  '<svg viewBox="0 0 40 40" role="img" aria-label="Tollbridge"><rect width="40" height="40" rx="10" fill="#3b5bdb"/>' +
-    '<g stroke="#fff" stroke-width="3" stroke-linecap="round" fill="none"><path d="M11 30V17M11 20 31 9"/>' +
-    '<path d="M6 30h28"/><path d="M29 30v-7"/></g></svg>',
-);
-const ICON = `data:image/svg+xml,${encodeURIComponent(
-  LOGO.text.replace('<svg ', '<svg xmlns="http://www.w3.org/2000/svg" '),
-)}`;
-
 /**
  * The whole page.
  * @param nowMs Unix ms, from which ages are told
@@ -57,39 +34,10 @@ export function landingPage(status: BridgeStatus, nowMs = Date.now()): string {
     tiles(status.tiles),
     worthALook(status),
     accounts(status.accounts, nowMs),
-    sources(status, nowMs),
+    sourceTable(status, nowMs),
     facts(status, nowMs),
   ];
-  const page = html`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="refresh" content="${REFRESH_SECONDS}">
-<title>Tollbridge</title>
-<link rel="icon" href="${ICON}">
-<style>${new Markup(LANDING_STYLE)}</style>
-</head>
-<body>
-<div class="page">
-<header>
-${LOGO}
-<div><h1>Tollbridge</h1><div class="quiet small">Every turn pays its toll once</div></div>
-<nav>${badge(status.ready ? 'good' : 'fair', status.ready ? 'ready' : 'not ready')}<a href="/metrics">/metrics</a></nav>
-</header>
-<main>
-${sections}
-</main>
-<footer>Version ${status.version} · Node ${status.node} · process ${status.pid} · up ${duration(nowMs - status.started_ms)} · this page renews itself every ${REFRESH_SECONDS} s</footer>
-</div>
-</body>
-</html>
-`;
-  return page.text;
-}
-
-function badge(tone: string, text: string): Markup {
-  return html`<span class="badge ${tone}">${text}</span>`;
+  return pageOf({ status, tagline: 'Every turn pays its toll once', sections, nowMs });
 }
 
 /** What must be known before any number is believed. */
@@ -234,19 +182,6 @@ function amountOf(amount: number, currency: string): string {
   return `${amount.toLocaleString('en-US', { minimumFractionDigits: 2, maximumFractionDigits: 2 })} ${currency}`;
 }
 
-const EVENT_COLUMNS = ['received', 'recorded', 'updated', 'duplicate', 'ignored', 'rejected'] as const;
-
-function sources(status: BridgeStatus, nowMs: number): Markup {
-  if (status.sources.length === 0) return html``;
-  const heads = EVENT_COLUMNS.map((name) => html`<th scope="col" class="number">${name}</th>`);
-  const rows = status.sources.map(({ source, up, last_success_ms: success, problem, events }) => {
-    const cells = EVENT_COLUMNS.map((name) => html`<td class="number">${grouped(events[name] ?? 0)}</td>`);
-    return html`<tr><th scope="row">${source}${problem && html`<div class="quiet small">${problem}</div>`}</th><td>${badge(up ? 'good' : 'bad', up ? 'up' : 'down')}</td>${cells}<td class="quiet number">${success === undefined ? 'never' : ago(nowMs - success)}</td></tr>`;
-  });
-  return html`<section><h2>Sources</h2><div class="sheet"><table><thead><tr><th scope="col">Source</th><th scope="col">State</th>${heads}<th scope="col" class="number">Last delivery</th></tr></thead><tbody>${rows}</tbody></table></div>
-<p class="quiet small">Events since this process began. Every one received is recorded, updated, duplicate, ignored or rejected.</p></section>`;
-}
-
 function facts(status: BridgeStatus, nowMs: number): Markup {
   const { ledger, spool, last_heard_ms: heard } = status;
   const lines: [string, Markup | false | undefined][] = [
@@ -293,32 +228,8 @@ function compact(number: number): string {
   return number.toLocaleString('en-US', { notation: 'compact', maximumFractionDigits: 1 });
 }
 
-function grouped(number: number): string {
-  return number.toLocaleString('en-US');
-}
-
 function percent(ratio: number): string {
   return ratio.toLocaleString('en-US', { style: 'percent', maximumFractionDigits: 1 });
-}
-
-function plural(number: number, noun: string): string {
-  return `${grouped(number)} ${noun}${number === 1 ? '' : 's'}`;
-}
-
-function bytes(size: number): string {
-  return size < 1024 ** 2 ? `${grouped(Math.ceil(size / 1024))} KiB` : `${grouped(Math.round(size / 1024 ** 2))} MiB`;
-}
-
-function duration(ms: number): string {
-  const minutes = Math.floor(Math.max(0, ms) / 60e3);
-  if (minutes < 1) return `${Math.floor(Math.max(0, ms) / 1e3)} s`;
-  if (minutes < 60) return `${minutes} min`;
-  const hours = Math.floor(minutes / 60);
-  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} days`;
-}
-
-function ago(ms: number): string {
-  return `${duration(ms)} ago`;
 }
 
 function day(ms: number, timeZone: string): string {

@@ -14,7 +14,7 @@ import { type Labels, type LedgerReading, WINDOWS, type WindowRow } from '../led
 import { OTHER } from '../ledger/totals.ts';
 import { ACCOUNT_STATUSES, type PollResult } from '../poll/poll-result.ts';
 import { pollGauges, type SetGauge } from './account-gauges.ts';
-import { type MetricFamily, TOLL } from './catalogue.ts';
+import { type MetricFamily, PARTITION, TOLL } from './catalogue.ts';
 import { driftOf } from './drift.ts';
 import { LabelSets } from './label-sets.ts';
 import { sumRows, type TileMap, upstreamsByTile } from './tile-report.ts';
@@ -76,7 +76,7 @@ export class LedgerMetricProducer implements MetricProducer {
     if (type === 'counter') {
       const dataPoints = Array.from(this.#reading.counters(name), ({ labels, value }) => ({
         ...span,
-        attributes: labels,
+        attributes: this.#inPartition(family, labels),
         // Divided once, from an integer: as monotone as the integer itself.
         value: value / scale,
       }));
@@ -85,7 +85,7 @@ export class LedgerMetricProducer implements MetricProducer {
     const boundaries = [...(family.buckets ?? [])];
     const dataPoints = Array.from(this.#reading.histograms(name), ({ labels, counts, sum }) => ({
       ...span,
-      attributes: labels,
+      attributes: this.#inPartition(family, labels),
       value: {
         buckets: { boundaries, counts: [...counts] },
         sum: sum / scale,
@@ -95,12 +95,19 @@ export class LedgerMetricProducer implements MetricProducer {
     return { ...described(family), dataPointType: DataPointType.HISTOGRAM, dataPoints };
   }
 
+  /** The labels of what this ledger counted, with the part that it holds where it does not hold everything. */
+  #inPartition(family: MetricFamily, labels: Labels): Labels {
+    const { partition } = this.#reading;
+    if (partition === undefined || !family.labels.includes(PARTITION)) return labels;
+    return this.#labels.of({ ...labels, [PARTITION]: partition });
+  }
+
   #gauges(series: ReadonlyMap<string, number>): Gauges {
     const gauges: Gauges = new Map();
     const set: SetGauge = (family, labels, value) => {
       if (value === undefined) return;
       const values = gauges.get(family) ?? new Map<Labels, number>();
-      gauges.set(family, values.set(this.#labels.of(labels), value));
+      gauges.set(family, values.set(this.#inPartition(family, this.#labels.of(labels)), value));
     };
     this.#ledgerGauges(set, series);
     this.#tileGauges(set);

@@ -34,7 +34,7 @@ export async function refuse(
 function tally(bookings: readonly Booking[]) {
   const counts = { accepted: 0, duplicate: 0, ignored: 0, rejected: 0 };
   for (const { outcome } of bookings) {
-    if (outcome.type === 'recorded' || outcome.type === 'updated') counts.accepted++;
+    if (outcome.type === 'recorded' || outcome.type === 'updated' || outcome.type === 'forwarded') counts.accepted++;
     else counts[outcome.type]++;
   }
   return counts;

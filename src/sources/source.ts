@@ -1,13 +1,10 @@
 // What every source has in common: it is started and stopped, and all that it takes in goes through the intake, which
 // books it and counts it. Conservation holds by construction: an event is counted as received in the same step as its outcome.
 
-import { readSnapshot } from '../poll/openusage.ts';
-import type { PollResult } from '../poll/poll-result.ts';
-import { type Decoded, ignored, type StatedPoll } from '../turn/decoded.ts';
-import type { Booking, Identity, MeterEvent, StatedEvent } from '../turn/turn-event.ts';
+import type { StreamStep } from '../ledger/stream-positions.ts';
+import { type Bookable, type Decoded, ignored } from '../turn/decoded.ts';
+import type { Booking, Identity } from '../turn/turn-event.ts';
 
-/** What another poller says counts as fresh for three times this, the 300 s of OpenUsage's hub, unless it says otherwise. */
-const REPORTED_INTERVAL_MS = 100_000;
 /** Agents are named by senders, so what is remembered about them is bounded. */
 const AGENTS_REMEMBERED = 50;
 /** A fork posts a message and its parts together, so a part comes long before this many other copies do. */
@@ -32,46 +29,49 @@ export interface SourceMeter {
   refused(source: string, reason: 'backlog' | 'ledger' | 'connections'): void;
   /** A request is gone: its sender had left, and it could not be booked. */
   lost(source: string): void;
+  /** A sender named somebody else than its credential or subject does. */
+  identityMismatch(source: string): void;
   up(source: string, isUp: boolean): void;
   success(source: string, atMs: number): void;
 }
 
-/** The part of the ledger that sources write to. */
-export interface EventSink {
-  /** One booking per event, in order, after the commit. @throws RetryableFailure when nothing was committed */
-  submit(events: readonly MeterEvent[]): Promise<Booking[]>;
-  /** @throws RetryableFailure when it was not committed */
-  recordPoll(poll: PollResult): Promise<Booking>;
-  /** Events submitted and not yet committed. */
-  readonly backlogEvents: number;
+/** How something came. */
+export interface Delivery {
+  /** Whose credential it came with. */
+  readonly identity: Identity;
+  /** The position in a stream that goes with it, where it came from one. */
+  readonly step?: StreamStep | undefined;
 }
 
-/** Adds to a stated event what our own rules say about it. */
-export interface Attributor {
-  attribute(event: StatedEvent, identity: Identity): MeterEvent;
+/** Where what was taken in goes: into the ledger, or into a stream that leads to one. */
+export interface EventSink {
+  /**
+   * @returns one booking per item, in order, when it is durable
+   * @throws RetryableFailure when it is not, and may be later
+   */
+  submit(items: readonly Bookable[], delivery: Delivery): Promise<Booking[]>;
+  /** Events submitted and not yet durable. */
+  readonly backlogEvents: number;
 }
 
 export interface IntakeOptions {
   readonly sink: EventSink;
-  readonly attribution: Attributor;
   readonly meter: SourceMeter;
   /** Unix time in ms. */
   readonly now?: () => number;
 }
 
-/** The one door to the ledger: attributes, books and counts what sources decoded. */
+/** The one door: passes on what sources decoded, and counts what became of it. */
 export class Intake {
   readonly #sink: EventSink;
-  readonly #attribution: Attributor;
   readonly #meter: SourceMeter;
   readonly #now: () => number;
   readonly #lastHeardMs = new Map<string, number>();
   /** Ids of messages that forks copied, the newest last. */
   readonly #copiedMessages = new Set<string>();
 
-  constructor({ sink, attribution, meter, now = Date.now }: IntakeOptions) {
+  constructor({ sink, meter, now = Date.now }: IntakeOptions) {
     this.#sink = sink;
-    this.#attribution = attribution;
     this.#meter = meter;
     this.#now = now;
   }
@@ -95,41 +95,22 @@ export class Intake {
 
   /**
    * Books what one request, file or message held, and counts it, after the commit.
+   * @param step the position in a stream that goes with it
    * @returns one booking per decoded item, in order
    * @throws RetryableFailure when the commit failed. Nothing is counted then, because the sender keeps the events and
    * sends them again; what was committed all the same will be a duplicate.
    */
-  async accept(source: string, decoded: readonly Decoded[], identity: Identity): Promise<Booking[]> {
+  async accept(source: string, decoded: readonly Decoded[], identity: Identity, step?: StreamStep): Promise<Booking[]> {
     const items = decoded.map((item) => this.#withoutCopy(item));
-    const events: MeterEvent[] = [];
-    const polls: StatedPoll[] = [];
-    for (const item of items) {
-      if (item.type === 'event') events.push(this.#attribution.attribute(item.event, identity));
-      else if (item.type === 'poll') polls.push(item.poll);
-    }
-    // Polls go first: writing one twice changes nothing, so a commit of the events that fails leaves nothing half counted.
-    // All of them at once, so that they share a commit.
-    const polled = await Promise.all(polls.map((poll) => this.#recordPoll(poll)));
-    const booked = events.length > 0 ? await this.#sink.submit(events) : [];
-
-    const [nextPolled, nextBooked] = [polled.values(), booked.values()];
+    const bookable = items.filter((item) => item.type === 'event' || item.type === 'poll');
+    const booked = bookable.length > 0 || step ? await this.#sink.submit(bookable, { identity, step }) : [];
+    const next = booked.values();
     const bookings = items.map((item): Booking => {
-      if (item.type === 'event') return nextBooked.next().value!;
-      if (item.type === 'poll') return nextPolled.next().value!;
-      return { outcome: item };
+      return item.type === 'event' || item.type === 'poll' ? next.next().value! : { outcome: item };
     });
     this.#count(source, bookings);
-    for (const { agent } of events) this.heard(agent);
+    for (const item of bookable) if (item.type === 'event') this.heard(item.event.agent);
     return bookings;
-  }
-
-  async #recordPoll({ snapshot, intervalMs = REPORTED_INTERVAL_MS, ...sender }: StatedPoll): Promise<Booking> {
-    const receipt = { receivedMs: this.#now(), intervalMs, ...sender };
-    const { result, unitCorrections } = readSnapshot(snapshot, receipt);
-    const booking = await this.#sink.recordPoll(result);
-    const isNew = booking.outcome.type === 'recorded' || booking.outcome.type === 'updated';
-    if (!isNew || unitCorrections === 0) return booking;
-    return { ...booking, unitCorrections: { provider: snapshot.provider, values: unitCorrections } };
   }
 
   /** A tool part need not state when its call began; then only its message tells that a fork copied it. */

@@ -43,7 +43,7 @@ export class Attribution {
   }
 
   #turn(stated: Omit<StatedTurn, 'project'>, { team, user }: Identity): TurnEvent {
-    const { upstreamHint: hint, accountId, ...turn } = stated;
+    const { upstreamHint: hint, accountId, statedIdentity: _, ...turn } = stated;
     const { gateways, pricing } = this.#options;
     const provider = turn.provider.trim().toLowerCase();
     const { upstreamProvider, evidence } = resolveUpstream({ provider, model: turn.model, hint }, gateways);

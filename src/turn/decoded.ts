@@ -60,6 +60,8 @@ export interface StatedPoll {
   readonly intervalMs?: number;
   /** When it was sent, by the sender's clock, Unix ms. */
   readonly sentMs?: number;
+  /** When a stream took it in, by the stream's clock, Unix ms; absent where it comes straight from its sender. */
+  readonly receivedMs?: number;
   /** Which machine read it, where that is known. */
   readonly machine?: string;
 }
@@ -71,6 +73,9 @@ export type Decoded =
   /** `copiedMessageId` names the message that is a copy, so that what belongs to it can go with it. */
   | { readonly type: 'ignored'; readonly kind: IgnoredKind; readonly copiedMessageId?: string }
   | ({ readonly type: 'rejected' } & Rejection);
+
+/** What can be booked. */
+export type Bookable = Extract<Decoded, { type: 'event' } | { type: 'poll' }>;
 
 /** What is known about a hook body from beside it: the address it was posted to, or the record around it. */
 export interface HookContext {

@@ -27,11 +27,25 @@ import { NO_TOKENS, TURN_STATUSES } from './turn-event.ts';
 import { decodedSnapshot, usageSnapshot } from './usage-snapshot.ts';
 
 const RECORD_VERSION = 1;
+/** As teams and users are named in a configuration. */
+const LABEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+const MACHINE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 
 const expectedObject = { error: 'expected an object' };
 const version = z.literal(RECORD_VERSION);
 const status = z.enum(TURN_STATUSES, { error: `expected one of ${TURN_STATUSES.join(', ')}` });
 const project = name.meta({ description: 'The base name of the worktree root; of a path only the base name is kept.' });
+/** Whose turn it is, in the sender's word; a turn is not lost for one that does not fit. */
+const statedLabel = z
+  .unknown()
+  .transform((stated) => (typeof stated === 'string' && LABEL.test(stated) ? stated : undefined))
+  .optional()
+  .meta({
+    type: 'string',
+    pattern: LABEL.source,
+    description:
+      'Compared with the credential or subject that the record comes with, which is believed. Never a label.',
+  });
 const finished = z.boolean({ error: 'expected true or false' });
 
 const turn = z.object({
@@ -44,6 +58,9 @@ const turn = z.object({
   finished: finished
     .optional()
     .meta({ description: 'The numbers are final, though the turn is not yet completed. A status says so too.' }),
+  completed: finished
+    .optional()
+    .meta({ description: 'The turn is completed, at a time that nobody stated. time.completed says so too.' }),
   provider,
   model,
   upstream_provider: name.optional(),
@@ -67,6 +84,8 @@ const turn = z.object({
     .optional()
     .meta({ description: 'Disjoint: they add up to the total.' }),
   cost_usd: costNano.optional(),
+  team: statedLabel,
+  user: statedLabel,
 });
 
 const tool = z.object({
@@ -79,6 +98,18 @@ const tool = z.object({
   mcp_server: optionalServerName,
   status: status.optional().meta({ description: 'Leave out while the tool runs.' }),
   project: project.optional(),
+  origin: z
+    .enum(['part', 'hook'], { error: 'expected part or hook' })
+    .optional()
+    .meta({ description: "hook: a bare notice, which fills gaps of the agent's own record only. Default part." }),
+});
+
+const permission = z.object({
+  v: version,
+  kind: z.literal('permission'),
+  agent: agentName,
+  id: z.object({ session: id, request: id, message: id.optional() }, expectedObject),
+  time: z.object({ asked: unixMs.optional(), replied: unixMs.optional() }, expectedObject).optional(),
 });
 
 const session = z.object({
@@ -98,6 +129,11 @@ const poll = z.object({
     .max(86_400, { error: 'expected at most 86400' })
     .optional()
     .meta({ description: 'How often the account is read; the reading is shown for three times this. Default 100.' }),
+  sent: unixMs.optional().meta({ description: "When it was sent, by its sender's clock." }),
+  machine: z
+    .string({ error: 'expected the name of a machine' })
+    .regex(MACHINE, { error: 'expected the name of a machine: 1 to 63 of A-Z a-z 0-9 . _ -' })
+    .optional(),
   payload: usageSnapshot,
 });
 
@@ -111,7 +147,7 @@ const hook = z.object({
 
 /** The JSON Schema (draft 2020-12) of one record, as plain data. */
 export function eventSchema(): object {
-  const { $schema, ...schema } = z.toJSONSchema(z.union([turn, tool, session, poll, hook]), {
+  const { $schema, ...schema } = z.toJSONSchema(z.union([turn, tool, permission, session, poll, hook]), {
     io: 'input',
     unrepresentable: 'any',
   });
@@ -124,7 +160,7 @@ export function eventSchema(): object {
   };
 }
 
-/** Decodes one record of kind turn, tool, session or poll. Never throws. */
+/** Decodes one record of any kind but hook. Never throws. */
 export function decodeEventRecord(record: Record<string, unknown>): Decoded {
   const v = valueAt(record, 'v');
   if (v === undefined) return rejected({ reason: 'missing_field', detail: `v: missing; expected ${RECORD_VERSION}` });
@@ -140,6 +176,8 @@ export function decodeEventRecord(record: Record<string, unknown>): Decoded {
       return read(turn, record, toTurn);
     case 'tool':
       return read(tool, record, toTool);
+    case 'permission':
+      return read(permission, record, toPermission);
     case 'session':
       return read(session, record, toSession);
     case 'poll':
@@ -147,9 +185,15 @@ export function decodeEventRecord(record: Record<string, unknown>): Decoded {
       return read(poll, isObject(valueAt(record, 'payload')) ? record : { ...record, payload: record }, toPoll);
     case undefined:
     case null:
-      return rejected({ reason: 'missing_field', detail: 'kind: missing; expected turn, tool, session, poll or hook' });
+      return rejected({
+        reason: 'missing_field',
+        detail: 'kind: missing; expected turn, tool, permission, session, poll or hook',
+      });
     default:
-      return rejected({ reason: 'unknown_kind', detail: 'kind: expected turn, tool, session, poll or hook' });
+      return rejected({
+        reason: 'unknown_kind',
+        detail: 'kind: expected turn, tool, permission, session, poll or hook',
+      });
   }
 }
 
@@ -181,7 +225,7 @@ function toTurn(stated: z.output<typeof turn>): Decoded {
       sessionId: stated.id.session,
       messageId: stated.id.message,
       eventId: stated.event_id,
-      phase: completed !== undefined ? 'completed' : isFinished ? 'finished' : 'in_progress',
+      phase: completed !== undefined || stated.completed ? 'completed' : isFinished ? 'finished' : 'in_progress',
       status: turnStatus,
       reason: turnStatus === 'error' ? (stated.reason ?? 'other') : undefined,
       startedMs: started,
@@ -193,6 +237,10 @@ function toTurn(stated: z.output<typeof turn>): Decoded {
       accountId: stated.account_id,
       tokens: { ...NO_TOKENS, ...present(stated.tokens ?? {}) },
       costNano: stated.cost_usd,
+      statedIdentity:
+        stated.team === undefined && stated.user === undefined
+          ? undefined
+          : present({ team: stated.team, user: stated.user }),
     }),
   );
 }
@@ -214,7 +262,21 @@ function toTool(stated: z.output<typeof tool>): Decoded {
       startedMs,
       completedMs,
       project: projectName(stated.project),
-      origin: 'part',
+      origin: stated.origin ?? 'part',
+    }),
+  );
+}
+
+function toPermission(stated: z.output<typeof permission>): Decoded {
+  return decodedEvent(
+    present({
+      kind: 'permission',
+      agent: stated.agent,
+      sessionId: stated.id.session,
+      requestId: stated.id.request,
+      messageId: stated.id.message,
+      askedMs: stated.time?.asked,
+      repliedMs: stated.time?.replied,
     }),
   );
 }
@@ -230,6 +292,7 @@ function toSession(stated: z.output<typeof session>): Decoded {
   );
 }
 
-function toPoll({ payload, interval_s: seconds }: z.output<typeof poll>): Decoded {
-  return decodedSnapshot(payload, seconds === undefined ? {} : { intervalMs: seconds * 1000 });
+function toPoll({ payload, interval_s, sent, machine }: z.output<typeof poll>): Decoded {
+  const intervalMs = interval_s === undefined ? undefined : interval_s * 1000;
+  return decodedSnapshot(payload, present({ intervalMs, sentMs: sent, machine }));
 }

@@ -72,10 +72,12 @@ export interface StatedTurn {
   readonly tokens: TokenCounts;
   /** Cost as the agent stated it, in nano-USD (integer ≥ 0). Absent when it stated none. */
   readonly costNano?: number;
+  /** Whose turn its sender says it is. Compared with the credential's word, and never a label. */
+  readonly statedIdentity?: Identity;
 }
 
 /** A stated turn with everything that our own rules add. This is what the ledger books. */
-export interface TurnEvent extends Omit<StatedTurn, 'upstreamHint' | 'accountId'>, Identity {
+export interface TurnEvent extends Omit<StatedTurn, 'upstreamHint' | 'accountId' | 'statedIdentity'>, Identity {
   readonly upstreamProvider: string;
   readonly upstreamEvidence: UpstreamEvidence;
   readonly account?: string;
@@ -154,6 +156,7 @@ export const REJECT_REASONS = [
   'unsupported_version',
   'too_late',
   'overflow',
+  'unbookable',
 ] as const;
 export type RejectReason = (typeof REJECT_REASONS)[number];
 
@@ -171,6 +174,8 @@ export type Outcome =
   | { readonly type: 'updated' }
   /** It said nothing new. */
   | { readonly type: 'duplicate' }
+  /** It was handed to a stream, whose bridge books it. */
+  | { readonly type: 'forwarded' }
   | { readonly type: 'ignored'; readonly kind: IgnoredKind }
   | ({ readonly type: 'rejected' } & Rejection);
 
@@ -183,6 +188,8 @@ export interface Booking {
   readonly conflicts?: readonly ConflictField[];
   /** How many of its values came in a wrong unit and were corrected. */
   readonly unitCorrections?: { readonly provider: string; readonly values: number };
+  /** The sender named somebody else than its credential does; the credential was believed. */
+  readonly identityMismatch?: true;
 }
 export const CONFLICT_FIELDS = [
   'provider',

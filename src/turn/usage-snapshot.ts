@@ -175,9 +175,9 @@ function modelsOf(stated: unknown): SnapshotModel[] {
   });
 }
 
-/** A snapshot in the form that OpenUsage's own viewer reads. */
+/** A snapshot in the form that OpenUsage writes and reads. */
 export function snapshotRecord(snapshot: UsageSnapshot): object {
-  const { provider, account, takenMs, status, metrics, resets, attributes } = snapshot;
+  const { provider, account, takenMs, status, metrics, resets, attributes, models } = snapshot;
   return {
     provider_id: provider,
     account_id: account,
@@ -186,5 +186,8 @@ export function snapshotRecord(snapshot: UsageSnapshot): object {
     metrics,
     resets: Object.fromEntries(Object.entries(resets).map(([key, ms]) => [key, new Date(ms).toISOString()])),
     attributes,
+    ...(models.length > 0 && {
+      model_usage: models.map(({ model: raw_model_id, ...row }) => ({ raw_model_id, ...row })),
+    }),
   };
 }

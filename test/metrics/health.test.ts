@@ -30,6 +30,8 @@ async function useAll(health: Health): Promise<void> {
   health.success('socket', 1_767_614_400_250);
   health.polled({ provider: 'opencode', account: 'default', result: 'ok', seconds: 0.3, intervalSeconds: 30 });
   health.committed({ events: 6, seconds: 0.002 });
+  health.ownsPartition('1/2');
+  health.watchQueue({ events: 3, bytes: 1500 });
   await health.scrape();
 }
 
@@ -156,7 +158,7 @@ describe('health', () => {
     assert.equal(events('conflicting', { field: 'model' }), 1);
     assert.equal(events('conflicting', { field: 'project' }), 1);
     assert.equal(events('redated'), 1);
-    const counts = { received: 7, recorded: 1, updated: 2, duplicate: 1, ignored: 2, rejected: 1 };
+    const counts = { received: 7, recorded: 1, updated: 2, duplicate: 1, forwarded: 0, ignored: 2, rejected: 1 };
     assert.deepEqual(health.events('socket'), counts);
     assert.equal(samples.get(sample('tollbridge_source_up', { source: 'socket' })), '1');
     const success = sample('tollbridge_source_last_success_timestamp_seconds', { source: 'socket' });

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, it } from 'node:test';
-import { LANDING_PAGE_CSP, landingPage } from '../../src/metrics/landing-page.ts';
+import { landingPage } from '../../src/metrics/landing-page.ts';
+import { PAGE_CSP } from '../../src/metrics/page-frame.ts';
 import { ACCOUNT_STATUSES } from '../../src/poll/poll-result.ts';
 import type { BridgeStatus, TileWindow } from '../../src/status.ts';
 
@@ -250,7 +251,7 @@ describe('the landing page', () => {
       ['data:image/svg+xml', '/metrics'],
     );
     const style = /<style>(.*)<\/style>/s.exec(page)![1]!;
-    assert.ok(LANDING_PAGE_CSP.includes(createHash('sha256').update(style).digest('base64')));
+    assert.ok(PAGE_CSP.includes(createHash('sha256').update(style).digest('base64')));
   });
 
   it('breaks no word in a narrow window: tables scroll, or their rows stack', () => {

@@ -10,6 +10,7 @@ import { createLog } from '../../src/log.ts';
 import { Exposition } from '../../src/metrics/exposition.ts';
 import { LedgerMetricProducer } from '../../src/metrics/producer.ts';
 import { HubServer } from '../../src/sources/hub-server.ts';
+import { LedgerSink } from '../../src/sources/ledger-sink.ts';
 import { Intake } from '../../src/sources/source.ts';
 import { TILE_IDS, Tiles } from '../../src/turn/tiles.ts';
 import { Bench } from '../ledger/bench.ts';
@@ -36,7 +37,7 @@ async function startHub(t: TestContext, { token, nowMs = SAMPLE_MS }: Options = 
   const log = createLog('debug', { write: (line: string) => lines.push(line) });
   const attribution = { attribute: () => assert.fail('no turn comes by the hub') };
   const now = () => bench.nowMs;
-  const intake = new Intake({ sink: bench.ledger, attribution, meter, now });
+  const intake = new Intake({ sink: new LedgerSink({ ledger: bench.ledger, attribution, now }), meter, now });
   const hub = new HubServer({
     ...{ listen: { host: '127.0.0.1', port: 0 }, intake, meter, log, now },
     ...(token ? { token: new BearerToken(token) } : {}),

@@ -11,14 +11,15 @@ import type { TestContext } from 'node:test';
 import { RetryableFailure } from '../../src/failure.ts';
 import { createLog } from '../../src/log.ts';
 import type { PollResult } from '../../src/poll/poll-result.ts';
+import { type EventLedger, LedgerSink } from '../../src/sources/ledger-sink.ts';
 import { type SocketLimits, SocketServer } from '../../src/sources/socket-server.ts';
-import { type EventSink, Intake, type SourceMeter } from '../../src/sources/source.ts';
+import { Intake, type SourceMeter } from '../../src/sources/source.ts';
 import { Attribution } from '../../src/turn/attribution.ts';
 import { Pricing } from '../../src/turn/pricing.ts';
 import type { Booking, MeterEvent } from '../../src/turn/turn-event.ts';
 
 /** A ledger that forgets at exit: it knows what it has seen by content, and can be told to fail. */
-export class MemorySink implements EventSink {
+export class MemoryLedger implements EventLedger {
   readonly events: MeterEvent[] = [];
   readonly polls: PollResult[] = [];
   readonly #seen = new Set<string>();
@@ -61,6 +62,7 @@ export const diskFull = () => new RetryableFailure('the disk is full', { retryAf
 export class CountingMeter implements SourceMeter {
   readonly counts: Record<string, Record<string, number>> = {};
   readonly upStates: Record<string, boolean> = {};
+  readonly mismatches: Record<string, number> = {};
 
   of(source: string): Record<string, number> {
     this.counts[source] ??= {
@@ -83,7 +85,11 @@ export class CountingMeter implements SourceMeter {
   received(source: string, events: number): void {
     this.#add(source, 'received', events);
   }
-  booked(source: string, { outcome, unitCorrections }: Booking): void {
+  identityMismatch(source: string): void {
+    this.mismatches[source] = (this.mismatches[source] ?? 0) + 1;
+  }
+  booked(source: string, { outcome, unitCorrections, identityMismatch }: Booking): void {
+    if (identityMismatch) this.identityMismatch(source);
     this.#add(source, outcome.type);
     if (outcome.type === 'rejected') this.#add(source, `rejected:${outcome.reason}`);
     if (outcome.type === 'ignored') this.#add(source, `ignored:${outcome.kind}`);
@@ -124,10 +130,12 @@ export function temporaryFolder(t: TestContext): string {
 }
 
 export function newIntake(now?: () => number) {
-  const sink = new MemorySink();
+  const ledger = new MemoryLedger();
   const meter = new CountingMeter();
   const attribution = new Attribution({ gateways: {}, pricing: new Pricing([]), accounts: [], project: 'name' });
-  return { sink, meter, intake: new Intake({ sink, attribution, meter, ...(now && { now }) }) };
+  const clock = now ? { now } : {};
+  const sink = new LedgerSink({ ledger, attribution, ...clock });
+  return { sink: ledger, meter, intake: new Intake({ sink, meter, ...clock }) };
 }
 
 /** A socket server in a folder of its own, stopped when the test ends. */

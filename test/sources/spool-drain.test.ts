@@ -15,6 +15,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { parseConfig } from '../../src/config.ts';
 import { Ledger } from '../../src/ledger/ledger.ts';
+import { LedgerSink } from '../../src/sources/ledger-sink.ts';
 import { Intake, type SourceMeter } from '../../src/sources/source.ts';
 import { SpoolDrain } from '../../src/sources/spool-drain.ts';
 import { Attribution } from '../../src/turn/attribution.ts';
@@ -154,7 +155,7 @@ test('what a real OpenCode left in its spool is booked to the nano-dollar', asyn
   const { ledger, sum } = openLedger(path.join(dir, '..', 'ledger.db'));
   t.after(() => ledger.close());
   const meter = new CountingMeter();
-  const intake = new Intake({ sink: ledger, attribution, meter });
+  const intake = new Intake({ sink: new LedgerSink({ ledger, attribution }), meter });
   const files = list().length;
   await new SpoolDrain({ dir, intake, identity: {}, meter, log: silentLog, now: () => clock.nowMs }).drain();
   assert.equal(sum('toll_cost_usd_total'), expected.cost_nano_usd['mockchat/mock-a']);
@@ -180,7 +181,10 @@ test('a crash between commit and removal leads to duplicates only', async (t) =>
         throw new Error('killed');
       },
     });
-    const intake = new Intake({ sink: ledger, attribution, meter: diesBeforeRemoval ? dying : meter });
+    const intake = new Intake({
+      sink: new LedgerSink({ ledger, attribution }),
+      meter: diesBeforeRemoval ? dying : meter,
+    });
     const drain = new SpoolDrain({ dir, intake, identity: {}, meter, log: silentLog, now: () => clock.nowMs });
     await drain.drain();
     const booked = { turns: sum('toll_turns_total'), costNano: sum('toll_cost_usd_total') };

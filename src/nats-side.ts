@@ -1,0 +1,123 @@
+// The NATS side of a bridge or relay: what comes over NATS into the ledger, and what goes from this machine into the
+// stream. Built and stopped by the composition roots.
+
+import path from 'node:path';
+import type { Config } from './config.ts';
+import { type NatsConfig, partitionText } from './config-nats.ts';
+import { messageOf } from './failure.ts';
+import type { Ledger } from './ledger/ledger.ts';
+import type { Log } from './log.ts';
+import type { Health } from './metrics/health.ts';
+import { NatsLink } from './nats/connection.ts';
+import { DiskQueue } from './nats/disk-queue.ts';
+import { StreamPublisher } from './nats/publisher.ts';
+import type { PollResult } from './poll/poll-result.ts';
+import { publishedText } from './poll/published-result.ts';
+import { AccountFollower } from './sources/account-follower.ts';
+import { JetStreamSource } from './sources/jetstream.ts';
+import { NatsCoreSource } from './sources/nats-core.ts';
+import type { Intake } from './sources/source.ts';
+import { StreamSink } from './sources/stream-sink.ts';
+
+export interface NatsSideOptions {
+  readonly config: Config & { readonly nats: NatsConfig };
+  readonly env: NodeJS.ProcessEnv;
+  readonly log: Log;
+  readonly meter: Health;
+}
+
+/** The file in the state folder that holds what could not be published yet. */
+export function queueFile(config: Pick<Config, 'state_dir'>): string {
+  return path.join(config.state_dir, 'relay-queue.db');
+}
+
+export class NatsSide {
+  readonly link: NatsLink;
+  /** Where this machine's own turns go; undefined without JetStream. */
+  readonly sink: StreamSink | undefined;
+  readonly queue: DiskQueue | undefined;
+  readonly #options: NatsSideOptions;
+  #jetstream: JetStreamSource | undefined;
+  #core: NatsCoreSource | undefined;
+  #follower: AccountFollower | undefined;
+
+  /** @param options.config with `nats` in it @throws PermanentFailure when the queue on disk cannot be used */
+  constructor(options: NatsSideOptions) {
+    this.#options = options;
+    const { config, env, log, meter } = options;
+    const { nats } = config;
+    this.link = new NatsLink({ config: nats, env, log, name: `tollbridge ${nats.replica}` });
+    if (!nats.jetstream.enabled) return;
+    this.queue = DiskQueue.open({ file: queueFile(config), maxBytes: config.relay.queue_max_bytes, log });
+    this.sink = new StreamSink({ link: this.link, config: nats, queue: this.queue, meter, log });
+    meter.watchQueue(this.queue);
+  }
+
+  /** Connects, as far as a server answers by then, and begins to publish what waits. */
+  async start(): Promise<void> {
+    await this.link.start();
+    this.sink?.start();
+  }
+
+  /**
+   * Begins to read.
+   * @throws PermanentFailure when the ledger holds another partition than the configured one
+   */
+  async read(ledger: Ledger, intake: Intake): Promise<void> {
+    const { log, meter } = this.#options;
+    const { nats: config } = this.#options.config;
+    const parts = { link: this.link, config, intake, meter, log };
+    if (config.jetstream.enabled) {
+      meter.ownsPartition(partitionText(config));
+      this.#jetstream = new JetStreamSource({ ...parts, ledger });
+      await this.#jetstream.start();
+      const record = (result: PollResult) => ledger.recordPoll(result, { isOwn: true, mayBeOld: true });
+      this.#follower = new AccountFollower({ ...parts, record });
+      await this.#follower.start();
+    }
+    if (config.core.enabled) {
+      this.#core = new NatsCoreSource(parts);
+      await this.#core.start();
+    }
+  }
+
+  /** Whether a new ledger does not yet hold what the stream held when it began: its totals would read as counters that fell. */
+  isFilling(): boolean {
+    return this.#jetstream?.isFilling() ?? false;
+  }
+
+  /** The sources that it brings. */
+  static sourceNames({ nats }: Pick<Config, 'nats'>): string[] {
+    return [...(nats?.jetstream.enabled ? ['jetstream'] : []), ...(nats?.core.enabled ? ['nats'] : [])];
+  }
+
+  /** What is wrong with one of them, one line for people. */
+  problem(source: string): string | undefined {
+    if (source === 'nats') return this.#core?.problem();
+    if (source !== 'jetstream') return undefined;
+    return this.#jetstream?.problem() ?? this.sink?.problem() ?? this.#follower?.problem();
+  }
+
+  /** Tells the other bridges what was polled. One that is lost is made good by the next. */
+  async publishPoll(result: PollResult): Promise<void> {
+    const connection = this.link.current;
+    if (!connection) return;
+    try {
+      await new StreamPublisher(connection, this.#options.config.nats).putAccount(result, publishedText(result));
+    } catch (error) {
+      this.#options.log.debug({ error: messageOf(error) }, 'a reading could not be published; the next one will be');
+    }
+  }
+
+  /** Ends what reads. */
+  async stopReading(): Promise<void> {
+    await Promise.all([this.#jetstream?.stop(), this.#core?.stop(), this.#follower?.stop()]);
+  }
+
+  /** Ends the rest: after this machine's own sources, whose turns go through it. */
+  async stop(): Promise<void> {
+    await this.sink?.stop();
+    await this.link.stop();
+    this.queue?.close();
+  }
+}

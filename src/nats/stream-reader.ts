@@ -1,0 +1,194 @@
+// Reads the turns of one partition in the order of the stream, from where a ledger ends. What a consumer on the server
+// remembers is a convenience: where it differs from the ledger, it is replaced.
+
+import type { Consumer, ConsumerInfo, JetStreamManager, JsMsg } from '@nats-io/jetstream';
+import { JetStreamError, jetstream } from '@nats-io/jetstream';
+import type { NatsConnection } from 'nats';
+import { commandText } from '../command-text.ts';
+import type { NatsConfig } from '../config.ts';
+import { PermanentFailure, RetryableFailure } from '../failure.ts';
+import type { StreamPosition } from '../ledger/stream-positions.ts';
+import { consumerConfig, consumerName, managerOf, streamNames } from './streams.ts';
+import { TURNS } from './subjects.ts';
+import { isConsumerMissing } from './trouble.ts';
+
+/** What one pull may bring. It must be larger than any message, or that message could never be had. */
+const PULL_MAX_BYTES = 16 * 1024 * 1024;
+const PULL_EXPIRES_MS = 5000;
+/**
+ * The messages of one pull: what the client library asks for where bytes are bounded. It waits in vain for more, so a
+ * pull that has brought as many is ended.
+ */
+const PULL_MESSAGES = 100;
+
+export interface StreamMessage {
+  readonly subject: string;
+  readonly data: Uint8Array;
+  readonly seq: number;
+  /** When the stream took it in, Unix ms. */
+  readonly storedMs: number;
+  ack(): void;
+  /** Gives it back, to be delivered again after so long. */
+  nak(afterMs: number): void;
+}
+
+/** Deliveries were lost on their way, or somebody else took some: reading must begin anew where the ledger ends. */
+export class OutOfStep extends RetryableFailure {}
+
+export interface StreamReaderOptions {
+  readonly connection: NatsConnection;
+  readonly config: NatsConfig;
+  /** Names the ledger that is filled, so that two ledgers never share what one must have. */
+  readonly owner: string;
+}
+
+export class StreamReader {
+  readonly #options: StreamReaderOptions;
+  readonly #manager: JetStreamManager;
+  readonly #stream: string;
+  #standing: { readonly info: ConsumerInfo; readonly afterSeq: number } | undefined;
+
+  private constructor(options: StreamReaderOptions, manager: JetStreamManager) {
+    this.#options = options;
+    this.#manager = manager;
+    this.#stream = streamNames(options.config).turns;
+  }
+
+  static async open(options: StreamReaderOptions): Promise<StreamReader> {
+    return new StreamReader(options, await managerOf(options.connection));
+  }
+
+  /**
+   * Whether the stream still holds, at this position, the message that was booked there. It does not after it was made
+   * anew, or brought back from a copy, or lost its end with its machine; its numbers then stand for other messages.
+   */
+  async holds({ seq, storedMs }: StreamPosition): Promise<boolean> {
+    if (seq === 0) return true;
+    const { state } = await this.#manager.streams.info(this.#stream);
+    if (seq > state.last_seq) return false;
+    const message = seq < state.first_seq ? null : await this.#manager.streams.getMessage(this.#stream, { seq });
+    // One that is no longer kept proves nothing, and is the usual case in a stream that forgets by age.
+    return message === null || message.time.getTime() === storedMs;
+  }
+
+  /** Messages that no partition reads, because the server does not divide them. */
+  async undivided(): Promise<number> {
+    const { partition } = this.#options.config;
+    if (partition.of === 1) return 0;
+    const { state } = await this.#manager.streams.info(this.#stream, { subjects_filter: `${TURNS}.*.*` });
+    return Object.values(state.subjects ?? {}).reduce((sum, messages) => sum + messages, 0);
+  }
+
+  /** Messages that are stored and not yet delivered. */
+  async pending(): Promise<number> {
+    const { num_pending } = await this.#manager.consumers.info(this.#stream, consumerName(this.#options.config));
+    return num_pending;
+  }
+
+  /**
+   * Stands after `afterSeq`, so that `batches` begins with the message that follows.
+   * @returns how many follow already
+   * @throws PermanentFailure when another ledger reads under this name
+   */
+  async attach(afterSeq: number): Promise<{ readonly backlog: number }> {
+    const info = await this.#consumerAfter(afterSeq);
+    this.#standing = { info, afterSeq };
+    return { backlog: info.num_pending };
+  }
+
+  /**
+   * The messages from there on, in order and without a gap, as they come; each batch waits until the one before was
+   * dealt with. Ends when `signal` aborts.
+   * @throws OutOfStep when a gap is seen
+   */
+  async *batches(signal: AbortSignal): AsyncGenerator<StreamMessage[]> {
+    const { connection } = this.#options;
+    if (!this.#standing) throw new Error('attach first');
+    const { info, afterSeq } = this.#standing;
+    const consumer = await jetstream(connection).consumers.get(this.#stream, info.name);
+    // A message larger than what a pull may bring would block the consumer for good.
+    const maxBytes = Math.max(PULL_MAX_BYTES, 2 * (connection.info?.max_payload ?? 0));
+    let deliveries = info.delivered.consumer_seq;
+    let lastSeq = afterSeq;
+    while (!signal.aborted) {
+      for await (const batch of pull(consumer, maxBytes, signal)) {
+        const fresh: JsMsg[] = [];
+        for (const message of batch) {
+          deliveries += 1;
+          if (message.info.deliverySequence !== deliveries) throw new OutOfStep('deliveries of the stream were lost');
+          // Delivered again: it was booked, and its acknowledgement came late or was lost.
+          if (message.seq <= lastSeq) message.ack();
+          else fresh.push(message);
+          lastSeq = Math.max(lastSeq, message.seq);
+        }
+        if (fresh.length > 0) yield fresh.map(toMessage);
+      }
+    }
+  }
+
+  /** The consumer, standing exactly after `afterSeq`: as it is, or made anew. */
+  async #consumerAfter(afterSeq: number): Promise<ConsumerInfo> {
+    const { config, owner } = this.#options;
+    const name = consumerName(config);
+    const wanted = consumerConfig(config, { afterSeq, owner });
+    const known = await this.#manager.consumers.info(this.#stream, name).catch((error) => {
+      if (isConsumerMissing(error)) return undefined;
+      throw error;
+    });
+    if (known) {
+      const of = known.config.description ?? '';
+      if (of !== '' && of !== owner && known.num_waiting > 0) {
+        throw new PermanentFailure(
+          `another bridge, with another ledger, reads as replica "${config.replica}" of partition ${config.partition.k}/${config.partition.of}: ` +
+            'each would have half of the turns. Give each bridge a nats.replica of its own, then see ' +
+            `${commandText('doctor')}`,
+        );
+      }
+      const stands = known.num_ack_pending === 0 && known.delivered.stream_seq === afterSeq;
+      if (of === owner && stands && known.config.filter_subject === wanted.filter_subject) return known;
+      await this.#manager.consumers.delete(this.#stream, name);
+    }
+    return this.#manager.consumers.add(this.#stream, wanted);
+  }
+}
+
+/** What one pull brings, in batches of what has come. Ends when the pull is used up, or `signal` aborts. */
+async function* pull(consumer: Consumer, maxBytes: number, signal: AbortSignal): AsyncGenerator<JsMsg[]> {
+  const pulled = await consumer.fetch({ max_bytes: maxBytes, expires: PULL_EXPIRES_MS });
+  const stop = () => pulled.stop();
+  signal.addEventListener('abort', stop);
+  let batch: JsMsg[] = [];
+  let received = 0;
+  try {
+    for await (const message of pulled) {
+      batch.push(message);
+      received += 1;
+      if (received === PULL_MESSAGES) break;
+      if (pulled.getPending() > 0) continue;
+      yield batch;
+      batch = [];
+    }
+  } catch (error) {
+    // The next message did not fit into what was left of this pull; it comes with the next one.
+    if (!isPullFull(error)) throw error;
+  } finally {
+    signal.removeEventListener('abort', stop);
+    pulled.stop();
+  }
+  if (batch.length > 0) yield batch;
+}
+
+function isPullFull(error: unknown): boolean {
+  return error instanceof JetStreamError && /exceeds maxbytes/i.test(error.message);
+}
+
+function toMessage(message: JsMsg): StreamMessage {
+  return {
+    subject: message.subject,
+    data: message.data,
+    seq: message.seq,
+    storedMs: message.time.getTime(),
+    ack: () => message.ack(),
+    nak: (afterMs) => message.nak(afterMs),
+  };
+}

@@ -1,0 +1,95 @@
+// What NATS' errors mean to the people who run a bridge: what is so, what it means, what to do. Nothing of a server's
+// own text is repeated but subjects, which are ours.
+
+import { JetStreamApiCodes, JetStreamApiError } from '@nats-io/jetstream';
+import { errors, type PermissionViolationError } from 'nats';
+import { commandText } from '../command-text.ts';
+import type { NatsConfig } from '../config.ts';
+import { messageOf, PermanentFailure } from '../failure.ts';
+
+const JETSTREAM_OFF = /jetstream (?:is )?not enabled/i;
+
+function signIn(config: NatsConfig): string {
+  if (config.user !== undefined) return `the user "${config.user}" with this password (nats.user, nats.password_…)`;
+  if (config.token_env ?? config.token_file) return 'this token (nats.token_…)';
+  if (config.nkey_file) return 'this nkey (nats.nkey_file)';
+  if (config.credentials_file) return 'these credentials (nats.credentials_file)';
+  return 'a client without credentials: set nats.user with a password, token_…, nkey_file or credentials_file';
+}
+
+/** Why there is no connection, and what to do. */
+export function connectTrouble(thrown: unknown, config: NatsConfig): string {
+  if (thrown instanceof PermanentFailure) return thrown.message;
+  const servers = config.servers.map(({ url }) => url).join(', ');
+  const error = innermost(thrown);
+  const text = `${messageOf(thrown)} ${messageOf(error)}`;
+  const code = (error as NodeJS.ErrnoException).code ?? '';
+  if (thrown instanceof errors.AuthorizationError || /authorization violation|authentication/i.test(text)) {
+    return (
+      `NATS (${servers}) refuses ${signIn(config)}. Nothing is read from it until it is let in; it is tried again. ` +
+      `What the server must allow is printed by: ${commandText('nats setup --print')}`
+    );
+  }
+  if (/^(?:UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|CERT_|ERR_TLS)/.test(code) || /certificate|TLS|SSL/i.test(text)) {
+    return (
+      `NATS (${servers}) and this bridge cannot agree on TLS (${code || 'handshake failed'}). ` +
+      'Set nats.tls.ca_file to the authority that signed its certificate; where it asks for one, cert_file and key_file.'
+    );
+  }
+  if (code === 'ECONNREFUSED' || code === 'ENOTFOUND' || code === 'EAI_AGAIN' || /refused/i.test(text)) {
+    return (
+      `no NATS server answers at ${servers}${code ? ` (${code})` : ''}; it is tried again until one does. ` +
+      'Start one (nats-server -js), or correct nats.servers'
+    );
+  }
+  return `NATS (${servers}) cannot be reached (${code || (error instanceof Error ? error.name : 'unknown error')}); it is tried again`;
+}
+
+/** Why something could not be done over a connection that works, and what to do. @param what.stream the stream it was about */
+export function streamTrouble(thrown: unknown, { stream }: { stream: string }): string {
+  const error = innermost(thrown);
+  const setUp = commandText('nats setup');
+  const isForbidden = (one: unknown): one is PermissionViolationError => one instanceof errors.PermissionViolationError;
+  const forbidden = [thrown, error].find(isForbidden);
+  if (forbidden) {
+    const { operation, subject } = forbidden;
+    const verb = operation === 'publish' ? 'publish to' : 'subscribe to';
+    return `this NATS user may not ${verb} ${subject}. What the server must allow is printed by: ${setUp} --print`;
+  }
+  if (isStreamMissing(thrown)) {
+    return `there is no stream ${stream}. Make it with: ${setUp}`;
+  }
+  if (thrown instanceof JetStreamApiError && thrown.code === JetStreamApiCodes.JetStreamNotEnabledForAccount) {
+    return 'JetStream is off for this NATS account: give the account "jetstream: enabled" in the server\'s configuration';
+  }
+  if ((thrown as Error).name === 'JetStreamNotEnabled' || JETSTREAM_OFF.test(messageOf(thrown))) {
+    return 'this NATS server runs without JetStream: start it with -js, or with a jetstream block in its configuration';
+  }
+  if (error instanceof errors.NoRespondersError || /no responders/i.test(messageOf(thrown))) {
+    return `nobody keeps what is published (no stream ${stream}, or it has no leader just now). If it stays so: ${setUp}`;
+  }
+  if (error instanceof errors.TimeoutError || thrown instanceof errors.TimeoutError) {
+    return 'NATS did not answer in time; it is tried again';
+  }
+  return `NATS says no (${nameOf(thrown)}); it is tried again`;
+}
+
+export function isStreamMissing(thrown: unknown): boolean {
+  return thrown instanceof JetStreamApiError && thrown.code === JetStreamApiCodes.StreamNotFound;
+}
+
+export function isConsumerMissing(thrown: unknown): boolean {
+  return thrown instanceof JetStreamApiError && thrown.code === JetStreamApiCodes.ConsumerNotFound;
+}
+
+/** A library's error by name and number: its text may quote what was sent. */
+function nameOf(thrown: unknown): string {
+  if (thrown instanceof JetStreamApiError) return `JetStream error ${thrown.code}`;
+  return thrown instanceof Error ? thrown.name : 'unknown error';
+}
+
+function innermost(thrown: unknown): unknown {
+  let error = thrown;
+  while (error instanceof Error && error.cause !== undefined) error = error.cause;
+  return error;
+}

@@ -1,0 +1,155 @@
+// The relay: the bridge's socket and spool on a machine that keeps no ledger. What it takes in goes into the stream, or
+// waits on this disk until it can; the plugin cannot tell it from a bridge.
+
+import { type Config, ownIdentity } from './config.ts';
+import type { NatsConfig } from './config-nats.ts';
+import { bearerToken } from './listen.ts';
+import type { Log } from './log.ts';
+import { AdminServer } from './metrics/admin-server.ts';
+import { Health } from './metrics/health.ts';
+import { relayPage } from './metrics/relay-page.ts';
+import { NatsSide, queueFile } from './nats-side.ts';
+import { healthAnswer } from './sources/socket-routes.ts';
+import { SocketServer } from './sources/socket-server.ts';
+import { Intake } from './sources/source.ts';
+import { SpoolDrain } from './sources/spool-drain.ts';
+import type { RelayStatus, SourceStatus } from './status.ts';
+import { TILE_IDS } from './turn/tiles.ts';
+import { VERSION } from './version.ts';
+
+export interface RelayOptions {
+  readonly config: Config & { readonly nats: NatsConfig };
+  readonly log: Log;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+export class Relay {
+  readonly #config: RelayOptions['config'];
+  readonly #health: Health;
+  readonly #nats: NatsSide;
+  readonly #intake: Intake;
+  readonly #admin: AdminServer;
+  readonly #socket: SocketServer | undefined;
+  readonly #spool: SpoolDrain | undefined;
+  readonly #startedMs = Date.now();
+  #metricsUrl = '';
+  #stopped: Promise<void> | undefined;
+
+  /**
+   * Starts a relay; resolves when it listens, whether or not NATS answers yet.
+   * @throws PermanentFailure when something is set up wrongly or taken; nothing is left running then
+   */
+  static async start(options: RelayOptions): Promise<Relay> {
+    const relay = new Relay(options);
+    try {
+      await relay.#start();
+    } catch (error) {
+      await relay.stop();
+      throw error;
+    }
+    return relay;
+  }
+
+  private constructor({ config, log, env = process.env }: RelayOptions) {
+    this.#config = config;
+    const { socket, spool, metrics } = config;
+    const sources = [...(socket.enabled ? ['socket'] : []), ...(spool.enabled ? ['spool'] : [])];
+    this.#health = new Health({ version: VERSION, sources, producers: [] });
+    this.#nats = new NatsSide({ config, env, log, meter: this.#health });
+    this.#intake = new Intake({ sink: this.#nats.sink!, meter: this.#health });
+    const common = { intake: this.#intake, identity: ownIdentity(config), meter: this.#health, log };
+    if (socket.enabled) {
+      this.#socket = new SocketServer({
+        ...common,
+        path: socket.path,
+        group: socket.group,
+        status: () => this.status(),
+        health: () => healthAnswer(VERSION, TILE_IDS),
+      });
+    }
+    if (spool.enabled) this.#spool = new SpoolDrain({ ...common, dir: spool.dir });
+    this.#admin = new AdminServer({
+      listen: metrics.listen,
+      token: bearerToken({ key: 'metrics.token_env', variable: metrics.token_env, guards: '/metrics' }, env),
+      collect: () => this.#health.scrape(),
+      isRestored: () => true,
+      ready: () => this.#notReady(),
+      page: () => relayPage(this.status()),
+      log,
+    });
+  }
+
+  /** What the relay tells about itself. */
+  status(): RelayStatus {
+    const notReady = this.#notReady();
+    const problem = this.#nats.sink?.problem();
+    const queue = this.#nats.queue!;
+    return {
+      ...{ version: VERSION, node: process.version, pid: process.pid, started_ms: this.#startedMs },
+      ...(this.#config.file ? { config_file: this.#config.file } : {}),
+      ...{ metrics_url: this.#metricsUrl, ready: notReady.length === 0, not_ready: notReady },
+      sources: [this.#socket, this.#spool].flatMap((source) => (source ? this.#sourceStatus(source) : [])),
+      relay: {
+        servers: this.#nats.link.servers,
+        ...(problem === undefined ? {} : { problem }),
+        queue_events: queue.events,
+        queue_bytes: queue.bytes,
+        queue_max_bytes: this.#config.relay.queue_max_bytes,
+      },
+      last_heard_ms: this.#intake.lastHeardMs(),
+    };
+  }
+
+  /** What a user wants to see after a start. */
+  banner(): string[] {
+    const { file, socket, spool } = this.#config;
+    const problem = this.#nats.link.problem();
+    return [
+      `Tollbridge ${VERSION} relays: turns go to the stream, and a bridge elsewhere counts them.`,
+      `  nats      ${this.#nats.link.servers}${problem ? `   (${problem})` : ''}`,
+      `  metrics   ${this.#metricsUrl}/metrics   (about this relay only)`,
+      `  socket    ${socket.enabled ? socket.path : 'off (socket.enabled is false)'}`,
+      `  spool     ${spool.enabled ? spool.dir : 'off (spool.enabled is false)'}`,
+      `  queue     ${queueFile(this.#config)}`,
+      `  config    ${file ?? 'none: all defaults'}`,
+    ];
+  }
+
+  /** Takes nothing more, then stops; what waits stays on disk. Safe to call more than once. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #start(): Promise<void> {
+    this.#metricsUrl = (await this.#admin.start()).url;
+    await this.#nats.start();
+    await this.#socket?.start();
+    await this.#spool?.start();
+  }
+
+  async #stop(): Promise<void> {
+    await Promise.all([this.#socket?.stop(), this.#spool?.stop()]);
+    await this.#nats.stop();
+    await this.#admin.stop();
+    await this.#health.shutdown();
+  }
+
+  /** That NATS is away does not make it unready: it takes turns all the same. */
+  #notReady(): string[] {
+    const problem = this.#nats.queue?.problem;
+    return problem ? [problem] : [];
+  }
+
+  #sourceStatus(source: SocketServer | SpoolDrain): SourceStatus {
+    const lastSuccessMs = this.#health.lastSuccessMs(source.name);
+    const problem = source.problem();
+    return {
+      source: source.name,
+      up: this.#health.isUp(source.name),
+      ...(lastSuccessMs === undefined ? {} : { last_success_ms: lastSuccessMs }),
+      ...(problem === undefined ? {} : { problem }),
+      events: this.#health.events(source.name),
+    };
+  }
+}

@@ -1,0 +1,286 @@
+// Turns from JetStream, at least once on their way and exactly once in the ledger: a message is acknowledged after its
+// commit, and the ledger itself knows how far it has read. No correctness stands on what the server remembers.
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { type NatsConfig, partitionText } from '../config-nats.ts';
+import { PermanentFailure, RetryableFailure } from '../failure.ts';
+import type { StreamPosition, StreamStep } from '../ledger/stream-positions.ts';
+import type { Log } from '../log.ts';
+import type { NatsLink } from '../nats/connection.ts';
+import { type DeadLetter, StreamPublisher } from '../nats/publisher.ts';
+import { OutOfStep, type StreamMessage, StreamReader } from '../nats/stream-reader.ts';
+import { streamNames } from '../nats/streams.ts';
+import { identityIn } from '../nats/subjects.ts';
+import { streamTrouble } from '../nats/trouble.ts';
+import { type Decoded, rejected } from '../turn/decoded.ts';
+import { decodeBody } from '../turn/normalize.ts';
+import type { Intake, Source, SourceMeter } from './source.ts';
+
+const SOURCE = 'jetstream';
+/** As much as the socket takes. */
+const MESSAGE_MAX_BYTES = 4 * 1024 * 1024;
+const RETRY_MIN_MS = 250;
+const RETRY_MAX_MS = 15_000;
+/** A dead letter lists no more than these. */
+const REJECTIONS_NOTED = 20;
+/** How often it is looked whether there are turns that nobody reads. */
+const WATCH_EVERY_MS = 30_000;
+const EMPTY = rejected({ reason: 'invalid_json', detail: 'the message holds no record' });
+const UNBOOKABLE = rejected({
+  reason: 'unbookable',
+  detail: 'an event cannot be booked: a field is missing or does not fit',
+});
+
+/** The part of the ledger that knows how far a stream was read. */
+export interface StreamLedger {
+  readonly id: string;
+  openStream(stream: string, partition: string): StreamPosition;
+  resetStream(stream: string): void;
+}
+
+export interface JetStreamSourceOptions {
+  readonly link: NatsLink;
+  readonly config: NatsConfig;
+  readonly ledger: StreamLedger;
+  readonly intake: Intake;
+  readonly meter: SourceMeter;
+  readonly log: Log;
+}
+
+/** A message with what it says. */
+interface Read {
+  readonly message: StreamMessage;
+  readonly step: StreamStep;
+  readonly items: readonly { readonly index: number; readonly decoded: Decoded }[];
+}
+
+export class JetStreamSource implements Source {
+  readonly name = SOURCE;
+  readonly #options: JetStreamSourceOptions;
+  readonly #stream: string;
+  readonly #stopping = new AbortController();
+  #problem: string | undefined;
+  #undivided = 0;
+  #unread = 0;
+  #isNew = false;
+  #failures = 0;
+  #isReading = false;
+  #hasToldOfLetters = false;
+  #running: Promise<void> | undefined;
+
+  constructor(options: JetStreamSourceOptions) {
+    this.#options = options;
+    this.#stream = streamNames(options.config).turns;
+  }
+
+  /** What keeps turns from being read, one line for people. */
+  problem(): string | undefined {
+    const { link } = this.#options;
+    if (link.problem() ?? this.#problem) return link.problem() ?? this.#problem;
+    if (this.#undivided === 0) return undefined;
+    return (
+      `${this.#undivided} messages of the stream ${this.#stream} belong to no partition, so no bridge reads them. ` +
+      'The mapping in nats-server.conf that divides them is missing; see: nats setup --print'
+    );
+  }
+
+  /** Whether the ledger began empty, and does not yet hold what the stream held by then. */
+  isFilling(): boolean {
+    return this.#isNew;
+  }
+
+  /** @throws PermanentFailure when the ledger holds another partition */
+  async start(): Promise<void> {
+    if (this.#running) return;
+    const { seq } = this.#options.ledger.openStream(this.#stream, partitionText(this.#options.config));
+    this.#isNew = seq === 0;
+    this.#options.link.onChange(() => this.#tellUp());
+    this.#running = this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#running;
+    this.#options.meter.up(SOURCE, false);
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      try {
+        const connection = await this.#options.link.connected(signal);
+        await this.#read(connection);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#note(error);
+        // Reading anew is the way out of being out of step, and need not wait.
+        const pauseMs =
+          error instanceof OutOfStep ? RETRY_MIN_MS : Math.min(RETRY_MIN_MS * 2 ** this.#failures++, RETRY_MAX_MS);
+        await delay(pauseMs * (0.5 + Math.random()), undefined, { signal }).catch(() => {});
+      }
+    }
+  }
+
+  #note(error: unknown): void {
+    const { link, log } = this.#options;
+    if (error instanceof OutOfStep) {
+      log.info(
+        { source: SOURCE },
+        'deliveries were lost on their way; the stream is read again from where the ledger ends',
+      );
+      return;
+    }
+    this.#tellUp();
+    // It has told of itself.
+    if (link.problem()) return;
+    let problem: string;
+    if (error instanceof RetryableFailure) problem = `turns wait in the stream: ${error.message}`;
+    else if (error instanceof PermanentFailure) problem = error.message;
+    else problem = streamTrouble(error, { stream: this.#stream });
+    if (problem !== this.#problem) log.warn({ source: SOURCE }, problem);
+    this.#problem = problem;
+  }
+
+  /** Reads from where the ledger ends until something goes wrong. */
+  async #read(connection: NatsLink['current'] & {}): Promise<void> {
+    const { config, ledger, log } = this.#options;
+    const { signal } = this.#stopping;
+    const reader = await StreamReader.open({ connection, config, owner: ledger.id });
+    const publisher = new StreamPublisher(connection, config);
+    let position = ledger.openStream(this.#stream, partitionText(config));
+    if (!(await reader.holds(position))) {
+      log.warn(
+        { source: SOURCE, stream: this.#stream },
+        'the stream is not the one that was read (made anew, brought back, or cut short); it is read from its beginning, and what was booked is told by its key',
+      );
+      ledger.resetStream(this.#stream);
+      position = ledger.openStream(this.#stream, partitionText(config));
+    }
+    this.#undivided = await reader.undivided();
+    const watch = setInterval(() => {
+      reader.undivided().then(
+        (messages) => {
+          this.#undivided = messages;
+        },
+        () => {},
+      );
+    }, WATCH_EVERY_MS);
+    try {
+      this.#unread = (await reader.attach(position.seq)).backlog;
+      this.#recovered();
+      let after = position.seq;
+      for await (const messages of reader.batches(signal)) {
+        const read: Read[] = [];
+        for (const message of messages) {
+          read.push(this.#decode(message, after));
+          after = message.seq;
+        }
+        await this.#book(publisher, read);
+        this.#unread -= read.length;
+        this.#recovered();
+      }
+    } finally {
+      clearInterval(watch);
+      this.#isReading = false;
+    }
+  }
+
+  #recovered(): void {
+    if (this.#problem) this.#options.log.info({ source: SOURCE }, 'turns are read from the stream again');
+    this.#problem = undefined;
+    this.#failures = 0;
+    this.#isReading = true;
+    if (this.#unread <= 0) this.#isNew = false;
+    this.#tellUp();
+  }
+
+  #tellUp(): void {
+    this.#options.meter.up(SOURCE, this.#isReading && this.#options.link.current !== undefined);
+  }
+
+  #decode(message: StreamMessage, after: number): Read {
+    const { seq, storedMs, data } = message;
+    const step = { stream: this.#stream, after, seq, storedMs };
+    if (data.length > MESSAGE_MAX_BYTES) {
+      const detail = `a message may hold ${MESSAGE_MAX_BYTES} bytes`;
+      return { message, step, items: [{ index: 0, decoded: rejected({ reason: 'too_large', detail }) }] };
+    }
+    const items = decodeBody(Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+    if (items.length > 0) return { message, step, items: items.map((item) => receivedAt(item, storedMs)) };
+    return { message, step, items: [{ index: 0, decoded: EMPTY }] };
+  }
+
+  /**
+   * Books a batch in order, then acknowledges all of it. What cannot be read is noted in the dead letters first, because
+   * the position moves past it.
+   * @throws RetryableFailure when some of it was not booked; it is given back to the stream then
+   */
+  async #book(publisher: StreamPublisher, batch: readonly Read[]): Promise<void> {
+    const { intake } = this.#options;
+    for (const read of batch) await this.#noteRejections(publisher, read, rejectionsOf(read.items));
+    const bookings = await Promise.allSettled(
+      batch.map(({ message, step, items }) =>
+        intake.accept(
+          SOURCE,
+          items.map(({ decoded }) => decoded),
+          identityIn(message.subject) ?? {},
+          step,
+        ),
+      ),
+    );
+    const failure = bookings.find((booking) => booking.status === 'rejected');
+    if (!failure) {
+      for (const { message } of batch) message.ack();
+      return;
+    }
+    const culprit = bookings.findIndex(({ status, ...rest }) => {
+      return status === 'rejected' && (rest as PromiseRejectedResult).reason instanceof PermanentFailure;
+    });
+    if (culprit >= 0) await this.#giveUp(publisher, batch[culprit]!);
+    const retryAfterS = failure.reason instanceof RetryableFailure ? failure.reason.retryAfterS : 1;
+    for (const { message } of batch) message.nak(retryAfterS * 1000);
+    if (culprit >= 0) throw new OutOfStep('a message that cannot be booked was passed over');
+    throw failure.reason;
+  }
+
+  /** Counts a message that the ledger can never book, and moves past it. */
+  async #giveUp(publisher: StreamPublisher, read: Read): Promise<void> {
+    const items = [{ index: 0, decoded: UNBOOKABLE }];
+    await this.#noteRejections(publisher, read, rejectionsOf(items));
+    await this.#options.intake.accept(SOURCE, [UNBOOKABLE], {}, read.step);
+  }
+
+  async #noteRejections(
+    publisher: StreamPublisher,
+    { message }: Read,
+    rejections: DeadLetter['rejections'],
+  ): Promise<void> {
+    if (rejections.length === 0) return;
+    const { subject, seq, data } = message;
+    try {
+      await publisher.deadLetter({ stream: this.#stream, seq, subject, bytes: data.length, rejections });
+    } catch (error) {
+      if (this.#options.link.current === undefined) throw error;
+      // It is counted all the same, and stays in the stream: a missing list of mistakes must not hold up the turns.
+      if (!this.#hasToldOfLetters) {
+        const why = streamTrouble(error, { stream: streamNames(this.#options.config).deadLetters });
+        this.#options.log.warn({ source: SOURCE }, `messages that could not be read are counted but not noted: ${why}`);
+      }
+      this.#hasToldOfLetters = true;
+    }
+  }
+}
+
+function rejectionsOf(items: Read['items']): DeadLetter['rejections'] {
+  return items
+    .flatMap(({ index, decoded }) =>
+      decoded.type === 'rejected' ? [{ index, reason: decoded.reason, detail: decoded.detail }] : [],
+    )
+    .slice(0, REJECTIONS_NOTED);
+}
+
+/** A reading is as old as the stream has had it. */
+function receivedAt<Item extends { readonly decoded: Decoded }>(item: Item, receivedMs: number): Item {
+  const { decoded } = item;
+  return decoded.type === 'poll' ? { ...item, decoded: { ...decoded, poll: { ...decoded.poll, receivedMs } } } : item;
+}

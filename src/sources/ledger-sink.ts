@@ -1,0 +1,82 @@
+// The end of the road on a machine that keeps a ledger: adds to what was stated what our own rules say, and books it.
+
+import type { StreamStep } from '../ledger/stream-positions.ts';
+import { readSnapshot } from '../poll/openusage.ts';
+import type { PollResult } from '../poll/poll-result.ts';
+import type { Bookable, StatedPoll } from '../turn/decoded.ts';
+import type { Booking, Identity, MeterEvent, StatedEvent } from '../turn/turn-event.ts';
+import type { Delivery, EventSink } from './source.ts';
+
+/** What another poller says counts as fresh for three times this, the 300 s of OpenUsage's hub, unless it says otherwise. */
+const REPORTED_INTERVAL_MS = 100_000;
+
+/** The part of the ledger that is written to. */
+export interface EventLedger {
+  /** One booking per event, in order, after the commit. @throws RetryableFailure when nothing was committed */
+  submit(events: readonly MeterEvent[], step?: StreamStep): Promise<Booking[]>;
+  /** @throws RetryableFailure when it was not committed */
+  recordPoll(poll: PollResult): Promise<Booking>;
+  /** Events submitted and not yet committed. */
+  readonly backlogEvents: number;
+}
+
+/** Adds to a stated event what our own rules say about it. */
+export interface Attributor {
+  attribute(event: StatedEvent, identity: Identity): MeterEvent;
+}
+
+export interface LedgerSinkOptions {
+  readonly ledger: EventLedger;
+  readonly attribution: Attributor;
+  /** Unix time in ms. */
+  readonly now?: () => number;
+}
+
+export class LedgerSink implements EventSink {
+  readonly #ledger: EventLedger;
+  readonly #attribution: Attributor;
+  readonly #now: () => number;
+
+  constructor({ ledger, attribution, now = Date.now }: LedgerSinkOptions) {
+    this.#ledger = ledger;
+    this.#attribution = attribution;
+    this.#now = now;
+  }
+
+  get backlogEvents(): number {
+    return this.#ledger.backlogEvents;
+  }
+
+  async submit(items: readonly Bookable[], { identity, step }: Delivery): Promise<Booking[]> {
+    const stated = items.flatMap((item) => (item.type === 'event' ? item.event : []));
+    const events = stated.map((event) => this.#attribution.attribute(event, identity));
+    // Everything waits for the same commit, in the order in which it came: a stream's position must not overtake it.
+    const polling = items.flatMap((item) => (item.type === 'poll' ? this.#recordPoll(item.poll) : []));
+    const booking = events.length > 0 || step ? this.#ledger.submit(events, step) : [];
+    const [polled, booked] = await Promise.all([Promise.all(polling), booking]);
+    const [nextPolled, nextBooked] = [polled.values(), booked.values()];
+    return items.map((item) => {
+      if (item.type === 'poll') return nextPolled.next().value!;
+      const booking = nextBooked.next().value!;
+      return isMismatch(item.event, identity) ? { ...booking, identityMismatch: true } : booking;
+    });
+  }
+
+  async #recordPoll({ snapshot, intervalMs = REPORTED_INTERVAL_MS, ...sender }: StatedPoll): Promise<Booking> {
+    const nowMs = this.#now();
+    const receivedMs = Math.min(sender.receivedMs ?? nowMs, nowMs);
+    const { result, unitCorrections } = readSnapshot(snapshot, { intervalMs, ...sender, receivedMs });
+    const booking = await this.#ledger.recordPoll(result);
+    const isNew = booking.outcome.type === 'recorded' || booking.outcome.type === 'updated';
+    if (!isNew || unitCorrections === 0) return booking;
+    return { ...booking, unitCorrections: { provider: snapshot.provider, values: unitCorrections } };
+  }
+}
+
+/** Whether an event's sender names another team or user than its credential. */
+function isMismatch(event: StatedEvent, identity: Identity): boolean {
+  const stated = event.kind === 'turn' ? event.statedIdentity : undefined;
+  const differs = (key: keyof Identity) =>
+    stated?.[key] !== undefined && identity[key] !== undefined && stated[key] !== identity[key];
+  return differs('team') || differs('user');
+}

@@ -1,0 +1,244 @@
+// Turns through a real nats-server into a real ledger.
+
+import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
+import path from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { jetstream, jetstreamManager } from '@nats-io/jetstream';
+import { headers, type NatsConnection } from 'nats';
+import { parseConfig } from '../../src/config.ts';
+import { Ledger } from '../../src/ledger/ledger.ts';
+import { NatsLink } from '../../src/nats/connection.ts';
+import { setUpStreams } from '../../src/nats/streams.ts';
+import { JetStreamSource } from '../../src/sources/jetstream.ts';
+import { LedgerSink } from '../../src/sources/ledger-sink.ts';
+import { Intake } from '../../src/sources/source.ts';
+import { Attribution } from '../../src/turn/attribution.ts';
+import { Pricing } from '../../src/turn/pricing.ts';
+import { connected, NatsServer, natsConfig } from '../nats/nats-server.ts';
+import { CountingMeter, readableLog, temporaryFolder, turnRecord, until } from './intake-fixture.ts';
+
+interface Options {
+  readonly nats?: object;
+  readonly conf?: string;
+}
+
+/** A server with its streams, and a bridge's reading end over a ledger of its own. */
+class Bench {
+  readonly meter = new CountingMeter();
+  readonly dir: string;
+  readonly server: NatsServer;
+  readonly connection: NatsConnection;
+  readonly lines: string[];
+  readonly config: ReturnType<typeof natsConfig>;
+  readonly #log: ReturnType<typeof readableLog>['log'];
+  ledger!: Ledger;
+  link!: NatsLink;
+  source!: JetStreamSource;
+
+  private constructor(dir: string, server: NatsServer, connection: NatsConnection, options: Options) {
+    this.dir = dir;
+    this.server = server;
+    this.connection = connection;
+    this.config = natsConfig({ servers: [server.url], replica: 'a', ...options.nats });
+    const { log, lines } = readableLog();
+    this.#log = log;
+    this.lines = lines;
+  }
+
+  static async start(t: TestContext, options: Options = {}): Promise<Bench> {
+    const dir = temporaryFolder(t);
+    const server = await NatsServer.start({ dir, conf: options.conf ?? '' });
+    const connection = await connected(server);
+    const bench = new Bench(dir, server, connection, options);
+    await setUpStreams(connection, bench.config);
+    await bench.open();
+    t.after(async () => {
+      await bench.close();
+      await connection.close();
+      await server.kill();
+    });
+    return bench;
+  }
+
+  async open(): Promise<void> {
+    const { labels } = parseConfig({});
+    this.ledger = Ledger.open({
+      ...{ file: path.join(this.dir, 'ledger.db'), timeZone: 'UTC', retentionMs: 90 * 86_400_000 },
+      ...{ caps: labels.caps, log: this.#log },
+    });
+    const attribution = new Attribution({ gateways: {}, pricing: new Pricing([]), accounts: [], project: 'name' });
+    const intake = new Intake({ sink: new LedgerSink({ ledger: this.ledger, attribution }), meter: this.meter });
+    this.link = new NatsLink({ config: this.config, env: {}, log: this.#log, name: 'test' });
+    await this.link.start();
+    const { ledger, link, config, meter } = this;
+    this.source = new JetStreamSource({ ledger, link, config, intake, meter, log: this.#log });
+    await this.source.start();
+  }
+
+  async close(): Promise<void> {
+    await this.source.stop();
+    await this.link.stop();
+    this.ledger.close();
+  }
+
+  async publish(records: readonly unknown[], subject = 'toll.turns.core.ada'): Promise<void> {
+    const client = jetstream(this.connection);
+    await Promise.all(records.map((record) => client.publish(subject, JSON.stringify(record))));
+  }
+
+  async drained(messages: number): Promise<void> {
+    await until(() => this.ledger.openStream('TOLL', '1/1').seq >= messages, `the position ${messages}`);
+  }
+
+  async consumer(name = 'tollbridge_a_1_of_1') {
+    return (await jetstreamManager(this.connection)).consumers.info('TOLL', name);
+  }
+}
+
+/** Asks again until it is so. */
+async function eventually(what: string, isSo: () => Promise<boolean>): Promise<void> {
+  const deadlineMs = performance.now() + 30_000;
+  while (!(await isSo())) {
+    assert.ok(performance.now() < deadlineMs, `waited too long for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+const turns = (count: number, from = 0) => Array.from({ length: count }, (_, n) => turnRecord(from + n));
+
+test('a turn is booked under the identity of its subject, acknowledged, and counted', async (t) => {
+  const bench = await Bench.start(t);
+  await until(() => bench.meter.upStates.jetstream === true, 'the source to be up');
+  await bench.publish(turns(250));
+  await bench.drained(250);
+  assert.equal(bench.ledger.health().turns, 250);
+  const counters = [...bench.ledger.counters('toll_turns_total')].map(({ labels }) => labels);
+  assert.ok(
+    counters.every(({ team, user }) => team === 'core' && user === 'ada'),
+    JSON.stringify(counters),
+  );
+  bench.meter.assertConserved('jetstream');
+  assert.equal(bench.meter.of('jetstream').recorded, 250);
+  await eventually('every acknowledgement', async () => {
+    const { num_ack_pending, num_pending } = await bench.consumer();
+    return num_ack_pending + num_pending === 0;
+  });
+});
+
+test('a restarted bridge goes on where its ledger ends, and reads nothing twice', async (t) => {
+  const bench = await Bench.start(t);
+  await bench.publish(turns(100));
+  await bench.drained(100);
+  await bench.close();
+  await bench.publish(turns(50, 100));
+  await bench.open();
+  await bench.drained(150);
+  assert.equal(bench.meter.of('jetstream').received, 150);
+  assert.equal(bench.ledger.health().turns, 150);
+});
+
+test('a ledger that was deleted is filled from the stream, whatever the consumer remembers', async (t) => {
+  const bench = await Bench.start(t);
+  await bench.publish(turns(300));
+  await bench.drained(300);
+  await bench.close();
+  for (const suffix of ['', '-wal']) rmSync(path.join(bench.dir, `ledger.db${suffix}`), { force: true });
+  await bench.open();
+  await bench.drained(300);
+  assert.equal(bench.ledger.health().turns, 300);
+});
+
+test('a consumer deleted under a running bridge is made anew, and nothing is lost', async (t) => {
+  const bench = await Bench.start(t);
+  await bench.publish(turns(100));
+  await bench.drained(100);
+  await (await jetstreamManager(bench.connection)).consumers.delete('TOLL', 'tollbridge_a_1_of_1');
+  await bench.publish(turns(100, 100));
+  await bench.drained(200);
+  assert.equal(bench.ledger.health().turns, 200);
+  bench.meter.assertConserved('jetstream');
+});
+
+test('somebody who takes messages of the consumer takes none of the turns', async (t) => {
+  const bench = await Bench.start(t);
+  await bench.publish(turns(10));
+  await bench.drained(10);
+  const thief = await jetstream(bench.connection).consumers.get('TOLL', 'tollbridge_a_1_of_1');
+  const stealing = (async () => {
+    for await (const message of await thief.fetch({ max_messages: 20, expires: 2000 })) message.ack();
+  })();
+  await bench.publish(turns(200, 10));
+  await stealing;
+  await bench.publish(turns(1, 210));
+  await bench.drained(211);
+  assert.equal(bench.ledger.health().turns, 211);
+});
+
+test('a stream that was made anew is read from its beginning', async (t) => {
+  const bench = await Bench.start(t);
+  await bench.publish(turns(100));
+  await bench.drained(100);
+  const manager = await jetstreamManager(bench.connection);
+  await bench.close();
+  await manager.streams.delete('TOLL');
+  await setUpStreams(bench.connection, bench.config);
+  await bench.publish(turns(120, 50));
+  await bench.open();
+  await until(() => bench.ledger.health().turns === 170, 'all turns of both streams');
+  assert.equal(bench.ledger.openStream('TOLL', '1/1').seq, 120);
+  assert.match(bench.lines.join('\n'), /not the one that was read/);
+});
+
+test('messages that cannot be read are noted, counted and passed over, and the others are booked', async (t) => {
+  const bench = await Bench.start(t, { conf: 'max_payload: 16MB' });
+  const client = jetstream(bench.connection);
+  for (let n = 0; n < 100; n++)
+    await client.publish('toll.turns.core.ada', `{"v":1,"kind":"turn","secret-canary":${n}`);
+  await client.publish('toll.turns.core.ada', Buffer.alloc(8 * 1024 * 1024, 0x20));
+  await client.publish('toll.turns.core.ada', '');
+  await bench.publish(turns(5));
+  await bench.drained(107);
+  assert.equal(bench.ledger.health().turns, 5);
+  const counts = bench.meter.of('jetstream');
+  assert.deepEqual(
+    [counts.received, counts.recorded, counts['rejected:invalid_json'], counts['rejected:too_large']],
+    [107, 5, 101, 1],
+  );
+  bench.meter.assertConserved('jetstream');
+  const manager = await jetstreamManager(bench.connection);
+  const { state } = await manager.streams.info('TOLL_DLQ');
+  assert.equal(state.messages, 102);
+  const letter = await manager.streams.getMessage('TOLL_DLQ', { seq: 101 });
+  const { rejections, ...rest } = letter!.json<Record<string, unknown>>();
+  assert.deepEqual(rest, { v: 1, stream: 'TOLL', seq: 101, subject: 'toll.turns.core.ada', bytes: 8 * 1024 * 1024 });
+  assert.deepEqual((rejections as object[]).length, 1);
+  const first = await manager.streams.getMessage('TOLL_DLQ', { seq: 1 });
+  assert.doesNotMatch(first!.string(), /canary/);
+});
+
+test('a payload that names somebody else is counted, and its subject believed', async (t) => {
+  const bench = await Bench.start(t);
+  const record = (message: string, fields: object) => ({
+    ...{ v: 1, kind: 'turn', agent: 'opencode', id: { session: 's', message } },
+    ...{ time: { started: Date.now() - 1000, completed: Date.now() }, provider: 'openai', model: 'gpt', cost_usd: 1 },
+    ...fields,
+  });
+  await bench.publish([record('a', { team: 'other' }), record('b', { team: 'core', user: 'ada' }), record('c', {})]);
+  await bench.publish([record('d', {})], 'toll.turns._.a=2Eb');
+  await bench.publish([record('e', {})], 'toll.turns.core.ada=40example=2Ecom');
+  await bench.drained(5);
+  assert.equal(bench.meter.mismatches.jetstream, 1);
+  const seen = [...bench.ledger.counters('toll_turns_total')].map(({ labels: { team, user } }) => `${team} ${user}`);
+  assert.deepEqual(seen.sort(), ['core ada', 'core undefined', 'undefined a.b']);
+});
+
+test('headers and duplicates: the same event published again is told by the ledger', async (t) => {
+  const bench = await Bench.start(t);
+  const h = headers();
+  h.set('X-Any', '1');
+  await jetstream(bench.connection).publish('toll.turns.core.ada', JSON.stringify(turns(3)), { headers: h });
+  await bench.publish(turns(3));
+  await bench.drained(4);
+  assert.equal(bench.meter.of('jetstream').duplicate, 3);
+});
