@@ -12,7 +12,7 @@ import { streamTrouble } from '../nats/trouble.ts';
 import type { Report } from './show.ts';
 
 /** A server that is being started is waited for so long. */
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 3000;
 
 export interface NatsSetupOptions {
   readonly config: Config;

@@ -4,27 +4,20 @@ import type { NatsConfig } from '../config.ts';
 import { streamNames } from './streams.ts';
 import { DEAD_LETTERS, POLLS, TURNS } from './subjects.ts';
 
-/** The lines that stand at the same place whoever is let in. */
-const REQUESTS = ['_INBOX.>'];
-
-function quoted(subjects: readonly string[], indent: string): string {
-  return subjects.map((subject) => `${indent}"${subject}"`).join('\n');
-}
-
-/** What a bridge must be allowed: to read the streams, to keep its consumers, to publish what this machine takes in. */
-function bridgeSubjects(config: NatsConfig): string[] {
-  const { turns, polls, deadLetters, accounts } = streamNames(config);
-  const streams = [turns, polls, deadLetters, `KV_${accounts}`];
+/** What a bridge must be allowed, a line for each stream that it reads, then what it publishes. */
+function bridgeSubjects(config: NatsConfig): string[][] {
+  const { turns, polls, accounts } = streamNames(config);
   return [
-    ...streams.map((stream) => `$JS.API.STREAM.INFO.${stream}`),
-    ...streams.flatMap((stream) => [`$JS.API.STREAM.MSG.GET.${stream}`, `$JS.API.DIRECT.GET.${stream}.>`]),
-    ...streams.map((stream) => `$JS.API.CONSUMER.*.${stream}`),
-    ...streams.flatMap((stream) => [`$JS.API.CONSUMER.*.${stream}.>`, `$JS.API.CONSUMER.MSG.NEXT.${stream}.>`]),
-    ...streams.map((stream) => `$JS.API.CONSUMER.DURABLE.CREATE.${stream}.>`),
-    ...streams.flatMap((stream) => [`$JS.ACK.${stream}.>`, `$JS.FC.${stream}.>`]),
-    ...[`${TURNS}.>`, `${POLLS}.>`, `${DEAD_LETTERS}.>`, `$KV.${accounts}.>`],
+    ...[turns, polls, `KV_${accounts}`].flatMap((stream) => [
+      [`$JS.API.STREAM.INFO.${stream}`, `$JS.API.STREAM.MSG.GET.${stream}`, `$JS.API.DIRECT.GET.${stream}.>`],
+      [`$JS.API.CONSUMER.CREATE.${stream}`, `$JS.API.CONSUMER.*.${stream}.>`, `$JS.API.CONSUMER.*.*.${stream}.>`],
+      [`$JS.ACK.${stream}.>`, `$JS.FC.${stream}.>`],
+    ]),
+    [`${TURNS}.>`, `${POLLS}.>`, `${DEAD_LETTERS}.>`, `$KV.${accounts}.>`],
   ];
 }
+
+const quoted = (subjects: readonly string[]) => subjects.map((subject) => `"${subject}"`).join(', ');
 
 function mapping(partitions: number): string {
   if (partitions === 1) return '';
@@ -46,14 +39,16 @@ authorization: {
     # The bridges: read the streams and keep their consumers.
     { user: "bridge", password: $BRIDGE_PASSWORD, permissions: {
       publish: { allow: [
-${quoted(bridgeSubjects(config), '        ')}
+${bridgeSubjects(config)
+  .map((line) => `        ${quoted(line)}`)
+  .join('\n')}
       ] }
-      subscribe: { allow: [ "${[...REQUESTS, `${TURNS}.>`].join('", "')}" ] }
+      subscribe: { allow: [ ${quoted(['_INBOX.>', `${TURNS}.>`])} ] }
     } }
     # One team: its relays publish the turns of its people, and nobody else's.
     { user: "platform", password: $PLATFORM_PASSWORD, permissions: {
       publish: { allow: [ "${TURNS}.platform.*", "${POLLS}.*.*" ] }
-      subscribe: { allow: [ "${REQUESTS.join('", "')}" ] }
+      subscribe: { allow: [ "_INBOX.>" ] }
     } }
     # For \`tollbridge nats setup\` only, which makes the streams.
     { user: "operator", password: $OPERATOR_PASSWORD }

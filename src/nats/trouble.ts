@@ -45,8 +45,13 @@ export function connectTrouble(thrown: unknown, config: NatsConfig): string {
   return `NATS (${servers}) cannot be reached (${code || (error instanceof Error ? error.name : 'unknown error')}); it is tried again`;
 }
 
-/** Why something could not be done over a connection that works, and what to do. @param what.stream the stream it was about */
-export function streamTrouble(thrown: unknown, { stream }: { stream: string }): string {
+/**
+ * Why something could not be done over a connection that works, and what to do.
+ * @param what.stream the stream it was about
+ * @param what.isPublishing nobody answered a message: then it cannot be told a missing stream from missing JetStream
+ */
+export function streamTrouble(thrown: unknown, what: { stream: string; isPublishing?: boolean }): string {
+  const { stream, isPublishing = false } = what;
   const error = innermost(thrown);
   const setUp = commandText('nats setup');
   const isForbidden = (one: unknown): one is PermissionViolationError => one instanceof errors.PermissionViolationError;
@@ -62,11 +67,13 @@ export function streamTrouble(thrown: unknown, { stream }: { stream: string }): 
   if (thrown instanceof JetStreamApiError && thrown.code === JetStreamApiCodes.JetStreamNotEnabledForAccount) {
     return 'JetStream is off for this NATS account: give the account "jetstream: enabled" in the server\'s configuration';
   }
-  if ((thrown as Error).name === 'JetStreamNotEnabled' || JETSTREAM_OFF.test(messageOf(thrown))) {
+  const isUnanswered = error instanceof errors.NoRespondersError || /no responders/i.test(messageOf(thrown));
+  const isOff = (thrown as Error).name === 'JetStreamNotEnabled' || JETSTREAM_OFF.test(messageOf(thrown));
+  if (isOff && !isPublishing) {
     return 'this NATS server runs without JetStream: start it with -js, or with a jetstream block in its configuration';
   }
-  if (error instanceof errors.NoRespondersError || /no responders/i.test(messageOf(thrown))) {
-    return `nobody keeps what is published (no stream ${stream}, or it has no leader just now). If it stays so: ${setUp}`;
+  if (isUnanswered || isOff) {
+    return `nobody keeps what is published: there is no stream ${stream}, or it has no leader just now. If it stays so: ${setUp}`;
   }
   if (error instanceof errors.TimeoutError || thrown instanceof errors.TimeoutError) {
     return 'NATS did not answer in time; it is tried again';

@@ -137,7 +137,7 @@ export class StreamSink implements EventSink {
   #note(error: unknown): void {
     const { link, config, log } = this.#options;
     if (link.problem() || this.#stopping.signal.aborted) return;
-    const problem = `turns are kept on disk, because the stream does not take them: ${streamTrouble(error, { stream: streamNames(config).turns })}`;
+    const problem = `turns are kept on disk, because the stream does not take them: ${streamTrouble(error, { stream: streamNames(config).turns, isPublishing: true })}`;
     if (problem !== this.#problem) log.warn(problem);
     this.#problem = problem;
   }

@@ -7,12 +7,13 @@ import { type TestContext, test } from 'node:test';
 import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { headers, type NatsConnection } from 'nats';
 import { parseConfig } from '../../src/config.ts';
+import { PermanentFailure, RetryableFailure } from '../../src/failure.ts';
 import { Ledger } from '../../src/ledger/ledger.ts';
 import { NatsLink } from '../../src/nats/connection.ts';
 import { setUpStreams } from '../../src/nats/streams.ts';
 import { JetStreamSource } from '../../src/sources/jetstream.ts';
 import { LedgerSink } from '../../src/sources/ledger-sink.ts';
-import { Intake } from '../../src/sources/source.ts';
+import { type EventSink, Intake } from '../../src/sources/source.ts';
 import { Attribution } from '../../src/turn/attribution.ts';
 import { Pricing } from '../../src/turn/pricing.ts';
 import { connected, NatsServer, natsConfig } from '../nats/nats-server.ts';
@@ -21,6 +22,8 @@ import { CountingMeter, readableLog, temporaryFolder, turnRecord, until } from '
 interface Options {
   readonly nats?: object;
   readonly conf?: string;
+  /** Stands between the intake and the ledger. */
+  readonly between?: (sink: EventSink) => EventSink;
 }
 
 /** A server with its streams, and a bridge's reading end over a ledger of its own. */
@@ -31,7 +34,9 @@ class Bench {
   readonly connection: NatsConnection;
   readonly lines: string[];
   readonly config: ReturnType<typeof natsConfig>;
+  readonly #between: (sink: EventSink) => EventSink;
   readonly #log: ReturnType<typeof readableLog>['log'];
+  readonly #twins: (() => Promise<void>)[] = [];
   ledger!: Ledger;
   link!: NatsLink;
   source!: JetStreamSource;
@@ -40,6 +45,7 @@ class Bench {
     this.dir = dir;
     this.server = server;
     this.connection = connection;
+    this.#between = options.between ?? ((sink) => sink);
     this.config = natsConfig({ servers: [server.url], replica: 'a', ...options.nats });
     const { log, lines } = readableLog();
     this.#log = log;
@@ -68,7 +74,8 @@ class Bench {
       ...{ caps: labels.caps, log: this.#log },
     });
     const attribution = new Attribution({ gateways: {}, pricing: new Pricing([]), accounts: [], project: 'name' });
-    const intake = new Intake({ sink: new LedgerSink({ ledger: this.ledger, attribution }), meter: this.meter });
+    const sink = this.#between(new LedgerSink({ ledger: this.ledger, attribution }));
+    const intake = new Intake({ sink, meter: this.meter });
     this.link = new NatsLink({ config: this.config, env: {}, log: this.#log, name: 'test' });
     await this.link.start();
     const { ledger, link, config, meter } = this;
@@ -76,7 +83,27 @@ class Bench {
     await this.source.start();
   }
 
+  /** A second bridge with a ledger of its own, under the same name. */
+  async twin(): Promise<JetStreamSource> {
+    const { labels } = parseConfig({});
+    const ledger = Ledger.open({
+      ...{ file: path.join(this.dir, 'twin.db'), timeZone: 'UTC', retentionMs: 90 * 86_400_000 },
+      ...{ caps: labels.caps, log: this.#log },
+    });
+    const { link, config, meter } = this;
+    const attribution = new Attribution({ gateways: {}, pricing: new Pricing([]), accounts: [], project: 'name' });
+    const intake = new Intake({ sink: new LedgerSink({ ledger, attribution }), meter });
+    const source = new JetStreamSource({ ledger, link, config, intake, meter: new CountingMeter(), log: this.#log });
+    await source.start();
+    this.#twins.push(async () => {
+      await source.stop();
+      ledger.close();
+    });
+    return source;
+  }
+
   async close(): Promise<void> {
+    for (const stop of this.#twins.splice(0)) await stop();
     await this.source.stop();
     await this.link.stop();
     this.ledger.close();
@@ -193,25 +220,25 @@ test('a stream that was made anew is read from its beginning', async (t) => {
 test('messages that cannot be read are noted, counted and passed over, and the others are booked', async (t) => {
   const bench = await Bench.start(t, { conf: 'max_payload: 16MB' });
   const client = jetstream(bench.connection);
-  for (let n = 0; n < 100; n++)
+  for (let n = 0; n < 1000; n++)
     await client.publish('toll.turns.core.ada', `{"v":1,"kind":"turn","secret-canary":${n}`);
   await client.publish('toll.turns.core.ada', Buffer.alloc(8 * 1024 * 1024, 0x20));
   await client.publish('toll.turns.core.ada', '');
   await bench.publish(turns(5));
-  await bench.drained(107);
+  await bench.drained(1007);
   assert.equal(bench.ledger.health().turns, 5);
   const counts = bench.meter.of('jetstream');
   assert.deepEqual(
     [counts.received, counts.recorded, counts['rejected:invalid_json'], counts['rejected:too_large']],
-    [107, 5, 101, 1],
+    [1007, 5, 1001, 1],
   );
   bench.meter.assertConserved('jetstream');
   const manager = await jetstreamManager(bench.connection);
   const { state } = await manager.streams.info('TOLL_DLQ');
-  assert.equal(state.messages, 102);
-  const letter = await manager.streams.getMessage('TOLL_DLQ', { seq: 101 });
+  assert.equal(state.messages, 1002);
+  const letter = await manager.streams.getMessage('TOLL_DLQ', { seq: 1001 });
   const { rejections, ...rest } = letter!.json<Record<string, unknown>>();
-  assert.deepEqual(rest, { v: 1, stream: 'TOLL', seq: 101, subject: 'toll.turns.core.ada', bytes: 8 * 1024 * 1024 });
+  assert.deepEqual(rest, { v: 1, stream: 'TOLL', seq: 1001, subject: 'toll.turns.core.ada', bytes: 8 * 1024 * 1024 });
   assert.deepEqual((rejections as object[]).length, 1);
   const first = await manager.streams.getMessage('TOLL_DLQ', { seq: 1 });
   assert.doesNotMatch(first!.string(), /canary/);
@@ -241,4 +268,93 @@ test('headers and duplicates: the same event published again is told by the ledg
   await bench.publish(turns(3));
   await bench.drained(4);
   assert.equal(bench.meter.of('jetstream').duplicate, 3);
+});
+
+test('while the ledger cannot commit nothing is acknowledged or pulled, and nothing is lost', async (t) => {
+  let isBroken = false;
+  let refused = 0;
+  const between = (sink: EventSink): EventSink => ({
+    backlogEvents: 0,
+    async submit(items, delivery) {
+      if (!isBroken) return sink.submit(items, delivery);
+      refused += 1;
+      throw new RetryableFailure('the disk is full', { retryAfterS: 0.1 });
+    },
+  });
+  const bench = await Bench.start(t, { between });
+  await bench.publish(turns(50));
+  await bench.drained(50);
+  isBroken = true;
+  await bench.publish(turns(300, 50));
+  await until(() => bench.meter.upStates.jetstream === false, 'the source to be down');
+  await until(() => refused > 250, 'several tries');
+  assert.match(bench.source.problem() ?? '', /turns wait in the stream: the disk is full/);
+  assert.equal((await bench.consumer()).ack_floor.stream_seq <= 50, true);
+  isBroken = false;
+  await bench.drained(350);
+  assert.equal(bench.ledger.health().turns, 350);
+  bench.meter.assertConserved('jetstream');
+  assert.equal(bench.meter.upStates.jetstream, true);
+  assert.equal(bench.source.problem(), undefined);
+});
+
+test('a message that the ledger can never book is noted and passed over, and takes no other with it', async (t) => {
+  const between = (sink: EventSink): EventSink => ({
+    backlogEvents: 0,
+    async submit(items, delivery) {
+      const isCulprit = items.some(
+        (item) => item.type === 'event' && 'messageId' in item.event && item.event.messageId === 'msg-7',
+      );
+      if (isCulprit) throw new PermanentFailure('it does not fit');
+      return sink.submit(items, delivery);
+    },
+  });
+  const bench = await Bench.start(t, { between });
+  await bench.publish(turns(40));
+  await bench.drained(40);
+  assert.equal(bench.ledger.health().turns, 39);
+  assert.equal(bench.meter.of('jetstream')['rejected:unbookable'], 1);
+  bench.meter.assertConserved('jetstream');
+  const manager = await jetstreamManager(bench.connection);
+  assert.equal((await manager.streams.info('TOLL_DLQ')).state.messages, 1);
+});
+
+test('another ledger under the same name is told so, and takes nothing from the first', async (t) => {
+  const bench = await Bench.start(t);
+  await bench.publish(turns(10));
+  await bench.drained(10);
+  const twin = await bench.twin();
+  await until(() => twin.problem() !== undefined, 'the problem');
+  assert.match(twin.problem()!, /reads as replica "a" of partition 1\/1.*nats\.replica/);
+  await bench.publish(turns(90, 10));
+  await bench.drained(100);
+  assert.equal(bench.ledger.health().turns, 100);
+});
+
+test('a ledger holds one partition for good', async (t) => {
+  const bench = await Bench.start(t);
+  assert.throws(() => bench.ledger.openStream('TOLL', '1/2'), /holds partition 1\/1 .* nats\.partition now says 1\/2/);
+});
+
+test('turns that no partition reads, because the server does not divide them, are told', async (t) => {
+  const bench = await Bench.start(t);
+  await bench.publish(turns(3));
+  await bench.drained(3);
+  await bench.close();
+  rmSync(path.join(bench.dir, 'ledger.db'));
+  Object.assign(bench.config.partition, { k: 1, of: 2 });
+  await bench.open();
+  await until(() => bench.source.problem() !== undefined, 'the problem');
+  assert.match(bench.source.problem()!, /3 messages of the stream TOLL belong to no partition/);
+});
+
+test('a message larger than what a pull brings is had all the same', async (t) => {
+  const bench = await Bench.start(t, { conf: 'max_payload: 32MB' });
+  const client = jetstream(bench.connection);
+  const blank = Buffer.alloc(20 * 1024 * 1024, 0x20);
+  for (let n = 0; n < 3; n++) await client.publish('toll.turns.core.ada', blank);
+  await bench.publish(turns(5));
+  await bench.drained(8);
+  assert.equal(bench.ledger.health().turns, 5);
+  assert.equal(bench.meter.of('jetstream')['rejected:too_large'], 3);
 });

@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict';
+import { statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { PermanentFailure, RetryableFailure } from '../../src/failure.ts';
+import { DiskQueue } from '../../src/nats/disk-queue.ts';
+import { silentLog, temporaryFolder } from '../sources/intake-fixture.ts';
+
+const message = (n: number) => ({
+  subject: 'toll.turns.core.ada',
+  id: `id-${n}`,
+  body: JSON.stringify({ n, text: 'ä' }),
+});
+const sizeOf = (n: number) => Object.values(message(n)).reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+
+function open(t: TestContext, { dir = temporaryFolder(t), maxBytes = 1_000_000 } = {}) {
+  const queue = DiskQueue.open({ file: path.join(dir, 'queue.db'), maxBytes, log: silentLog });
+  t.after(() => queue.close());
+  return { dir, queue };
+}
+
+test('what was put comes back in order, also after the process, and goes when it is removed', async (t) => {
+  const { dir, queue } = open(t);
+  await Promise.all([queue.put([message(1), message(2)]), queue.put([message(3)])]);
+  assert.deepEqual([queue.events, queue.bytes], [3, sizeOf(1) + sizeOf(2) + sizeOf(3)]);
+  queue.close();
+  const { queue: again } = open(t, { dir });
+  assert.deepEqual([again.events, again.bytes], [3, sizeOf(1) + sizeOf(2) + sizeOf(3)]);
+  const [first, second] = again.oldest(2);
+  assert.deepEqual([first?.id, second?.id, second?.body], ['id-1', 'id-2', message(2).body]);
+  await again.remove([first!, second!]);
+  assert.deepEqual([again.events, again.bytes, again.oldest(9).map(({ id }) => id)], [1, sizeOf(3), ['id-3']]);
+});
+
+test('it holds no more bytes than it may, whoever asks at once, and says when to come again', async (t) => {
+  const { queue } = open(t, { maxBytes: 3 * sizeOf(1) });
+  const puts = await Promise.allSettled([1, 2, 3, 4].map((n) => queue.put([message(n)])));
+  assert.deepEqual(
+    puts.map(({ status }) => status),
+    ['fulfilled', 'fulfilled', 'fulfilled', 'rejected'],
+  );
+  const { reason } = puts[3] as PromiseRejectedResult;
+  assert.ok(reason instanceof RetryableFailure && reason.retryAfterS > 0);
+  assert.match(reason.message, /relay\.queue_max_bytes/);
+  await queue.remove(queue.oldest(1));
+  await queue.put([message(4)]);
+  assert.equal(queue.events, 3);
+});
+
+test('it is for its owner only, and for one process', (t) => {
+  const { dir } = open(t);
+  assert.equal(statSync(path.join(dir, 'queue.db')).mode & 0o777, 0o600);
+  assert.throws(
+    () => open(t, { dir }),
+    (error) => error instanceof PermanentFailure && /Another Tollbridge/.test(error.message),
+  );
+});
+
+test('a file that is no queue is left as it is, and the way out is named', (t) => {
+  const dir = temporaryFolder(t);
+  const file = path.join(dir, 'queue.db');
+  writeFileSync(file, 'something else entirely, and long enough to be looked at as a database file'.repeat(20));
+  const { size } = statSync(file);
+  assert.throws(() => open(t, { dir }), /left as it is/);
+  assert.equal(statSync(file).size, size);
+});

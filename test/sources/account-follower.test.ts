@@ -1,0 +1,147 @@
+// Accounts that one bridge reads and all of them show: through the bucket, and through reports of others.
+
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { jetstream } from '@nats-io/jetstream';
+import { Bridge } from '../../src/bridge.ts';
+import { parseConfig } from '../../src/config.ts';
+import { NatsLink } from '../../src/nats/connection.ts';
+import { StreamPublisher } from '../../src/nats/publisher.ts';
+import { setUpStreams } from '../../src/nats/streams.ts';
+import type { PollResult } from '../../src/poll/poll-result.ts';
+import { parsePublished, publishedText } from '../../src/poll/published-result.ts';
+import { connected, NatsServer, natsConfig } from '../nats/nats-server.ts';
+import { until } from '../prometheus-server.ts';
+import { readableLog, temporaryFolder } from './intake-fixture.ts';
+
+const result = (nano: number, fields: Partial<PollResult> = {}): PollResult => ({
+  ...{ provider: 'opencode', account: 'work', takenMs: Date.now(), status: 'ok', statusHoldsMs: 90_000 },
+  ...{ message: 'Auth OK', authScope: 'zen+console' },
+  readings: [
+    {
+      ...{ route: 'billing', readMs: Date.now(), intervalMs: 300_000 },
+      facts: {
+        balances: [{ kind: 'console', currency: 'USD', nano, owner: 'a1b2' }],
+        spendLimits: [{ limit: 'monthly', currency: 'USD', limitNano: 60e9, usedNano: 6e9, resetMs: Date.now() + 1e6 }],
+        reload: { currency: 'USD', triggerNano: 5e9, amountNano: 20e9, isEnabled: true },
+        quotas: [{ quota: 'go', window: '5h', unit: 'percent', usedRatio: 0.5, isExhausted: true }],
+        models: [{ id: 'glm-5', ownedBy: 'zai' }],
+        reportedValues: [{ metric: 'requests', field: 'used', unit: '', window: '', value: 3 }],
+        plan: { name: 'pro', isSubscribed: true },
+      },
+    },
+  ],
+  ...fields,
+});
+
+async function start(t: TestContext) {
+  const dir = temporaryFolder(t);
+  const server = await NatsServer.start({ dir });
+  const connection = await connected(server);
+  const nats = { servers: [server.url], replica: 'a' };
+  const config = natsConfig(nats);
+  await setUpStreams(connection, config);
+  t.after(async () => {
+    await connection.close();
+    await server.kill();
+  });
+  const publisher = new StreamPublisher(connection, config);
+  const bridge = async (name: string) => {
+    const { log, lines } = readableLog();
+    const own = parseConfig({
+      ...{ state_dir: path.join(dir, name), detect: false, metrics: { listen: '127.0.0.1:0' } },
+      nats: { ...nats, replica: name },
+    });
+    const running = await Bridge.start({ config: own, log, env: {} });
+    t.after(() => running.stop());
+    const shows = (line: RegExp) =>
+      until(`${line}`, async () => line.test(await (await fetch(`${running.metricsUrl}/metrics`)).text()));
+    return { running, shows, lines };
+  };
+  return { server, connection, config, publisher, bridge };
+}
+
+test('a bridge that polls nothing shows what another one polled, at once and then every new reading', async (t) => {
+  const { publisher, bridge } = await start(t);
+  const account = { provider: 'opencode', account: 'work' };
+  await publisher.putAccount(account, publishedText(result(12.5e9)));
+  const { shows, running } = await bridge('late');
+  await shows(/^toll_balance\{provider="opencode",account="work",kind="console",currency="USD"\} 12\.5$/m);
+  await shows(/^toll_account_status\{provider="opencode",account="work",status="ok"\} 1$/m);
+  await publisher.putAccount(account, publishedText(result(7e9)));
+  await shows(/^toll_balance\{provider="opencode",account="work",kind="console",currency="USD"\} 7$/m);
+  await publisher.putAccount(account, publishedText(result(99e9, { takenMs: Date.now() - 60_000 })));
+  await publisher.putAccount({ provider: 'opencode', account: 'new' }, publishedText(result(1e9)));
+  await shows(/^toll_balance\{provider="opencode",account="new",kind="console",currency="USD"\} 1$/m);
+  await shows(/^toll_balance\{provider="opencode",account="work",kind="console",currency="USD"\} 7$/m);
+  assert.equal(running.status().accounts.length, 2);
+});
+
+test('what stands in the bucket and is no reading harms nothing', async (t) => {
+  const { publisher, bridge } = await start(t);
+  await publisher.putAccount({ provider: 'a', account: 'b' }, '{"v":1,"readings":[{"route":"x"}]}');
+  await publisher.putAccount({ provider: 'a', account: 'c' }, 'not JSON');
+  await publisher.putAccount({ provider: 'opencode', account: 'work' }, publishedText(result(3e9)));
+  const { shows } = await bridge('tough');
+  await shows(/^toll_balance\{provider="opencode",account="work".*\} 3$/m);
+});
+
+test('a report counts under the account of its subject, and is as old as the stream has had it', async (t) => {
+  const { connection, bridge } = await start(t);
+  const client = jetstream(connection);
+  const report = (usd: number, ageMs = 0) => ({
+    ...{ v: 1, kind: 'poll', interval_s: 60 },
+    payload: {
+      ...{
+        provider_id: 'zai',
+        account_id: 'other',
+        timestamp: new Date(Date.now() - ageMs).toISOString(),
+        status: 'OK',
+      },
+      metrics: { credit_balance: { remaining: usd, unit: 'USD', window: 'current' } },
+    },
+  });
+  await client.publish('toll.polls.zai.team=2Ea', JSON.stringify(report(5)));
+  await client.publish('toll.polls.zai.team=2Ea', JSON.stringify(report(6)));
+  const { shows } = await bridge('one');
+  await shows(/^toll_balance\{provider="zai",account="team\.a",kind="credit",currency="USD"\} 6$/m);
+  await shows(/^tollbridge_identity_mismatch_total\{source="jetstream"\} 1$/m);
+  await shows(/^tollbridge_events_received_total\{source="jetstream"\} 1$/m);
+});
+
+test('a bridge with poll.publish hands its own readings on', async (t) => {
+  const { config, server, bridge } = await start(t);
+  const { log } = readableLog();
+  const link = new NatsLink({ config, env: {}, log, name: 'test' });
+  await link.start();
+  t.after(() => link.stop());
+  const { NatsSide } = await import('../../src/nats-side.ts');
+  const { Health } = await import('../../src/metrics/health.ts');
+  const own = parseConfig({ state_dir: temporaryFolder(t), nats: { servers: [server.url] }, poll: { publish: true } });
+  const meter = new Health({ version: '0', sources: [], producers: [] });
+  const side = new NatsSide({ config: { ...own, nats: own.nats! }, env: {}, log, meter });
+  await side.start();
+  t.after(async () => {
+    await side.stop();
+    await meter.shutdown();
+  });
+  const { shows } = await bridge('reader');
+  await side.publishPoll(result(4e9));
+  await shows(/^toll_balance\{provider="opencode",account="work".*\} 4$/m);
+});
+
+test('what is published is read as it was, and nothing beyond its form', () => {
+  const whole = result(1e9, { displayName: 'Work', machine: 'laptop' });
+  assert.deepEqual(parsePublished(publishedText(whole)), whole);
+  const more = {
+    ...whole,
+    secret: 'canary',
+    readings: whole.readings.map((reading) => ({ ...reading, raw: 'canary' })),
+  };
+  const read = parsePublished(publishedText(more as PollResult));
+  assert.deepEqual(read, whole);
+  for (const text of ['', 'null', '{"v":2}', publishedText({ ...whole, status: 'great' as 'ok' })]) {
+    assert.equal(parsePublished(text), undefined);
+  }
+});

@@ -1,0 +1,133 @@
+// The way into the stream, over a real nats-server that comes and goes.
+
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { jetstreamManager } from '@nats-io/jetstream';
+import { RetryableFailure } from '../../src/failure.ts';
+import { NatsLink } from '../../src/nats/connection.ts';
+import { DiskQueue } from '../../src/nats/disk-queue.ts';
+import { setUpStreams } from '../../src/nats/streams.ts';
+import { StreamSink } from '../../src/sources/stream-sink.ts';
+import type { Bookable } from '../../src/turn/decoded.ts';
+import { decodeHook } from '../../src/turn/normalize.ts';
+import { connected, NatsServer, natsConfig } from '../nats/nats-server.ts';
+import { CountingMeter, readableLog, temporaryFolder, turnPayload, until } from './intake-fixture.ts';
+
+async function start(t: TestContext, { conf = '', maxBytes = 1_000_000 } = {}) {
+  const dir = temporaryFolder(t);
+  const server = await NatsServer.start({ dir, conf });
+  const connection = await connected(server);
+  const config = natsConfig({ servers: [server.url], replica: 'a' });
+  await setUpStreams(connection, config);
+  const { log, lines } = readableLog();
+  const link = new NatsLink({ config, env: {}, log, name: 'test' });
+  await link.start();
+  const queue = DiskQueue.open({ file: path.join(dir, 'queue.db'), maxBytes, log });
+  const meter = new CountingMeter();
+  const sink = new StreamSink({ link, config, queue, meter, log });
+  sink.start();
+  t.after(async () => {
+    await sink.stop();
+    await link.stop();
+    queue.close();
+    await connection.close();
+    await server.kill();
+  });
+  const stored = async () => (await (await jetstreamManager(connection)).streams.info('TOLL')).state.messages;
+  return { server, connection, link, queue, sink, meter, lines, stored };
+}
+
+const turn = (n: number) => decodeHook('opencode', turnPayload(n), {})[0] as Bookable;
+const poll: Bookable = {
+  type: 'poll',
+  poll: {
+    snapshot: {
+      ...{ provider: 'zai', account: 'w', takenMs: Date.now(), status: 'ok' },
+      ...{ metrics: {}, resets: {}, attributes: {}, models: [] },
+    },
+  },
+};
+const identity = { team: 'core', user: 'ada' };
+
+test('an event is forwarded when the stream has it, under the subject of its identity, in our own words', async (t) => {
+  const { sink, connection, queue } = await start(t);
+  const bookings = await sink.submit([turn(1), turn(2)], { identity });
+  assert.deepEqual(bookings, [{ outcome: { type: 'forwarded' } }, { outcome: { type: 'forwarded' } }]);
+  const manager = await jetstreamManager(connection);
+  const message = await manager.streams.getMessage('TOLL', { seq: 1 });
+  assert.equal(message?.subject, 'toll.turns.core.ada');
+  const record = message!.json<Record<string, unknown>>();
+  assert.deepEqual([record.kind, record.project, record.cost_usd], ['turn', 'work', 0.001]);
+  assert.doesNotMatch(message!.string(), /\/home\/somebody/, 'no path travels');
+  assert.equal(queue.events, 0);
+});
+
+test('while the server is away it waits on disk; it is published when the server is back', async (t) => {
+  const { server, sink, queue, link, stored } = await start(t);
+  await server.kill();
+  await until(() => link.current === undefined, 'the loss of the connection');
+  const items = Array.from({ length: 700 }, (_, n) => turn(n));
+  assert.equal((await sink.submit(items, { identity })).length, 700);
+  assert.equal(queue.events, 700);
+  assert.match(sink.problem() ?? '', /connection to NATS .* is lost/);
+  await server.restart();
+  await until(() => queue.events === 0, 'an empty queue');
+  assert.equal(await stored(), 700);
+  await until(() => sink.problem() === undefined, 'no problem');
+});
+
+test('what neither the stream nor the disk takes is refused, so that its sender keeps it', async (t) => {
+  const { server, sink, queue, link } = await start(t, { maxBytes: 2000 });
+  await server.kill();
+  await until(() => link.current === undefined, 'the loss of the connection');
+  await sink.submit([turn(1)], { identity });
+  const many = Array.from({ length: 20 }, (_, n) => turn(n));
+  await assert.rejects(sink.submit(many, { identity }), RetryableFailure);
+  assert.equal(queue.events, 1);
+  assert.equal(sink.backlogEvents, 0);
+});
+
+test('a reading is not kept for later, when it would pass for news', async (t) => {
+  const { server, sink, queue, link } = await start(t);
+  assert.deepEqual(await sink.submit([poll], { identity }), [{ outcome: { type: 'forwarded' } }]);
+  await server.kill();
+  await until(() => link.current === undefined, 'the loss of the connection');
+  await assert.rejects(sink.submit([poll, turn(1)], { identity }), /not kept for later/);
+  assert.equal(queue.events, 0);
+});
+
+test('a message that the server is too small for is refused alone', async (t) => {
+  const { sink, queue, stored } = await start(t, { conf: 'max_payload: 600' });
+  const long = {
+    ...turn(2),
+    event: {
+      ...(turn(2) as { event: object }).event,
+      project: 'p'.repeat(128),
+      model: 'm'.repeat(128),
+      messageId: 'i'.repeat(200),
+    },
+  };
+  const bookings = await sink.submit([turn(1), long as Bookable, turn(3)], { identity });
+  assert.deepEqual(
+    bookings.map(({ outcome }) => (outcome.type === 'rejected' ? outcome.reason : outcome.type)),
+    ['forwarded', 'too_large', 'forwarded'],
+  );
+  assert.deepEqual([queue.events, await stored()], [0, 2]);
+});
+
+test('a stream that is missing, and one that is full, keep turns on disk and say what to do', async (t) => {
+  const { sink, queue, connection, stored } = await start(t);
+  const manager = await jetstreamManager(connection);
+  await manager.streams.update('TOLL', { max_msgs: 1 });
+  await sink.submit([turn(1), turn(2), turn(3)], { identity });
+  assert.equal(queue.events, 2);
+  await until(() => /the stream does not take them/.test(sink.problem() ?? ''), 'the problem');
+  await manager.streams.update('TOLL', { max_msgs: -1 });
+  await until(() => queue.events === 0, 'an empty queue');
+  assert.equal(await stored(), 3);
+  await manager.streams.delete('TOLL');
+  await sink.submit([turn(4)], { identity });
+  assert.equal(queue.events, 1);
+  assert.match(sink.problem() ?? '', /nats setup/);
+});
