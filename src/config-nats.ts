@@ -59,6 +59,7 @@ export const nats = z.strictObject({
   token_file: filePath.optional(),
   nkey_file: filePath.optional(),
   credentials_file: filePath.optional(),
+  plaintext: z.boolean().default(false),
   tls: z
     .strictObject({ ca_file: filePath.optional(), cert_file: filePath.optional(), key_file: filePath.optional() })
     .optional(),
@@ -122,8 +123,9 @@ export function natsMistakes(nats: NatsConfig): ConfigMistake[] {
       mistake(`servers[${index}]`, 'a URL with a password or token', expected);
     }
     const isSecret = stated.some((way) => way === 'user' || way === 'token');
-    if (isSecret && !isTls && !tls && host !== '' && !isLoopbackHost(host.replace(/:\d+$/, ''))) {
-      const expected = 'expected tls://, or nats.tls: a password would travel in clear';
+    if (isSecret && !isTls && !tls && !nats.plaintext && host !== '' && !isLoopbackHost(host.replace(/:\d+$/, ''))) {
+      const expected =
+        'expected tls://, or nats.tls: a password would travel in clear; or nats.plaintext: true on a private network';
       mistake(`servers[${index}]`, 'nats:// to another machine', expected);
     }
   });
