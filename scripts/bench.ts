@@ -5,15 +5,29 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { PrometheusSerializer } from '@opentelemetry/exporter-prometheus';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { type DataPoint, DataPointType, type SumMetricData } from '@opentelemetry/sdk-metrics';
 import { Pool } from 'undici';
 import { Bridge } from '../src/bridge.ts';
 import { parseConfig } from '../src/config.ts';
+import { Ledger } from '../src/ledger/ledger.ts';
 import { createLog } from '../src/log.ts';
 import { TOLL } from '../src/metrics/catalogue.ts';
 import { Exposition } from '../src/metrics/exposition.ts';
+import { Health } from '../src/metrics/health.ts';
+import { NatsLink } from '../src/nats/connection.ts';
+import { setUpStreams } from '../src/nats/streams.ts';
+import { JetStreamSource } from '../src/sources/jetstream.ts';
+import { LedgerSink } from '../src/sources/ledger-sink.ts';
+import { Intake } from '../src/sources/source.ts';
+import { Attribution } from '../src/turn/attribution.ts';
+import { decodeBody } from '../src/turn/normalize.ts';
+import { Pricing } from '../src/turn/pricing.ts';
+import { connected, NatsServer, natsConfig } from '../test/nats/nats-server.ts';
+import { provideTools } from './test-tools.ts';
 
 const ROUNDS = 7;
 const EVENTS_PER_ROUND = 4000;
@@ -152,12 +166,84 @@ async function benchExposition(): Promise<string> {
   return row(`exposition of ${SERIES} series`, median(ours), 'PrometheusSerializer', median(stock), 'renders/s');
 }
 
+/** Filling a ledger from a stream, beside the same events handed to a ledger in batches by this process itself. */
+async function benchStream(): Promise<string> {
+  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
+  const server = await NatsServer.start({ dir });
+  const connection = await connected(server);
+  const log = createLog('error');
+  const { labels, retention } = parseConfig({});
+  const attribution = new Attribution({ gateways: {}, pricing: new Pricing([]), accounts: [], project: 'name' });
+  const meter = new Health({ version: '0', sources: [], producers: [] });
+  const streamed: number[] = [];
+  const direct: number[] = [];
+  try {
+    for (let round = 0; round < ROUNDS; round++) {
+      const config = natsConfig({ servers: [server.url], replica: `r${round}` });
+      await setUpStreams(connection, config);
+      const records = Array.from({ length: EVENTS_PER_ROUND }, turnRecord);
+      const client = jetstream(connection);
+      for (let from = 0; from < records.length; from += 500) {
+        const batch = records.slice(from, from + 500);
+        await Promise.all(batch.map((record) => client.publish('toll.turns.core.ada', JSON.stringify(record))));
+      }
+      const open = (name: string) =>
+        Ledger.open({
+          ...{ file: path.join(dir, `${name}${round}.db`), timeZone: 'UTC', retentionMs: retention },
+          ...{ caps: labels.caps, log },
+        });
+      const ledger = open('streamed');
+      const link = new NatsLink({ config, env: {}, log, name: 'bench' });
+      await link.start();
+      const intake = new Intake({ sink: new LedgerSink({ ledger, attribution }), meter });
+      const source = new JetStreamSource({ link, config, ledger, intake, meter, log });
+      let startedMs = performance.now();
+      await source.start();
+      while (ledger.openStream(config.jetstream.stream, '1/1').seq < EVENTS_PER_ROUND) await delay(1);
+      streamed.push(EVENTS_PER_ROUND / ((performance.now() - startedMs) / 1000));
+      await source.stop();
+      await link.stop();
+      ledger.close();
+      await (await jetstreamManager(connection)).streams.delete(config.jetstream.stream);
+
+      const other = open('direct');
+      const sink = new Intake({ sink: new LedgerSink({ ledger: other, attribution }), meter });
+      startedMs = performance.now();
+      for (let from = 0; from < records.length; from += 100) {
+        const body = records.slice(from, from + 100).map((record) => JSON.stringify(record));
+        const items = decodeBody(Buffer.from(body.join('\n')));
+        await sink.accept(
+          'bench',
+          items.map(({ decoded }) => decoded),
+          {},
+        );
+      }
+      direct.push(EVENTS_PER_ROUND / ((performance.now() - startedMs) / 1000));
+      other.close();
+    }
+  } finally {
+    await meter.shutdown();
+    await connection.close();
+    await server.kill();
+    rmSync(dir, { recursive: true, force: true });
+  }
+  return row(
+    'from JetStream, a message an event',
+    median(streamed),
+    'handed over in the process',
+    median(direct),
+    'events/s',
+  );
+}
+
 function row(what: string, ours: number, beside: string, theirs: number, unit: string): string {
   const ratio = (ours / theirs).toFixed(2);
   return `| ${what} | ${Math.round(ours)} ${unit} | ${beside}: ${Math.round(theirs)} ${unit} | ${ratio} |`;
 }
 
+const toolProblem = provideTools();
+if (toolProblem) throw new Error(toolProblem);
 process.stdout.write('| what | ours | beside it | ratio |\n|---|---|---|---|\n');
-for (const measure of [() => benchIntake(1), () => benchIntake(100), benchExposition]) {
+for (const measure of [() => benchIntake(1), () => benchIntake(100), benchStream, benchExposition]) {
   process.stdout.write(`${await measure()}\n`);
 }

@@ -75,9 +75,9 @@ export const RELAY_CHECKS: readonly Check<RelayFacts>[] = [
 
 function checkRelaying({ relay }: RelayStatus): Finding {
   const { servers, problem, queue_events: events, queue_bytes: bytes, queue_max_bytes: max } = relay;
-  const waiting = `${countOf(events, 'event')} wait on this disk (${showBytes(bytes)} of ${showBytes(max)})`;
+  const waiting = `${countOf(events, 'event')} ${events === 1 ? 'waits' : 'wait'} on this disk (${showBytes(bytes)} of ${showBytes(max)})`;
   if (problem) return { level: 'problem', what: `${problem}. ${waiting}; nothing is lost while there is room` };
-  if (events > 0) return { level: 'ok', what: `${servers}; ${waiting} and are on their way` };
+  if (events > 0) return { level: 'ok', what: `turns go to ${servers}; ${waiting}, on the way out` };
   return { level: 'ok', what: `turns go to ${servers}, and none waits` };
 }
 

@@ -18,12 +18,14 @@ export interface HandMade {
   unfinished?: ReturnType<LedgerReading['unfinishedTurns']>;
   pricing?: ReturnType<LedgerReading['pricingStates']>;
   comparison?: LedgerReading['balanceComparison'];
+  partition?: string;
 }
 
 /** A reading that shows what is in `hand`, as it is at each call. */
 export function readingOf(hand: HandMade): LedgerReading {
   return {
     createdMs: CREATED_MS,
+    partition: hand.partition,
     counters: (family) => hand.counters?.[family] ?? [],
     histograms: (family) => hand.histograms?.[family] ?? [],
     windowRows: () => hand.rows ?? [],

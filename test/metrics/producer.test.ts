@@ -308,4 +308,27 @@ describe('accounts', () => {
     const hand = { polls: [{ ...poll!, account: 'laptop', status: 'ok' as const }] };
     assert.deepEqual(statusOf(await pointsOf(TOLL.accountStatus, hand)), ['opencode: unknown', 'laptop: ok']);
   });
+
+  it('names the part of the turns in all that its ledger counted, and in nothing about accounts', async () => {
+    const whole = await collected(producerOf(fullHand()));
+    const parted = await collected(producerOf({ ...fullHand(), partition: '1/2' }));
+    for (const family of Object.values(TOLL) as MetricFamily[]) {
+      const points = parted.get(family.otelName)?.dataPoints ?? [];
+      const isCounted = family.labels.includes('partition');
+      for (const { attributes } of points) {
+        assert.equal(attributes.partition, isCounted ? '1/2' : undefined, family.name);
+      }
+      for (const { attributes } of whole.get(family.otelName)?.dataPoints ?? []) {
+        assert.equal(attributes.partition, undefined, family.name);
+      }
+      if (!/drift/.test(family.name)) assert.ok(points.length > 0, family.name);
+    }
+    assert.equal(TOLL.cost.labels.includes('partition'), true);
+    for (const about of [TOLL.balance, TOLL.balanceSpent, TOLL.accountStatus, TOLL.tileInfo]) {
+      assert.equal(about.labels.includes('partition'), false, about.name);
+    }
+    // What an account lost can be compared with all of its turns only.
+    assert.equal(parted.has(TOLL.driftUsd.otelName), false);
+    assert.equal(whole.has(TOLL.driftUsd.otelName), true);
+  });
 });
