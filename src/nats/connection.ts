@@ -23,6 +23,9 @@ import { connectTrouble } from './trouble.ts';
 const CONNECT_TIMEOUT_MS = 5000;
 /** How long a start waits for the first attempt, so that what it prints is so. */
 const FIRST_ATTEMPT_MS = 3000;
+/** How long a stop waits for what was sent last, and for an attempt under way. */
+const STOP_GRACE_MS = 1000;
+const LOOK_EVERY_MS = 1000;
 const RETRY_MIN_MS = 500;
 const RETRY_MAX_MS = 15_000;
 /** A server that is gone without a word (a cable, a frozen machine) is noticed after two of these. */
@@ -42,7 +45,8 @@ export class NatsLink {
   #connection: NatsConnection | undefined;
   #isUp = false;
   #problem: string | undefined = 'it was not tried yet';
-  #waiting = new Set<() => void>();
+  /** Resolves when it begins or ceases to work, or fails again. */
+  #change = Promise.withResolvers<void>();
   readonly #listeners: (() => void)[] = [];
   #running: Promise<void> | undefined;
 
@@ -74,14 +78,14 @@ export class NatsLink {
   async start(): Promise<void> {
     if (this.#running) return;
     this.#running = this.#run();
-    await Promise.race([this.#changed(), delay(FIRST_ATTEMPT_MS, undefined, { ref: false })]);
+    await Promise.race([this.#change.promise, delay(FIRST_ATTEMPT_MS, undefined, { ref: false })]);
   }
 
   /** Resolves as soon as there is a connection that works. @throws AbortError when `signal` aborts first */
   async connected(signal: AbortSignal): Promise<NatsConnection> {
     while (!this.current) {
       signal.throwIfAborted();
-      await Promise.race([this.#changed(), delay(1000, undefined, { signal, ref: false })]);
+      await Promise.race([this.#change.promise, delay(LOOK_EVERY_MS, undefined, { signal, ref: false })]);
     }
     return this.current;
   }
@@ -92,14 +96,11 @@ export class NatsLink {
     const connection = this.#connection;
     if (connection && !connection.isClosed()) {
       const isFlushed = connection.flush().catch(() => {});
-      await Promise.race([isFlushed, delay(1000, undefined, { ref: false })]);
+      await Promise.race([isFlushed, delay(STOP_GRACE_MS, undefined, { ref: false })]);
       await connection.close();
     }
-    await this.#running;
-  }
-
-  #changed(): Promise<void> {
-    return new Promise((resolve) => this.#waiting.add(resolve));
+    // An attempt under way ends by itself, and closes what it opened.
+    await Promise.race([this.#running, delay(STOP_GRACE_MS, undefined, { ref: false })]);
   }
 
   #tell(isUp: boolean, problem?: string): void {
@@ -110,9 +111,9 @@ export class NatsLink {
     if (isUp && !this.#isUp) log.info({ nats: this.#connection?.getServer() }, 'connected to NATS');
     this.#isUp = isUp;
     this.#problem = problem;
-    const waiting = this.#waiting;
-    this.#waiting = new Set();
-    for (const resolve of waiting) resolve();
+    const { resolve } = this.#change;
+    this.#change = Promise.withResolvers();
+    resolve();
     for (const listener of this.#listeners) listener();
   }
 

@@ -1,7 +1,7 @@
 // The subscription to plain NATS.
 
 import type { NatsConnection } from 'nats';
-import { TURNS } from './subjects.ts';
+import { POLLS, TURNS } from './subjects.ts';
 import { streamTrouble } from './trouble.ts';
 
 export interface Heard {
@@ -12,7 +12,7 @@ export interface Heard {
 }
 
 /**
- * Hands over every message of turns, one of several bridges with the same queue each. Resolves when that ends: with what
+ * Hands over every message of turns and readings, one of several bridges with the same queue each. Resolves when that ends: with what
  * is wrong, or with undefined after `signal` aborts or the connection was closed.
  */
 export async function hear(
@@ -20,22 +20,27 @@ export async function hear(
   { queue, signal, take }: { queue: string; signal: AbortSignal; take: (heard: Heard) => void },
 ): Promise<string | undefined> {
   let problem: string | undefined;
-  const subscription = connection.subscribe(`${TURNS}.>`, {
-    queue,
-    callback: (error, message) => {
-      if (error) {
-        problem = streamTrouble(error, { stream: '' });
-        subscription.unsubscribe();
-        return;
-      }
-      const { subject, data } = message;
-      take({ subject, data, respond: (text) => void (message.reply && message.respond(text)) });
-    },
+  const subscriptions = [TURNS, POLLS].map((subjects) => {
+    const subscription = connection.subscribe(`${subjects}.>`, {
+      queue,
+      callback: (error, message) => {
+        if (error) {
+          problem ??= streamTrouble(error, { stream: '' });
+          for (const each of subscriptions) each.unsubscribe();
+          return;
+        }
+        const { subject, data } = message;
+        take({ subject, data, respond: (text) => void (message.reply && message.respond(text)) });
+      },
+    });
+    return subscription;
   });
-  const stop = () => void subscription.drain().catch(() => {});
+  const stop = () => {
+    for (const subscription of subscriptions) subscription.drain().catch(() => {});
+  };
   signal.addEventListener('abort', stop);
   try {
-    await subscription.closed;
+    await Promise.all(subscriptions.map(({ closed }) => closed));
   } catch (error) {
     problem ??= streamTrouble(error, { stream: '' });
   } finally {

@@ -43,7 +43,7 @@ ${bridgeSubjects(config)
   .map((line) => `        ${quoted(line)}`)
   .join('\n')}
       ] }
-      subscribe: { allow: [ ${quoted(['_INBOX.>', `${TURNS}.>`])} ] }
+      subscribe: { allow: [ ${quoted(['_INBOX.>', `${TURNS}.>`, `${POLLS}.>`])} ] }
     } }
     # One team: its relays publish the turns of its people, and nobody else's.
     { user: "platform", password: $PLATFORM_PASSWORD, permissions: {

@@ -11,13 +11,15 @@ import { accountIn } from '../nats/subjects.ts';
 import { streamTrouble } from '../nats/trouble.ts';
 import type { PollResult } from '../poll/poll-result.ts';
 import { parsePublished } from '../poll/published-result.ts';
-import type { Decoded } from '../turn/decoded.ts';
+import { type Decoded, rejected } from '../turn/decoded.ts';
 import { decodeBody } from '../turn/normalize.ts';
 import { type Intake, placeOf, type Source, type SourceMeter } from './source.ts';
+import { guarded } from './subject-guard.ts';
 
 /** Reports count with the turns, which come the same way. */
 const SOURCE = 'jetstream';
 const MESSAGE_MAX_BYTES = 4 * 1024 * 1024;
+const TOO_LARGE = rejected({ reason: 'too_large', detail: `a message may hold ${MESSAGE_MAX_BYTES} bytes` });
 const RETRY_MS = 5000;
 
 export interface AccountFollowerOptions {
@@ -82,19 +84,16 @@ export class AccountFollower implements Source {
     }
   }
 
-  /** The account is the subject's, which the server guards; one that the payload names differently is counted. */
   async #report({ subject, data, storedMs: receivedMs }: LatestReading): Promise<void> {
-    const account = accountIn(subject);
-    if (data.length > MESSAGE_MAX_BYTES || !account) return;
-    let mismatches = 0;
-    const decoded = decodeBody(Buffer.from(data)).map(({ decoded: item }): Decoded => {
-      if (item.type !== 'poll') return item;
-      const { snapshot } = item.poll;
-      if (snapshot.provider !== account.provider || snapshot.account !== account.account) mismatches += 1;
-      return { type: 'poll', poll: { ...item.poll, receivedMs, snapshot: { ...snapshot, ...account } } };
+    const items =
+      data.length > MESSAGE_MAX_BYTES ? [TOO_LARGE] : decodeBody(Buffer.from(data)).map(({ decoded }) => decoded);
+    const { decoded, mismatches } = guarded(subject, items);
+    // A reading is as old as the stream has had it.
+    const aged = decoded.map((item): Decoded => {
+      return item.type === 'poll' ? { ...item, poll: { ...item.poll, receivedMs } } : item;
     });
-    await this.#tried(() => this.#options.intake.accept(SOURCE, decoded, {}));
-    for (; mismatches > 0; mismatches--) this.#options.meter.identityMismatch(SOURCE);
+    await this.#tried(() => this.#options.intake.accept(SOURCE, aged, {}));
+    for (let n = 0; n < mismatches; n++) this.#options.meter.identityMismatch(SOURCE);
   }
 
   async #record({ subject, data }: LatestReading): Promise<void> {

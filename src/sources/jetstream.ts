@@ -15,6 +15,7 @@ import { streamTrouble } from '../nats/trouble.ts';
 import { type Decoded, rejected } from '../turn/decoded.ts';
 import { decodeBody } from '../turn/normalize.ts';
 import type { Intake, Source, SourceMeter } from './source.ts';
+import { guarded } from './subject-guard.ts';
 
 const SOURCE = 'jetstream';
 /** As much as the socket takes. */
@@ -206,8 +207,12 @@ export class JetStreamSource implements Source {
       return { message, step, items: [{ index: 0, decoded: rejected({ reason: 'too_large', detail }) }] };
     }
     const items = decodeBody(Buffer.from(data.buffer, data.byteOffset, data.byteLength));
-    if (items.length > 0) return { message, step, items: items.map((item) => receivedAt(item, storedMs)) };
-    return { message, step, items: [{ index: 0, decoded: EMPTY }] };
+    if (items.length === 0) return { message, step, items: [{ index: 0, decoded: EMPTY }] };
+    const { decoded } = guarded(
+      message.subject,
+      items.map((item) => item.decoded),
+    );
+    return { message, step, items: items.map(({ index }, place) => ({ index, decoded: decoded[place]! })) };
   }
 
   /**
@@ -277,10 +282,4 @@ function rejectionsOf(items: Read['items']): DeadLetter['rejections'] {
       decoded.type === 'rejected' ? [{ index, reason: decoded.reason, detail: decoded.detail }] : [],
     )
     .slice(0, REJECTIONS_NOTED);
-}
-
-/** A reading is as old as the stream has had it. */
-function receivedAt<Item extends { readonly decoded: Decoded }>(item: Item, receivedMs: number): Item {
-  const { decoded } = item;
-  return decoded.type === 'poll' ? { ...item, decoded: { ...decoded, poll: { ...decoded.poll, receivedMs } } } : item;
 }

@@ -7,9 +7,10 @@ import { RetryableFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 import type { NatsLink } from '../nats/connection.ts';
 import { type Heard, hear } from '../nats/core.ts';
-import { identityIn } from '../nats/subjects.ts';
+import type { Decoded } from '../turn/decoded.ts';
 import { type Answer, refuse, takeEvents } from './socket-routes.ts';
 import { type Intake, placeOf, type Source, type SourceMeter } from './source.ts';
+import { guarded } from './subject-guard.ts';
 
 const SOURCE = 'nats';
 /** As much as the socket takes. */
@@ -107,8 +108,13 @@ export class NatsCoreSource implements Source {
   }
 
   async #book(heard: Heard): Promise<void> {
-    const identity = identityIn(heard.subject) ?? {};
-    const accept = (decoded: Parameters<Intake['accept']>[1]) => this.#options.intake.accept(SOURCE, decoded, identity);
+    const { intake, meter } = this.#options;
+    const accept = async (items: readonly Decoded[]) => {
+      const { identity, decoded, mismatches } = guarded(heard.subject, items);
+      const bookings = await intake.accept(SOURCE, decoded, identity);
+      for (let n = 0; n < mismatches; n++) meter.identityMismatch(SOURCE);
+      return bookings;
+    };
     const sinceMs = performance.now();
     for (let tries = 1; ; tries++) {
       try {
