@@ -338,7 +338,7 @@ export const BRIDGE = {
     type: 'counter',
     unit: '{request}',
     labels: ['source'],
-    help: 'Requests given up because their sender had left and the ledger could not commit for a minute.',
+    help: 'Requests and messages gone for good: nobody else had them and the ledger could not commit for a minute, or a stream let go of them unread.',
   }),
   sourceUp: family('tollbridge_source_up', {
     type: 'gauge',

@@ -98,10 +98,10 @@ export class Health {
     this.#instruments.refused.add(1, { source, reason });
   }
 
-  /** A request is gone: its sender had left, and it could not be booked. */
-  lost(source: string): void {
+  /** Requests or messages are gone for good. */
+  lost(source: string, requests = 1): void {
     this.#source(source);
-    this.#instruments.lost.add(1, { source });
+    this.#instruments.lost.add(requests, { source });
   }
 
   /** A sender named somebody else than its credential or subject does. */

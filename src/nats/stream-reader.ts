@@ -59,17 +59,21 @@ export class StreamReader {
   }
 
   /**
-   * Whether the stream still holds, at this position, the message that was booked there. It does not after it was made
-   * anew, or brought back from a copy, or lost its end with its machine; its numbers then stand for other messages.
+   * Compares a position with the stream. It does not hold there what was booked after it was made anew, or brought back
+   * from a copy, or lost its end with its machine; its numbers then stand for other messages.
+   * @returns whether it still is the stream that was read, and how many messages it forgot before they were read, where
+   *   that can be told: of several partitions nobody knows whose they were
    */
-  async holds({ seq, storedMs }: StreamPosition): Promise<boolean> {
-    if (seq === 0) return true;
+  async inspect({ seq, storedMs }: StreamPosition): Promise<{ readonly isSame: boolean; readonly forgotten: number }> {
+    if (seq === 0) return { isSame: true, forgotten: 0 };
     const { state } = await this.#manager.streams.info(this.#stream);
-    if (seq > state.last_seq) return false;
+    if (seq > state.last_seq) return { isSame: false, forgotten: 0 };
     const message = seq < state.first_seq ? null : await this.#manager.streams.getMessage(this.#stream, { seq });
     // One that is no longer kept proves nothing, and is the usual case in a stream that forgets by age.
     // The library rounds the time of a delivered message otherwise than that of one that was asked for.
-    return message === null || Math.abs(message.time.getTime() - storedMs) <= 1;
+    const isSame = message === null || Math.abs(message.time.getTime() - storedMs) <= 1;
+    const isWhole = this.#options.config.partition.of === 1;
+    return { isSame, forgotten: isSame && isWhole ? Math.max(0, state.first_seq - 1 - seq) : 0 };
   }
 
   /** Messages that no partition reads, because the server does not divide them. */

@@ -67,6 +67,7 @@ export class JetStreamSource implements Source {
   #failures = 0;
   #isReading = false;
   #hasToldOfLetters = false;
+  #hasToldOfForgotten = false;
   #running: Promise<void> | undefined;
 
   constructor(options: JetStreamSourceOptions) {
@@ -149,7 +150,9 @@ export class JetStreamSource implements Source {
     const reader = await StreamReader.open({ connection, config, owner: ledger.id });
     const publisher = new StreamPublisher(connection, config);
     let position = ledger.openStream(this.#stream, partitionText(config));
-    if (!(await reader.holds(position))) {
+    const { isSame, forgotten } = await reader.inspect(position);
+    if (forgotten > 0) this.#tellOfForgotten(forgotten);
+    if (!isSame) {
       log.warn(
         { source: SOURCE, stream: this.#stream },
         'the stream is not the one that was read (made anew, brought back, or cut short); it is read from its beginning, and what was booked is told by its key',
@@ -193,6 +196,18 @@ export class JetStreamSource implements Source {
     this.#isReading = true;
     if (this.#unread <= 0) this.#isNew = false;
     this.#tellUp();
+  }
+
+  /** Once a process: until the next message is booked the position stays before them. */
+  #tellOfForgotten(messages: number): void {
+    if (this.#hasToldOfForgotten) return;
+    this.#hasToldOfForgotten = true;
+    const { log, meter } = this.#options;
+    log.error(
+      { source: SOURCE, stream: this.#stream, messages },
+      'the stream let go of messages before they were read: this bridge was away for longer than the stream keeps them (nats.jetstream.max_age), or somebody deleted them. Their turns are not counted',
+    );
+    meter.lost(SOURCE, messages);
   }
 
   #tellUp(): void {

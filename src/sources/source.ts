@@ -27,8 +27,8 @@ export interface SourceMeter {
   truncated(source: string): void;
   /** A sender was told to come again later. */
   refused(source: string, reason: 'backlog' | 'ledger' | 'connections'): void;
-  /** A request is gone: its sender had left, and it could not be booked. */
-  lost(source: string): void;
+  /** Requests or messages are gone for good. */
+  lost(source: string, requests?: number): void;
   /** A sender named somebody else than its credential or subject does. */
   identityMismatch(source: string): void;
   up(source: string, isUp: boolean): void;

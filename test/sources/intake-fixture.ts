@@ -101,8 +101,8 @@ export class CountingMeter implements SourceMeter {
   refused(source: string, reason: string): void {
     this.#add(source, `refused:${reason}`);
   }
-  lost(source: string): void {
-    this.#add(source, 'lost');
+  lost(source: string, requests = 1): void {
+    this.#add(source, 'lost', requests);
   }
   up(source: string, isUp: boolean): void {
     this.upStates[source] = isUp;

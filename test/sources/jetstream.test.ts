@@ -358,3 +358,22 @@ test('a message larger than what a pull brings is had all the same', async (t) =
   assert.equal(bench.ledger.health().turns, 5);
   assert.equal(bench.meter.of('jetstream')['rejected:too_large'], 3);
 });
+
+test('what a stream let go of unread is counted as lost, and told', async (t) => {
+  const bench = await Bench.start(t);
+  await bench.publish(turns(100));
+  await bench.drained(100);
+  await bench.close();
+  await bench.publish(turns(50, 100));
+  await (await jetstreamManager(bench.connection)).streams.purge('TOLL', { seq: 121 });
+  await bench.open();
+  await bench.drained(150);
+  assert.equal(bench.ledger.health().turns, 130);
+  assert.equal(bench.meter.of('jetstream').lost, 20);
+  assert.match(bench.lines.join('\n'), /let go of messages before they were read/);
+  await bench.close();
+  await bench.open();
+  await bench.publish(turns(1, 150));
+  await bench.drained(151);
+  assert.equal(bench.meter.of('jetstream').lost, 20, 'once');
+});
