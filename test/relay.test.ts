@@ -1,6 +1,7 @@
 // A relay whose NATS goes away and which is itself killed: what a sender was told is accepted is counted, once.
 
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -143,4 +144,42 @@ test('the last description of a turn is not swallowed as a copy of its first', a
   assert.equal(state.messages, 3, 'each description once, and the repeated one known by the stream');
   await until('the turn', async () => shownBy(await bridge.scrape()).turns['openai/gpt-5 ok'] === 1);
   assert.deepEqual(shownBy(await bridge.scrape()).costNano, { 'openai/gpt-5': 3e9 });
+});
+
+test('nothing of a payload but numbers, names and ids reaches a disk, a subject or a log', async (t) => {
+  const { dir, server, connection, bridge, relay } = await startAll(t);
+  const hook = (n: number) => ({
+    source: 'opencode',
+    payload: {
+      event: {
+        type: 'message.updated',
+        properties: {
+          info: {
+            ...{ id: `msg-${n}`, sessionID: 'ses', role: 'assistant', modelID: 'gpt-5', providerID: 'openai' },
+            ...{ finish: 'stop', time: { created: Date.now() - 9000, completed: Date.now() }, cost: 0.5 },
+            ...{ tokens: { input: 1, output: 1, reasoning: 0, cache: { read: 0, write: 0 } } },
+            path: { cwd: '/home/CANARY-user/shop', root: '/home/CANARY-user/shop' },
+            ...{ summary: 'CANARY-summary', error: undefined, system: ['CANARY-system'], text: 'CANARY-answer' },
+          },
+        },
+      },
+      prompt: 'CANARY-prompt',
+    },
+  });
+  assert.equal(await deliver(relay.socket, [hook(1)]), 0);
+  await server.kill();
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  await deliver(relay.socket, [hook(2), { v: 1, kind: 'turn', agent: 'opencode', secret: 'CANARY-rejected' }]).catch(
+    () => {},
+  );
+  const waits = gauge(await relay.scrape(), 'tollbridge_relay_queue_events') ?? 0;
+  await server.restart();
+  await until('both turns', async () => shownBy(await bridge.scrape()).turns['openai/gpt-5 ok'] === 2);
+  await connection.flush();
+  const found = spawnSync('grep', ['-rla', 'CANARY', dir], { encoding: 'utf8' });
+  assert.equal(found.stdout, '');
+  const control = spawnSync('grep', ['-rla', 'gpt-5', dir], { encoding: 'utf8' });
+  assert.match(control.stdout, /nats-one.*\.blk/, 'control: what travels is found where it was looked');
+  assert.doesNotMatch(bridge.said + relay.said, /CANARY/);
+  assert.ok(waits >= 1, 'the disk was used');
 });
