@@ -1,4 +1,5 @@
-// The programs that the tests run and npm does not have: prometheus with promtool, and nats-server.
+// The programs that the tests run and npm does not have: prometheus with promtool, nats-server, and openssl, which makes
+// their certificates.
 
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync } from 'node:fs';
@@ -8,12 +9,13 @@ interface DebianPackage {
   readonly name: string;
   readonly programs: readonly string[];
   /** The service that it starts where systemd runs. */
-  readonly service: string;
+  readonly service?: string;
 }
 
 const PACKAGES: readonly DebianPackage[] = [
   { name: 'prometheus', programs: ['prometheus', 'promtool'], service: 'prometheus.service' },
   { name: 'nats-server', programs: ['nats-server'], service: 'nats-server.service' },
+  { name: 'openssl', programs: ['openssl'] },
 ];
 const MEANT_FOR = 'The tests run the real Prometheus and NATS.';
 
@@ -39,7 +41,9 @@ function aptGet(args: readonly string[]): boolean {
 /** Debian starts what it installs where systemd runs; the tests need the programs, not a service. */
 function stopInstalledServices(packages: readonly DebianPackage[]): void {
   if (!existsSync('/run/systemd/system')) return;
-  spawnSync('systemctl', ['disable', '--now', ...packages.map(({ service }) => service)], { stdio: 'ignore' });
+  spawnSync('systemctl', ['disable', '--now', ...packages.flatMap(({ service }) => service ?? [])], {
+    stdio: 'ignore',
+  });
 }
 
 /** Sees to it that every program is there. Returns what to tell the user when one is not. */

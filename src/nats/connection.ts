@@ -217,7 +217,10 @@ export class NatsLink {
     const token = place('token_file', config.token_env, config.token_file);
     const nkey = place('nkey_file', undefined, config.nkey_file);
     const credentials = place('credentials_file', undefined, config.credentials_file);
-    const bytes = (credential: Credential) => () => new TextEncoder().encode(secretOf(credential));
+    const bytes =
+      (credential: Credential, end = '') =>
+      () =>
+        new TextEncoder().encode(secretOf(credential) + end);
     if (password) {
       secretOf(password);
       return usernamePasswordAuthenticator(config.user!, () => secretOf(password));
@@ -232,7 +235,8 @@ export class NatsLink {
     }
     if (credentials) {
       secretOf(credentials);
-      return credsAuthenticator(bytes(credentials));
+      // Its last line must end, or the library does not see it.
+      return credsAuthenticator(bytes(credentials, '\n'));
     }
     return undefined;
   }

@@ -30,6 +30,17 @@ export function connectTrouble(thrown: unknown, config: NatsConfig): string {
       `What the server must allow is printed by: ${commandText('nats setup --print')}`
     );
   }
+  if (/parse credentials|invalid (?:seed|encoding|checksum|prefix)|nkeys?/i.test(text)) {
+    const file = config.credentials_file ? 'credentials_file' : 'nkey_file';
+    return `the file of nats.${file} holds no credential of that kind: expected what nsc or nk wrote`;
+  }
+  const isTls = config.tls !== undefined || config.servers.some((server) => server.isTls);
+  if (thrown instanceof errors.TimeoutError && isTls) {
+    return (
+      `NATS (${servers}) does not go on after the TLS handshake. A server that asks for a certificate does so: ` +
+      'set nats.tls.cert_file and key_file'
+    );
+  }
   if (/^(?:UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|CERT_|ERR_TLS)/.test(code) || /certificate|TLS|SSL/i.test(text)) {
     return (
       `NATS (${servers}) and this bridge cannot agree on TLS (${code || 'handshake failed'}). ` +
