@@ -338,6 +338,9 @@ async function checkScrape({ status, config, env }: BridgeFacts): Promise<Findin
     const text = await response.text();
     const samples = text.match(/^(?:toll|tollbridge)_\w+(?=[ {])/gm)?.length ?? 0;
     if (response.ok && samples > 0) return { level: 'ok', what: `${url} shows ${showCount(samples)} series` };
+    if (response.status === 503 && !status.ready) {
+      return { level: 'warning', what: `${url} shows nothing until the bridge is ready; "bridge" above says why` };
+    }
     if (response.ok)
       return {
         level: 'problem',

@@ -9,12 +9,19 @@ import { messageOf, PermanentFailure } from '../failure.ts';
 
 const JETSTREAM_OFF = /jetstream (?:is )?not enabled/i;
 
-function signIn(config: NatsConfig): string {
-  if (config.user !== undefined) return `the user "${config.user}" with this password (nats.user, nats.password_…)`;
-  if (config.token_env ?? config.token_file) return 'this token (nats.token_…)';
-  if (config.nkey_file) return 'this nkey (nats.nkey_file)';
-  if (config.credentials_file) return 'these credentials (nats.credentials_file)';
-  return 'a client without credentials: set nats.user with a password, token_…, nkey_file or credentials_file';
+/** Who asked to be let in, and where that is set. */
+function signIn(config: NatsConfig): { readonly who: string; readonly keys: string } {
+  if (config.user !== undefined) {
+    return {
+      who: `the user "${config.user}" with this password`,
+      keys: 'nats.user and nats.password_env or password_file',
+    };
+  }
+  if (config.token_env ?? config.token_file) return { who: 'this token', keys: 'nats.token_env or token_file' };
+  if (config.nkey_file) return { who: 'this nkey', keys: 'nats.nkey_file' };
+  if (config.credentials_file) return { who: 'these credentials', keys: 'nats.credentials_file' };
+  const keys = 'nats.user with a password, or one of token_file, nkey_file, credentials_file';
+  return { who: 'a client without credentials', keys };
 }
 
 /** Why there is no connection, and what to do. */
@@ -25,9 +32,10 @@ export function connectTrouble(thrown: unknown, config: NatsConfig): string {
   const text = `${messageOf(thrown)} ${messageOf(error)}`;
   const code = (error as NodeJS.ErrnoException).code ?? '';
   if (thrown instanceof errors.AuthorizationError || /authorization violation|authentication/i.test(text)) {
+    const { who, keys } = signIn(config);
     return (
-      `NATS (${servers}) refuses ${signIn(config)}. Nothing is read from it until it is let in; it is tried again. ` +
-      `What the server must allow is printed by: ${commandText('nats setup --print')}`
+      `NATS (${servers}) refuses ${who}; it is tried again. Correct ${keys}, or let it in: ` +
+      `what the server must allow is printed by ${commandText('nats setup --print')}`
     );
   }
   if (/parse credentials|invalid (?:seed|encoding|checksum|prefix)|nkeys?/i.test(text)) {
