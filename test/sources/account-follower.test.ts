@@ -6,12 +6,12 @@ import { type TestContext, test } from 'node:test';
 import { jetstream } from '@nats-io/jetstream';
 import { Bridge } from '../../src/bridge.ts';
 import { parseConfig } from '../../src/config.ts';
-import { NatsLink } from '../../src/nats/connection.ts';
 import { StreamPublisher } from '../../src/nats/publisher.ts';
 import { setUpStreams } from '../../src/nats/streams.ts';
 import type { PollResult } from '../../src/poll/poll-result.ts';
 import { parsePublished, publishedText } from '../../src/poll/published-result.ts';
 import { connected, NatsServer, natsConfig } from '../nats/nats-server.ts';
+import { GO_USAGE, goWindows, KEY, MODELS, modelList, startOpencode } from '../poll/opencode-server.ts';
 import { until } from '../prometheus-server.ts';
 import { readableLog, temporaryFolder } from './intake-fixture.ts';
 
@@ -47,19 +47,19 @@ async function start(t: TestContext) {
     await server.kill();
   });
   const publisher = new StreamPublisher(connection, config);
-  const bridge = async (name: string) => {
+  const bridge = async (name: string, more: object = {}, env: NodeJS.ProcessEnv = {}) => {
     const { log, lines } = readableLog();
     const own = parseConfig({
       ...{ state_dir: path.join(dir, name), detect: false, metrics: { listen: '127.0.0.1:0' } },
-      nats: { ...nats, replica: name },
+      ...{ nats: { ...nats, replica: name }, ...more },
     });
-    const running = await Bridge.start({ config: own, log, env: {} });
+    const running = await Bridge.start({ config: own, log, env });
     t.after(() => running.stop());
     const shows = (line: RegExp) =>
       until(`${line}`, async () => line.test(await (await fetch(`${running.metricsUrl}/metrics`)).text()));
     return { running, shows, lines };
   };
-  return { server, connection, config, publisher, bridge };
+  return { connection, publisher, bridge };
 }
 
 test('a bridge that polls nothing shows what another one polled, at once and then every new reading', async (t) => {
@@ -110,25 +110,21 @@ test('a report counts under the account of its subject, and is as old as the str
   await shows(/^tollbridge_events_received_total\{source="jetstream"\} 1$/m);
 });
 
-test('a bridge with poll.publish hands its own readings on', async (t) => {
-  const { config, server, bridge } = await start(t);
-  const { log } = readableLog();
-  const link = new NatsLink({ config, env: {}, log, name: 'test' });
-  await link.start();
-  t.after(() => link.stop());
-  const { NatsSide } = await import('../../src/nats-side.ts');
-  const { Health } = await import('../../src/metrics/health.ts');
-  const own = parseConfig({ state_dir: temporaryFolder(t), nats: { servers: [server.url] }, poll: { publish: true } });
-  const meter = new Health({ version: '0', sources: [], producers: [] });
-  const side = new NatsSide({ config: { ...own, nats: own.nats! }, env: {}, log, meter });
-  await side.start();
-  t.after(async () => {
-    await side.stop();
-    await meter.shutdown();
-  });
-  const { shows } = await bridge('reader');
-  await side.publishPoll(result(4e9));
-  await shows(/^toll_balance\{provider="opencode",account="work".*\} 4$/m);
+test('a bridge with poll.publish hands on what it polls, and a restarted one has it before anybody polls', async (t) => {
+  const { bridge } = await start(t);
+  const remote = await startOpencode(t, { [MODELS]: modelList('glm-5'), [GO_USAGE]: goWindows({ rolling: 40 }) });
+  const account = { id: 'work', provider: 'opencode', api_key_env: 'ZEN', base_url: remote.url };
+  const polling = { accounts: [account], poll: { publish: true } };
+  const shown = /^toll_models_available\{provider="opencode",account="work"\} 1$/m;
+  const poller = await bridge('poller', polling, { ZEN: KEY });
+  await poller.shows(shown);
+  const reader = await bridge('reader');
+  await reader.shows(shown);
+  await poller.running.stop();
+  const polls = remote.seen.length;
+  const restarted = await bridge('new');
+  await restarted.shows(shown);
+  assert.equal(remote.seen.length, polls, 'nobody polled meanwhile');
 });
 
 test('what is published is read as it was, and nothing beyond its form', () => {
