@@ -71,7 +71,10 @@ export class Bridge {
   #nats: NatsSide | undefined;
   #timers: NodeJS.Timeout[] = [];
   #metricsUrl = '';
+  /** The ledger can be read. */
   #isOpen = false;
+  /** Every source takes what comes. */
+  #isListening = false;
   #stopped: Promise<void> | undefined;
 
   /**
@@ -226,6 +229,7 @@ export class Bridge {
       setInterval(() => this.#quietly('sweep', this.#ledger.sweep()), SWEEP_EVERY_MS),
     ];
     await this.#startSources();
+    this.#isListening = true;
   }
 
   async #startNats(config: Config & { readonly nats: NatsConfig }): Promise<void> {
@@ -300,6 +304,7 @@ export class Bridge {
       const problem = this.#nats.problem('jetstream');
       return [`This ledger is new, and is filled from the stream first.${problem ? ` It waits: ${problem}` : ''}`];
     }
+    if (!this.#isListening) return ['The sources are being opened.'];
     return this.#ledger.problem ? [this.#ledger.problem] : [];
   }
 

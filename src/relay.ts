@@ -32,6 +32,7 @@ export class Relay {
   readonly #socket: SocketServer | undefined;
   readonly #spool: SpoolDrain | undefined;
   readonly #startedMs = Date.now();
+  #isListening = false;
   #metricsUrl = '';
   #stopped: Promise<void> | undefined;
 
@@ -126,6 +127,7 @@ export class Relay {
     await this.#nats.start();
     await this.#socket?.start();
     await this.#spool?.start();
+    this.#isListening = true;
   }
 
   async #stop(): Promise<void> {
@@ -137,6 +139,7 @@ export class Relay {
 
   /** That NATS is away does not make it unready: it takes turns all the same. */
   #notReady(): string[] {
+    if (!this.#isListening) return ['The socket and the spool are being opened.'];
     const problem = this.#nats.queue?.problem;
     return problem ? [problem] : [];
   }

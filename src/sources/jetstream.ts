@@ -2,6 +2,7 @@
 // commit, and the ledger itself knows how far it has read. No correctness stands on what the server remembers.
 
 import { setTimeout as delay } from 'node:timers/promises';
+import { commandText } from '../command-text.ts';
 import { type NatsConfig, partitionText } from '../config-nats.ts';
 import { PermanentFailure, RetryableFailure } from '../failure.ts';
 import type { StreamPosition, StreamStep } from '../ledger/stream-positions.ts';
@@ -14,7 +15,7 @@ import { identityIn } from '../nats/subjects.ts';
 import { streamTrouble } from '../nats/trouble.ts';
 import { type Decoded, rejected } from '../turn/decoded.ts';
 import { decodeBody } from '../turn/normalize.ts';
-import type { Intake, Source, SourceMeter } from './source.ts';
+import { type Intake, placeOf, type Source, type SourceMeter } from './source.ts';
 import { guarded } from './subject-guard.ts';
 
 const SOURCE = 'jetstream';
@@ -66,6 +67,8 @@ export class JetStreamSource implements Source {
   #isNew = false;
   #failures = 0;
   #isReading = false;
+  /** The ledger did not take what was read last. */
+  #isRefused = false;
   #hasToldOfLetters = false;
   #hasToldOfForgotten = false;
   #running: Promise<void> | undefined;
@@ -77,12 +80,11 @@ export class JetStreamSource implements Source {
 
   /** What keeps turns from being read, one line for people. */
   problem(): string | undefined {
-    const { link } = this.#options;
-    if (link.problem() ?? this.#problem) return link.problem() ?? this.#problem;
-    if (this.#undivided === 0) return undefined;
+    const problem = this.#options.link.problem() ?? this.#problem;
+    if (problem !== undefined || this.#undivided === 0) return problem;
     return (
       `${this.#undivided} messages of the stream ${this.#stream} belong to no partition, so no bridge reads them. ` +
-      'The mapping in nats-server.conf that divides them is missing; see: nats setup --print'
+      `The mapping in nats-server.conf that divides them is missing; see: ${commandText('nats setup --print')}`
     );
   }
 
@@ -135,11 +137,12 @@ export class JetStreamSource implements Source {
     this.#tellUp();
     // It has told of itself.
     if (link.problem()) return;
+    const isOurs = error instanceof RetryableFailure || error instanceof PermanentFailure;
     let problem: string;
     if (error instanceof RetryableFailure) problem = `turns wait in the stream: ${error.message}`;
-    else if (error instanceof PermanentFailure) problem = error.message;
-    else problem = streamTrouble(error, { stream: this.#stream });
-    if (problem !== this.#problem) log.warn({ source: SOURCE }, problem);
+    else problem = isOurs ? error.message : streamTrouble(error, { stream: this.#stream });
+    // Every try would say the same again.
+    if (problem !== this.#problem) log.warn({ source: SOURCE, ...(isOurs ? {} : placeOf(error)) }, problem);
     this.#problem = problem;
   }
 
@@ -171,7 +174,8 @@ export class JetStreamSource implements Source {
     }, WATCH_EVERY_MS);
     try {
       this.#unread = (await reader.attach(position.seq)).backlog;
-      this.#recovered();
+      // A ledger that refused what is to be read next has to take it before all is well again.
+      if (!this.#isRefused || this.#unread === 0) this.#recovered();
       let after = position.seq;
       for await (const messages of reader.batches(signal)) {
         const read: Read[] = [];
@@ -193,6 +197,7 @@ export class JetStreamSource implements Source {
     if (this.#problem) this.#options.log.info({ source: SOURCE }, 'turns are read from the stream again');
     this.#problem = undefined;
     this.#failures = 0;
+    this.#isRefused = false;
     this.#isReading = true;
     if (this.#unread <= 0) this.#isNew = false;
     this.#tellUp();
@@ -237,7 +242,11 @@ export class JetStreamSource implements Source {
    */
   async #book(publisher: StreamPublisher, batch: readonly Read[]): Promise<void> {
     const { intake } = this.#options;
-    for (const read of batch) await this.#noteRejections(publisher, read, rejectionsOf(read.items));
+    let canNote = true;
+    for (const read of batch) {
+      // A list that cannot be written to is not waited for once more for every message.
+      if (canNote) canNote = await this.#noteRejections(publisher, read, rejectionsOf(read.items));
+    }
     const bookings = await Promise.allSettled(
       batch.map(({ message, step, items }) =>
         intake.accept(
@@ -253,13 +262,14 @@ export class JetStreamSource implements Source {
       for (const { message } of batch) message.ack();
       return;
     }
-    const culprit = bookings.findIndex(({ status, ...rest }) => {
-      return status === 'rejected' && (rest as PromiseRejectedResult).reason instanceof PermanentFailure;
-    });
-    if (culprit >= 0) await this.#giveUp(publisher, batch[culprit]!);
+    const isPermanent = (one: (typeof bookings)[number]) =>
+      one.status === 'rejected' && one.reason instanceof PermanentFailure;
+    const culprit = batch[bookings.findIndex(isPermanent)];
+    if (culprit) await this.#giveUp(publisher, culprit);
     const retryAfterS = failure.reason instanceof RetryableFailure ? failure.reason.retryAfterS : 1;
     for (const { message } of batch) message.nak(retryAfterS * 1000);
-    if (culprit >= 0) throw new OutOfStep('a message that cannot be booked was passed over');
+    if (culprit) throw new OutOfStep('a message that cannot be booked was passed over');
+    this.#isRefused = true;
     throw failure.reason;
   }
 
@@ -270,15 +280,17 @@ export class JetStreamSource implements Source {
     await this.#options.intake.accept(SOURCE, [UNBOOKABLE], {}, read.step);
   }
 
+  /** @returns whether it could be noted, or nothing had to be */
   async #noteRejections(
     publisher: StreamPublisher,
     { message }: Read,
     rejections: DeadLetter['rejections'],
-  ): Promise<void> {
-    if (rejections.length === 0) return;
+  ): Promise<boolean> {
+    if (rejections.length === 0) return true;
     const { subject, seq, data } = message;
     try {
       await publisher.deadLetter({ stream: this.#stream, seq, subject, bytes: data.length, rejections });
+      return true;
     } catch (error) {
       if (this.#options.link.current === undefined) throw error;
       // It is counted all the same, and stays in the stream: a missing list of mistakes must not hold up the turns.
@@ -287,6 +299,7 @@ export class JetStreamSource implements Source {
         this.#options.log.warn({ source: SOURCE }, `messages that could not be read are counted but not noted: ${why}`);
       }
       this.#hasToldOfLetters = true;
+      return false;
     }
   }
 }

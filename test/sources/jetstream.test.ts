@@ -288,6 +288,9 @@ test('while the ledger cannot commit nothing is acknowledged or pulled, and noth
   await bench.publish(turns(300, 50));
   await until(() => bench.meter.upStates.jetstream === false, 'the source to be down');
   await until(() => refused > 250, 'several tries');
+  const told = bench.lines.filter((line) => /the disk is full|read from the stream again/.test(line));
+  assert.equal(told.length, 1, 'told once, not at every try');
+  assert.equal(bench.meter.upStates.jetstream, false);
   assert.match(bench.source.problem() ?? '', /turns wait in the stream: the disk is full/);
   assert.equal((await bench.consumer()).ack_floor.stream_seq <= 50, true);
   isBroken = false;
