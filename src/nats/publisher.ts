@@ -26,7 +26,8 @@ export interface Outgoing {
 export interface DeadLetter {
   readonly stream: string;
   readonly seq: number;
-  readonly subject: string;
+  /** Whose turns it was published as. */
+  readonly identity: Identity;
   readonly bytes: number;
   /** Which of its records were refused, and why; never what they hold. */
   readonly rejections: readonly { readonly index: number; readonly reason: string; readonly detail: string }[];
@@ -82,8 +83,8 @@ export class StreamPublisher {
   }
 
   /** Notes a message that could not be read. It stays in its stream for as long as that keeps it. */
-  async deadLetter({ stream, seq, ...rest }: DeadLetter): Promise<void> {
-    const body = JSON.stringify({ v: 1, stream, seq, ...rest });
+  async deadLetter({ stream, seq, identity, ...rest }: DeadLetter): Promise<void> {
+    const body = JSON.stringify({ v: 1, stream, seq, ...identity, ...rest });
     await this.#client.publish(`${DEAD_LETTERS}.${stream}`, body, { msgID: `${stream}:${seq}` });
   }
 

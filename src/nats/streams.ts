@@ -27,6 +27,8 @@ export const ACK_WAIT_MS = 30_000;
 const ACK_PENDING_MAX = 5000;
 /** The server drops a message published twice within it; the ledger tells later ones. */
 const DUPLICATE_WINDOW_MS = 120_000;
+/** A consumer that nobody read from for so long is let go of: its bridge has another name now, or makes it anew. */
+const CONSUMER_KEPT_MS = 7 * DAY_MS;
 const POLLS_KEPT_MS = DAY_MS;
 const DEAD_LETTERS_KEPT_MS = 30 * DAY_MS;
 const DEAD_LETTERS_MAX_BYTES = 256 * 1024 * 1024;
@@ -106,6 +108,7 @@ export function consumerConfig(config: NatsConfig, { afterSeq, owner }: { afterS
     ack_wait: nanos(ACK_WAIT_MS),
     max_deliver: -1,
     max_ack_pending: ACK_PENDING_MAX,
+    inactive_threshold: nanos(CONSUMER_KEPT_MS),
     filter_subject: turnFilter(config.partition),
     ...(afterSeq > 0
       ? { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: afterSeq + 1 }

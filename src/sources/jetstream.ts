@@ -288,8 +288,10 @@ export class JetStreamSource implements Source {
   ): Promise<boolean> {
     if (rejections.length === 0) return true;
     const { subject, seq, data } = message;
+    // Not the subject itself: anybody may have written anything into it.
+    const identity = identityIn(subject) ?? {};
     try {
-      await publisher.deadLetter({ stream: this.#stream, seq, subject, bytes: data.length, rejections });
+      await publisher.deadLetter({ stream: this.#stream, seq, identity, bytes: data.length, rejections });
       return true;
     } catch (error) {
       if (this.#options.link.current === undefined) throw error;

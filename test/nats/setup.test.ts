@@ -41,7 +41,10 @@ test('it makes what is missing, changes what differs, and leaves alone what is r
     [['toll.turns.*.*', 'toll.turns.*.*.*'], 'file', 'new', 'limits', 30 * 86_400 * 1e9],
   );
   const { config: consumer } = await manager.consumers.info('TOLL', 'tollbridge_a_1_of_1');
-  assert.deepEqual([consumer.ack_policy, consumer.max_deliver], ['explicit', -1]);
+  assert.deepEqual(
+    [consumer.ack_policy, consumer.max_deliver, consumer.inactive_threshold],
+    ['explicit', -1, 7 * 86_400 * 1e9],
+  );
 });
 
 test('the command says what it did, and what a client cannot set', async (t) => {

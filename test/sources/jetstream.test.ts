@@ -238,7 +238,7 @@ test('messages that cannot be read are noted, counted and passed over, and the o
   assert.equal(state.messages, 1002);
   const letter = await manager.streams.getMessage('TOLL_DLQ', { seq: 1001 });
   const { rejections, ...rest } = letter!.json<Record<string, unknown>>();
-  assert.deepEqual(rest, { v: 1, stream: 'TOLL', seq: 1001, subject: 'toll.turns.core.ada', bytes: 8 * 1024 * 1024 });
+  assert.deepEqual(rest, { v: 1, stream: 'TOLL', seq: 1001, team: 'core', user: 'ada', bytes: 8 * 1024 * 1024 });
   assert.deepEqual((rejections as object[]).length, 1);
   const first = await manager.streams.getMessage('TOLL_DLQ', { seq: 1 });
   assert.doesNotMatch(first!.string(), /canary/);
