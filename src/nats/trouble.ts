@@ -9,19 +9,19 @@ import { messageOf, PermanentFailure } from '../failure.ts';
 
 const JETSTREAM_OFF = /jetstream (?:is )?not enabled/i;
 
-/** Who asked to be let in, and where that is set. */
-function signIn(config: NatsConfig): { readonly who: string; readonly keys: string } {
+/** Who asked to be let in, and what to do about it on this side. */
+function signIn(config: NatsConfig): { readonly who: string; readonly mend: string } {
   if (config.user !== undefined) {
-    return {
-      who: `the user "${config.user}" with this password`,
-      keys: 'nats.user and nats.password_env or password_file',
-    };
+    const mend = 'Correct nats.user and nats.password_env or password_file';
+    return { who: `the user "${config.user}" with this password`, mend };
   }
-  if (config.token_env ?? config.token_file) return { who: 'this token', keys: 'nats.token_env or token_file' };
-  if (config.nkey_file) return { who: 'this nkey', keys: 'nats.nkey_file' };
-  if (config.credentials_file) return { who: 'these credentials', keys: 'nats.credentials_file' };
-  const keys = 'nats.user with a password, or one of token_file, nkey_file, credentials_file';
-  return { who: 'a client without credentials', keys };
+  if (config.token_env ?? config.token_file) {
+    return { who: 'this token', mend: 'Correct nats.token_env or token_file' };
+  }
+  if (config.nkey_file) return { who: 'this nkey', mend: 'Correct nats.nkey_file' };
+  if (config.credentials_file) return { who: 'these credentials', mend: 'Correct nats.credentials_file' };
+  const mend = 'Set nats.user with a password, or one of token_file, nkey_file and credentials_file';
+  return { who: 'a client without credentials', mend };
 }
 
 /** Why there is no connection, and what to do. */
@@ -32,9 +32,9 @@ export function connectTrouble(thrown: unknown, config: NatsConfig): string {
   const text = `${messageOf(thrown)} ${messageOf(error)}`;
   const code = (error as NodeJS.ErrnoException).code ?? '';
   if (thrown instanceof errors.AuthorizationError || /authorization violation|authentication/i.test(text)) {
-    const { who, keys } = signIn(config);
+    const { who, mend } = signIn(config);
     return (
-      `NATS (${servers}) refuses ${who}; it is tried again. Correct ${keys}, or let it in: ` +
+      `NATS (${servers}) refuses ${who}; it is tried again. ${mend}, or let it in: ` +
       `what the server must allow is printed by ${commandText('nats setup --print')}`
     );
   }

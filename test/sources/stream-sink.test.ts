@@ -77,6 +77,20 @@ test('while the server is away it waits on disk; it is published when the server
   await until(() => sink.problem() === undefined, 'no problem');
 });
 
+test('a server that stands still without a word costs a pause, and then the disk is used', async (t) => {
+  const { server, sink, queue, stored } = await start(t);
+  server.signal('SIGSTOP');
+  try {
+    assert.equal((await sink.submit([turn(1), turn(2)], { identity })).length, 2);
+    assert.equal(queue.events, 2);
+  } finally {
+    server.signal('SIGCONT');
+  }
+  await until(() => queue.events === 0, 'an empty queue');
+  // What was on its way when the server stood still may have come too: the stream knows it by its id.
+  assert.equal(await stored(), 2);
+});
+
 test('what neither the stream nor the disk takes is refused, so that its sender keeps it', async (t) => {
   const { server, sink, queue, link } = await start(t, { maxBytes: 2000 });
   await server.kill();
