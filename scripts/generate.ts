@@ -3,6 +3,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { alertFiles } from '../dashboards/alerts/pack.ts';
 import { metricReference } from '../src/metrics/reference.ts';
 import { eventSchema } from '../src/turn/event-record.ts';
 
@@ -13,6 +14,7 @@ const say = (text: string) => process.stdout.write(`${text}\n`);
 const generated = [
   { file: 'docs/metrics.md', text: metricReference() },
   { file: 'docs/event.schema.json', text: JSON.stringify(eventSchema(), null, 2) },
+  ...alertFiles(),
 ].map(({ file, text }) => ({ file, text: `${text.trimEnd()}\n` }));
 
 function standing(file: string): string | undefined {

@@ -1,5 +1,5 @@
-// The programs that the tests run and npm does not have: prometheus with promtool, nats-server, and openssl, which makes
-// their certificates.
+// The programs that the tests run and npm does not have: prometheus with promtool, alertmanager with amtool, nats-server,
+// and openssl, which makes its certificates.
 
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync } from 'node:fs';
@@ -15,9 +15,14 @@ interface DebianPackage {
 const PACKAGES: readonly DebianPackage[] = [
   { name: 'prometheus', programs: ['prometheus', 'promtool'], service: 'prometheus.service' },
   { name: 'nats-server', programs: ['nats-server'], service: 'nats-server.service' },
+  {
+    name: 'prometheus-alertmanager',
+    programs: ['prometheus-alertmanager', 'amtool'],
+    service: 'prometheus-alertmanager.service',
+  },
   { name: 'openssl', programs: ['openssl'] },
 ];
-const MEANT_FOR = 'The tests run the real Prometheus and NATS.';
+const MEANT_FOR = 'The tests run the real Prometheus, Alertmanager and NATS.';
 
 function isOnPath(program: string): boolean {
   // Debian puts nats-server where only root looks.

@@ -32,6 +32,8 @@ const FLOORS: readonly { readonly floor: number; readonly holds: RegExp }[] = [
 /** Rooms of one floor that never meet: they share only the ledger. */
 const STRANGERS = ['src/sources/', 'src/metrics/'];
 const PLUGIN = 'src/plugin/';
+const DASHBOARDS = 'dashboards/';
+const CATALOGUE = 'src/metrics/catalogue.ts';
 /** The one room that speaks to NATS. */
 const NATS_ROOM = 'src/nats/';
 const NATS_PACKAGES = /^(?:nats|@nats-io\/.+)$/;
@@ -77,6 +79,12 @@ function violations(files: readonly SourceFile[]): string[] {
 
 function importViolations(source: SourceFile): string[] {
   const { file } = source;
+  if (file.startsWith(DASHBOARDS)) {
+    return importsOf(source)
+      .map(({ target }) => (target.startsWith('.') ? path.posix.join(path.posix.dirname(file), target) : target))
+      .filter((to) => to.startsWith('src/') && to !== CATALOGUE)
+      .map((to) => `${file} imports ${to}: what is drawn and watched knows the catalogue and nothing else`);
+  }
   if (!file.startsWith('src/')) return [];
   if (file.startsWith(PLUGIN)) {
     return importsOf(source)
@@ -127,7 +135,7 @@ function codeViolations({ file, text }: SourceFile): string[] {
 }
 
 const read = (file: string): SourceFile => ({ file, text: readFileSync(path.join(ROOT, file), 'utf8') });
-const tree = globSync('{src,test,scripts}/**/*.{ts,mjs}', { cwd: ROOT })
+const tree = globSync('{src,test,scripts,dashboards}/**/*.{ts,mjs}', { cwd: ROOT })
   .map((file) => file.split(path.sep).join('/'))
   .filter((file) => !file.startsWith('test/fixtures/'))
   .map(read);
@@ -190,6 +198,7 @@ describe('architecture', () => {
     ['lets the plugin import a value', { file: 'src/plugin/a.ts', text: "import { b } from '../turn/b.ts';" }],
     ['lets the plugin import a package', { file: 'src/plugin/a.ts', text: "import { type A, b } from 'zod';" }],
     ['speaks to NATS elsewhere', { file: 'src/sources/a.ts', text: "import type { Msg } from 'nats';" }],
+    ['lets an alert see the ledger', { file: 'dashboards/a.ts', text: "import { b } from '../src/ledger/b.ts';" }],
     ['imports the plugin', { file: 'src/commands/a.ts', text: "import { b } from '../plugin/b.ts';" }],
     ['is too long', { file: 'src/turn/a.ts', text: 'a;\n'.repeat(MAX_LINES + 1) }],
     ['has a vague name', { file: 'test/turn/utils.ts', text: '' }],
@@ -210,6 +219,10 @@ describe('architecture', () => {
         text: "import net from 'node:net';\nimport type { B } from '../turn/b.ts';\nimport { type C } from 'c';",
       },
       { file: 'src/turn/a.ts', text: "// import { b } from '../bridge.ts';\n/* console.log() */" },
+      {
+        file: 'dashboards/x/a.ts',
+        text: "import { TOLL } from '../../src/metrics/catalogue.ts';\nimport b from './b.ts';",
+      },
       { file: 'src/nats/a.ts', text: "import { jetstream } from '@nats-io/jetstream';" },
       { file: 'src/cli.ts', text: "process.exit(0);\nawait import('./bridge.ts');" },
       { file: 'src/turn/b.ts', text: 'a;\n'.repeat(MAX_LINES) },
