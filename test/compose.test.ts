@@ -22,6 +22,7 @@ interface Service {
   readonly command: readonly string[];
   readonly environment?: Record<string, string>;
   readonly volumes?: readonly string[];
+  readonly ports?: readonly string[];
   readonly healthcheck?: { readonly test: readonly string[] };
 }
 const { services } = parse(read('docker-compose.yml'), { merge: true }) as { services: Record<string, Service> };
@@ -36,7 +37,29 @@ test('every file and folder that is mounted is in the repository, and every pass
     }
     for (const variable of Object.keys(environment)) assert.match(example, new RegExp(`^${variable}=`, 'm'));
   }
-  assert.ok(mounts >= 7);
+  assert.ok(mounts >= 10);
+});
+
+test('Prometheus scrapes the bridge and tells Alertmanager, by the names and ports of the services', () => {
+  const check = spawnSync('promtool', ['check', 'config', path.join(ROOT, 'deploy/prometheus/prometheus.yml')], {
+    encoding: 'utf8',
+  });
+  assert.equal(check.status, 0, check.stdout + check.stderr);
+  const text = read('deploy/prometheus/prometheus.yml');
+  const targets = [...text.matchAll(/"([a-z]+):(\d+)"/g)].map(([, name, port]) => [name, port]);
+  assert.deepEqual(targets, [
+    ['alertmanager', '9093'],
+    ['bridge', '9464'],
+  ]);
+  for (const [name, port] of targets) {
+    const { ports = [] } = services[name!]!;
+    assert.ok(
+      ports.some((one) => one.startsWith('127.0.0.1:') && one.endsWith(`:${port}`)),
+      `${name} has port ${port}`,
+    );
+  }
+  // What is published on all interfaces is published to everybody.
+  for (const { ports = [] } of Object.values(services)) for (const one of ports) assert.match(one, /^127\.0\.0\.1:/);
 });
 
 test('the server is told exactly what `nats setup --print` prints', () => {
