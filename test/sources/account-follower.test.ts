@@ -59,7 +59,7 @@ async function start(t: TestContext) {
       until(`${line}`, async () => line.test(await (await fetch(`${running.metricsUrl}/metrics`)).text()));
     return { running, shows, lines };
   };
-  return { connection, publisher, bridge };
+  return { server, connection, publisher, bridge };
 }
 
 test('a bridge that polls nothing shows what another one polled, at once and then every new reading', async (t) => {
@@ -125,6 +125,32 @@ test('a bridge with poll.publish hands on what it polls, and a restarted one has
   const restarted = await bridge('new');
   await restarted.shows(shown);
   assert.equal(remote.seen.length, polls, 'nobody polled meanwhile');
+});
+
+test('what a daemon pushes to the hub of one bridge, every bridge shows; without NATS the daemon is asked to wait', async (t) => {
+  const { server, bridge } = await start(t);
+  const pushed = await bridge('hubber', { hub: { listen: '127.0.0.1:0' } });
+  const other = await bridge('other');
+  const hub = /hub {7}(http:\S+)\/v1\/push/.exec(pushed.running.banner().join('\n'))![1];
+  const push = (usd: number) => {
+    const snapshot = {
+      ...{ provider_id: 'xai', account_id: 'work', timestamp: new Date().toISOString(), status: 'OK' },
+      metrics: { credit_balance: { remaining: usd, unit: 'USD', window: 'current' } },
+    };
+    const body = JSON.stringify({ machine: 'laptop', sent_at: new Date().toISOString(), snapshots: [snapshot] });
+    return fetch(`${hub}/v1/push`, { method: 'POST', body });
+  };
+  assert.equal((await push(8)).status, 200);
+  const shown = /^toll_balance\{provider="xai",account="work",kind="credit",currency="USD"\} 8$/m;
+  await pushed.shows(shown);
+  await other.shows(shown);
+  await other.shows(/^toll_account_info\{.*provider="xai".*machine="laptop".*\} 1$/m);
+  await server.kill();
+  await until('the loss', () =>
+    pushed.running.status().sources.some(({ source, up }) => source === 'jetstream' && !up),
+  );
+  const refused = await push(9);
+  assert.deepEqual([refused.status, refused.headers.get('retry-after')], [503, '1']);
 });
 
 test('what is published is read as it was, and nothing beyond its form', () => {
