@@ -166,7 +166,9 @@ export class Ledger implements LedgerReading {
   submit(events: readonly MeterEvent[], step?: StreamStep): Promise<Booking[]> {
     if (events.length === 0 && !step) return Promise.resolve([]);
     return this.#commits.enqueue(events.length, (nowMs) => {
-      const bookings = events.map((event) => this.#book(event, nowMs));
+      // By the stream's clock, so that every ledger of a stream dates alike, whenever it reads.
+      const receivedMs = Math.min(step?.storedMs ?? nowMs, nowMs);
+      const bookings = events.map((event) => this.#book(event, nowMs, receivedMs));
       if (step) this.#positions.advance(step);
       return bookings;
     });
@@ -298,10 +300,10 @@ export class Ledger implements LedgerReading {
     };
   }
 
-  #book(event: MeterEvent, nowMs: number): Booking {
+  #book(event: MeterEvent, nowMs: number, receivedMs: number): Booking {
     switch (event.kind) {
       case 'turn': {
-        const booking = this.#turns.book(event, nowMs, this.#retention.horizonMs);
+        const booking = this.#turns.book(event, { nowMs, receivedMs, horizonMs: this.#retention.horizonMs });
         this.#sessions.forget();
         if (booking.outcome.type === 'rejected' && booking.outcome.reason === 'overflow') this.#tellOfOverflow();
         if (booking.outcome.type === 'recorded') this.#tools.release(event.agent, event.sessionId, event.messageId);

@@ -34,6 +34,13 @@ interface Parts {
   readonly dimensions: Dimensions;
 }
 
+/** When a vector is booked and when it came, Unix ms: from a stream it may have come long before. */
+interface Receipt {
+  readonly nowMs: number;
+  readonly receivedMs: number;
+  readonly horizonMs: number;
+}
+
 export class TurnBook {
   readonly #parts: Parts;
   readonly #find: StatementSync;
@@ -82,13 +89,14 @@ export class TurnBook {
 
   /**
    * Books one vector inside the caller's transaction.
-   * @param horizonMs turns dated before it were deleted: an unknown one may have been counted, so it is refused
+   * @param receipt.receivedMs dates what is dated ahead of it
+   * @param receipt.horizonMs turns dated before it were deleted: an unknown one may have been counted, so it is refused
    */
-  book(event: TurnEvent, nowMs: number, horizonMs: number): Booking {
+  book(event: TurnEvent, { nowMs, receivedMs, horizonMs }: Receipt): Booking {
     const row = this.find(event.agent, event.sessionId, event.messageId);
     const statedMs = event.completedMs ?? event.startedMs;
-    const redated = isAhead(statedMs, nowMs);
-    const datedMs = redated ? (row?.dated_ms ?? nowMs) : statedMs;
+    const redated = isAhead(statedMs, receivedMs);
+    const datedMs = redated ? (row?.dated_ms ?? receivedMs) : statedMs;
     if (!row && datedMs < horizonMs) {
       return {
         outcome: {

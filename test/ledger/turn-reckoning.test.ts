@@ -77,6 +77,24 @@ describe('the time of a turn', () => {
     });
   }
 
+  test('is judged by the time at which a stream took it in, so that every ledger of the stream dates alike', async (t) => {
+    const storedMs = NOON_MS - 3 * DAY_MS;
+    const aheadMs = storedMs + HOUR_MS;
+    const dated = async (nowMs: number) => {
+      const bench = new Bench(t);
+      bench.nowMs = nowMs;
+      bench.ledger.openStream('TOLL', '1/1');
+      const ahead = turn({ startedMs: aheadMs - SECOND_MS, completedMs: aheadMs, costNano: 5 });
+      const step = { stream: 'TOLL', after: 0, seq: 1, storedMs };
+      const [booking] = await bench.ledger.submit([ahead], step);
+      assert.equal(booking?.redated, true);
+      assert.deepEqual(bench.ledger.openStream('TOLL', '1/1'), { seq: 1, storedMs });
+      return bench.ledger.health().lastTurnMs;
+    };
+    assert.equal(await dated(storedMs + SECOND_MS), storedMs, 'read at once');
+    assert.equal(await dated(NOON_MS), storedMs, 'read three days later');
+  });
+
   test('that was good stays when a later vector is dated ahead', async (t) => {
     const bench = new Bench(t);
     await bench.submit(turn({ costNano: 5, eventId: 'evt_1' }));
