@@ -130,7 +130,8 @@ for (const failing of [false, true]) {
         await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
       }
     };
-    await until('it listens', () => /metrics +http/.test(said));
+    // What it says may come in pieces.
+    await until('it listens', () => /metrics +http:\S+\/metrics[\s\S]*hub +http:\S+\/v1\/push/.test(said));
     const metricsUrl = /metrics +(http:\S+)\/metrics/.exec(said)![1]!;
     const hubUrl = /hub +(http:\S+)\/v1\/push/.exec(said)![1]!;
     const get = async (from: string) => (await fetch(from)).text();
