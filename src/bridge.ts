@@ -14,11 +14,12 @@ import { accountReport } from './metrics/account-report.ts';
 import { AdminServer } from './metrics/admin-server.ts';
 import { Health } from './metrics/health.ts';
 import { landingPage } from './metrics/landing-page.ts';
-import { LedgerMetricProducer } from './metrics/producer.ts';
+import { type ConfiguredAccount, LedgerMetricProducer } from './metrics/producer.ts';
 import { tileReport, unmappedReport } from './metrics/tile-report.ts';
 import { NatsSide } from './nats-side.ts';
-import { type FoundAccounts, findAccounts, isPolled } from './poll/detect.ts';
+import { findAccounts, isPolled } from './poll/detect.ts';
 import { OpencodeAccount } from './poll/opencode-account.ts';
+import type { PollResult } from './poll/poll-result.ts';
 import { HubServer } from './sources/hub-server.ts';
 import { LedgerSink } from './sources/ledger-sink.ts';
 import { OpenusagePull } from './sources/openusage-pull.ts';
@@ -37,10 +38,21 @@ const SETTLE_EVERY_MS = 5000;
 const SWEEP_EVERY_MS = 10 * 60_000;
 const POLL_TIMEOUT_MS = 15_000;
 
+/** A source that is not configured but handed in, with accounts of its own. */
+export interface Guest {
+  readonly name: string;
+  /** What its turns are labelled with; they stand in place of those that would be found, and none of them is polled. */
+  readonly accounts: readonly ConfiguredAccount[];
+  /** @param record keeps what a poll of one of its accounts found */
+  start(parts: { intake: Intake; record: (result: PollResult) => Promise<unknown> }): void;
+  stop(): Promise<void>;
+}
+
 export interface BridgeOptions {
   readonly config: Config;
   readonly log: Log;
   readonly env?: NodeJS.ProcessEnv;
+  readonly guest?: Guest;
 }
 
 /** The file in the state folder that holds the ledger. */
@@ -52,7 +64,8 @@ export class Bridge {
   readonly #config: Config;
   readonly #log: Log;
   readonly #env: NodeJS.ProcessEnv;
-  readonly #found: FoundAccounts;
+  readonly #guest: Guest | undefined;
+  readonly #found: { readonly accounts: readonly ConfiguredAccount[]; readonly notes: readonly string[] };
   readonly #polled: readonly OpencodeAccount[];
   readonly #tiles: Tiles;
   readonly #admin: AdminServer;
@@ -92,12 +105,14 @@ export class Bridge {
     return bridge;
   }
 
-  private constructor({ config, log, env = process.env }: BridgeOptions) {
+  private constructor({ config, log, env = process.env, guest }: BridgeOptions) {
     this.#config = config;
     this.#log = log;
     this.#env = env;
-    this.#found = findAccounts({ config, env, home: os.homedir(), platform: process.platform });
-    this.#polled = this.#found.accounts.filter(isPolled).map((account) => {
+    this.#guest = guest;
+    const found = guest ? undefined : findAccounts({ config, env, home: os.homedir(), platform: process.platform });
+    this.#found = found ?? { accounts: guest?.accounts ?? [], notes: [] };
+    this.#polled = (found?.accounts ?? []).filter(isPolled).map((account) => {
       const { interval: intervalMs, console_interval: consoleIntervalMs } = config.poll;
       return new OpencodeAccount({ account, intervalMs, consoleIntervalMs, timeoutMs: POLL_TIMEOUT_MS });
     });
@@ -276,18 +291,20 @@ export class Bridge {
       await this.#openusage.start();
     }
     if (this.#polled.length > 0) {
-      const record = async (result: Parameters<Ledger['recordPoll']>[0]) => {
+      const record = async (result: PollResult) => {
         await this.#ledger.recordPoll(result, { isOwn: true });
         if (this.#config.poll.publish) await this.#nats?.publishPoll(result);
       };
       this.#poller = new Poller({ accounts: this.#polled, record, meter: this.#health, log: this.#log });
       this.#poller.start();
     }
+    const record = (result: PollResult) => this.#ledger.recordPoll(result, { isOwn: true });
+    this.#guest?.start({ intake: this.#ledgerIntake, record });
   }
 
   async #stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
-    const sources = [this.#socket, this.#spool, this.#poller, this.#hub, this.#openusage];
+    const sources = [this.#socket, this.#spool, this.#poller, this.#hub, this.#openusage, this.#guest];
     await Promise.all(sources.map((source) => source?.stop()));
     await this.#nats?.stopReading();
     // Last: acknowledgements and answers of what was just booked leave with it.
@@ -316,6 +333,7 @@ export class Bridge {
     if (this.#polled.length > 0) names.push('poller');
     if (hub.listen) names.push('hub');
     if (openusage.socket) names.push('openusage');
+    if (this.#guest) names.push(this.#guest.name);
     names.push(...NatsSide.sourceNames(this.#config));
     return names;
   }

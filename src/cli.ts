@@ -94,6 +94,54 @@ async function relay(options: ConfigOption & { readonly logLevel?: string }, com
   process.exit(0);
 }
 
+interface DemoFlags {
+  readonly listen: string;
+  readonly days: string;
+  readonly seed: string;
+  readonly history?: string;
+  readonly instance?: string;
+  readonly historyDays: string;
+}
+
+async function demo(flags: DemoFlags, command: Command): Promise<void> {
+  const [{ startDemo }, { createLog }] = await Promise.all([import('./demo/demo.ts'), import('./log.ts')]);
+  const whole = (name: 'days' | 'seed' | 'historyDays', most: number): number => {
+    const value = Number(flags[name]);
+    if (Number.isInteger(value) && value >= 1 && value <= most) return value;
+    return command.error(
+      `error: --${name === 'historyDays' ? 'history-days' : name} must be a whole number from 1 to ${most}`,
+      {
+        exitCode: WRONG_USAGE,
+      },
+    );
+  };
+  const days = whole('days', 90);
+  const historyDays = Math.min(whole('historyDays', 90), days);
+  const { history: file, instance = flags.listen } = flags;
+  const showsProgress = process.stderr.isTTY;
+  const stopped = stopSignal();
+  const running = await startDemo({
+    ...{ listen: flags.listen, days, seed: whole('seed', 2 ** 31), log: createLog('warn') },
+    ...(file !== undefined && { history: { file, instance, days: historyDays } }),
+    ...(showsProgress && {
+      onProgress: (share) => process.stderr.write(`\rMaking up ${days} days of work: ${Math.round(share * 100)} %`),
+    }),
+  });
+  if (showsProgress) process.stderr.write('\n');
+  const { metricsUrl } = running.bridge;
+  print([
+    `A demonstration runs at ${metricsUrl}/ with ${days} days of made-up turns and eight accounts; more come as you watch.`,
+    `  metrics   ${metricsUrl}/metrics`,
+    ...(file === undefined
+      ? []
+      : [`  history   ${file}, for: promtool tsdb create-blocks-from openmetrics ${file} <data folder of Prometheus>`]),
+    'Your own ledger and accounts are not touched. Ctrl-C ends it and deletes all of it.',
+  ]);
+  await stopped;
+  await running.stop();
+  process.exit(0);
+}
+
 /** Asks on the terminal. Without one nobody can answer, and silence is not consent. */
 async function confirm(question: string): Promise<boolean> {
   if (!process.stdin.isTTY || !process.stdout.isTTY) {
@@ -126,6 +174,17 @@ function buildProgram(): Command {
   )
     .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default: the one of the configuration)')
     .action(relay);
+
+  program
+    .command('demo')
+    .description('run a bridge with made-up turns and accounts, to look at; your own ledger is not touched')
+    .option('--listen <address>', 'where to serve metrics', '127.0.0.1:9466')
+    .option('--days <days>', 'how many days of past to make up', '30')
+    .option('--seed <number>', 'another number makes up another past', '1')
+    .option('--history <file>', 'write what Prometheus would have scraped, in OpenMetrics')
+    .option('--history-days <days>', 'how many days of it', '30')
+    .option('--instance <name>', 'the target that the history is of (default: what --listen says)')
+    .action(demo);
 
   withConfig(program.command('check-config').description('check the configuration and show what it comes to')).action(
     async (options: ConfigOption) => {

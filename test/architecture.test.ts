@@ -19,14 +19,14 @@ const FLOORS: readonly { readonly floor: number; readonly holds: RegExp }[] = [
     floor: 0,
     holds: /^src\/(command-text|config|config-fields|config-mistake|config-nats|listen|log|failure|version)\.ts$/,
   },
-  { floor: 0, holds: /^src\/metrics\/(catalogue|account-families|metric-family)\.ts$/ },
+  { floor: 0, holds: /^src\/metrics\/(catalogue|account-families|metric-family|window-families)\.ts$/ },
   { floor: 1, holds: /^src\/turn\// },
   { floor: 1, holds: /^src\/poll\/poll-result\.ts$/ },
   { floor: 1, holds: /^src\/status\.ts$/ },
   { floor: 2, holds: /^src\/(ledger|nats|poll)\// },
   { floor: 3, holds: /^src\/(sources|metrics)\// },
   { floor: 4, holds: /^src\/(bridge|nats-side|relay)\.ts$/ },
-  { floor: 5, holds: /^src\/commands\// },
+  { floor: 5, holds: /^src\/(commands|demo)\// },
   { floor: 6, holds: /^src\/cli\.ts$/ },
 ];
 /** Rooms of one floor that never meet: they share only the ledger. */

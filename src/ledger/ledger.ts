@@ -238,6 +238,10 @@ export class Ledger implements LedgerReading {
     return this.#windows.rows(this.#now());
   }
 
+  windowStartMs(window: Window): number {
+    return this.#windows.startMs(window, this.#now());
+  }
+
   windowSessions(window: Window, upstreamProviders: readonly string[]): number {
     return this.#sessions.count(this.#windows.startMs(window, this.#now()), upstreamProviders);
   }

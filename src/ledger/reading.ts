@@ -49,6 +49,8 @@ export interface LedgerReading {
   histograms(family: string): Iterable<HistogramPoint>;
   /** Every (upstream, provider, model) ever seen, in every window; zeros where a window holds none of its turns. */
   windowRows(): readonly WindowRow[];
+  /** When a window that ends now begins, Unix ms; 0 for `all`. */
+  windowStartMs(window: Window): number;
   /** Distinct sessions with a turn in the window that any of these upstream providers served. */
   windowSessions(window: Window, upstreamProviders: readonly string[]): number;
   /** Turns that began more than 15 minutes ago and never finished. */

@@ -2,9 +2,10 @@
 // and a test compares it with a live scrape in both directions.
 
 import { ACCOUNT_FAMILIES } from './account-families.ts';
-import { family, type MetricFamily, NOT_ADDITIVE } from './metric-family.ts';
+import { counted, family, type MetricFamily } from './metric-family.ts';
+import { WINDOW_FAMILIES } from './window-families.ts';
 
-export type { MetricFamily } from './metric-family.ts';
+export { type MetricFamily, PARTITION } from './metric-family.ts';
 
 const NANO = 1e9;
 const MS = 1e3;
@@ -13,10 +14,6 @@ const TURN_OPTIONAL = ['account', 'project', 'team'] as const;
 const TURN_USER = [...TURN, 'user'] as const;
 const TURN_USER_OPTIONAL = [...TURN_OPTIONAL, 'user'] as const;
 const SERVED = ['agent', 'provider', 'upstream_provider', 'model'] as const;
-const WINDOW = ['window', 'tile', 'upstream_provider', 'provider'] as const;
-
-/** Left out where one ledger holds everything. */
-export const PARTITION = 'partition';
 
 const TURN_SECONDS = [0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280];
 const TOOL_SECONDS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800];
@@ -25,15 +22,6 @@ const COMMIT_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.
 /** The buckets that the semantic conventions advise for the two `gen_ai_client_*` histograms. */
 const GEN_AI_TOKENS = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864];
 const GEN_AI_SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
-
-/**
- * A family of what a ledger counted. Where several ledgers divide the turns, each names its part, so that sums over them
- * are right although replicas of one part must not be added.
- */
-function counted(name: string, definition: Parameters<typeof family>[1]): MetricFamily {
-  const { labels = [], optional = [] } = definition;
-  return family(name, { ...definition, labels: [...labels, PARTITION], optional: [...optional, PARTITION] });
-}
 
 const NET = 'Net = this − its corrections.';
 
@@ -166,50 +154,13 @@ export const TOLL = {
     labels: ['upstream_provider', 'tile'],
     help: 'The tile that an upstream provider is shown under, after provider links; one of its own name where OpenUsage has none for it.',
   }),
-  windowCost: counted('toll_window_cost_usd', {
+  tile: family('toll_tile', {
     type: 'gauge',
-    unit: '{USD}',
-    scale: NANO,
-    labels: WINDOW,
-    help: `Net stated cost of the turns in a window, in USD. Estimated cost is not in it: absent where the cost of every turn in it is estimated or unknown. ${NOT_ADDITIVE}`,
+    unit: '1',
+    labels: ['tile', 'title'],
+    help: 'Every tile there is: those that show an upstream provider, and those of polled accounts. The title is for people.',
   }),
-  windowTokens: counted('toll_window_tokens', {
-    type: 'gauge',
-    unit: '{token}',
-    labels: WINDOW,
-    help: `Net tokens of the turns in a window without those read from the cache. ${NOT_ADDITIVE}`,
-  }),
-  windowCacheReadTokens: counted('toll_window_cache_read_tokens', {
-    type: 'gauge',
-    unit: '{token}',
-    labels: WINDOW,
-    help: `Net tokens that the turns in a window read from the cache. ${NOT_ADDITIVE}`,
-  }),
-  windowTurns: counted('toll_window_turns', {
-    type: 'gauge',
-    unit: '{turn}',
-    labels: WINDOW,
-    help: `Turns in a window. ${NOT_ADDITIVE}`,
-  }),
-  windowSessions: counted('toll_window_sessions', {
-    type: 'gauge',
-    unit: '{session}',
-    labels: ['window', 'tile'],
-    help: `Distinct sessions with a turn in a window. Not additive over tiles either. ${NOT_ADDITIVE}`,
-  }),
-  windowModelCost: counted('toll_window_model_cost_usd', {
-    type: 'gauge',
-    unit: '{USD}',
-    scale: NANO,
-    labels: [...WINDOW, 'model'],
-    help: `As toll_window_cost_usd (stated cost only), for the models that cost most; the rest is model="other". ${NOT_ADDITIVE}`,
-  }),
-  windowModelTokens: counted('toll_window_model_tokens', {
-    type: 'gauge',
-    unit: '{token}',
-    labels: [...WINDOW, 'model'],
-    help: `As toll_window_tokens, for the models that cost most; the rest is model="other". ${NOT_ADDITIVE}`,
-  }),
+  ...WINDOW_FAMILIES,
   ...ACCOUNT_FAMILIES,
   genAiTokenUsage: counted('gen_ai_client_token_usage', {
     otelName: 'gen_ai.client.token.usage',

@@ -38,3 +38,15 @@ export function family(name: string, definition: Definition): MetricFamily {
   const { labels = [], scale = 1, otelName, ...rest } = definition;
   return { name, otelName: otelName ?? name.replace(/_total$/, ''), labels, scale, ...rest };
 }
+
+/** Left out where one ledger holds everything. */
+export const PARTITION = 'partition';
+
+/**
+ * A family of what a ledger counted. Where several ledgers divide the turns, each names its part, so that sums over them
+ * are right although replicas of one part must not be added.
+ */
+export function counted(name: string, definition: Definition): MetricFamily {
+  const { labels = [], optional = [] } = definition;
+  return family(name, { ...definition, labels: [...labels, PARTITION], optional: [...optional, PARTITION] });
+}

@@ -132,6 +132,9 @@ export class LedgerMetricProducer implements MetricProducer {
   }
 
   #tileGauges(set: SetGauge): void {
+    const accounts = [...this.#accounts, ...this.#reading.pollResults()].map(({ provider }) => provider);
+    const upstreams = this.#reading.upstreamProviders();
+    for (const { tile, title } of this.#tiles.all(upstreams, accounts)) set(TOLL.tile, { tile, title }, 1);
     for (const [tile, upstreams] of upstreamsByTile(this.#reading, this.#tiles)) {
       for (const upstream of upstreams) set(TOLL.tileInfo, { upstream_provider: upstream, tile }, 1);
       for (const window of WINDOWS) {
@@ -144,6 +147,10 @@ export class LedgerMetricProducer implements MetricProducer {
   }
 
   #windowGauges(set: SetGauge): void {
+    for (const window of WINDOWS) {
+      const startMs = Math.max(this.#reading.windowStartMs(window), window === 'all' ? this.#reading.createdMs : 0);
+      set(TOLL.windowStart, { window }, startMs);
+    }
     const groups = Map.groupBy(
       this.#reading.windowRows(),
       (row) => `${row.window} ${row.upstreamProvider} ${row.provider}`,

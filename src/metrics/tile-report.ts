@@ -7,7 +7,7 @@ import { UNKNOWN_UPSTREAM } from '../turn/upstream-provider.ts';
 import { TOLL } from './catalogue.ts';
 
 /** What the tiles must tell: which one shows an upstream provider, and which upstream providers none shows. */
-export type TileMap = Pick<Tiles, 'tileOf' | 'unmapped'>;
+export type TileMap = Pick<Tiles, 'tileOf' | 'unmapped' | 'all'>;
 
 /** Net sums of some turns, in the ledger's units. */
 export interface WindowSum {

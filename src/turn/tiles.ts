@@ -43,6 +43,28 @@ const BUILT_IN_LINKS: Readonly<Record<string, string>> = {
   'ollama-cloud': 'ollama',
 };
 
+/** Whom a tile is about, where its id does not say it. */
+const NAMES: Readonly<Record<string, string>> = {
+  openai: 'OpenAI',
+  azure_openai: 'Azure',
+  alibaba_cloud: 'Alibaba Cloud',
+  openrouter: 'OpenRouter',
+  mistral: 'Mistral AI',
+  deepseek: 'DeepSeek',
+  xai: 'xAI',
+  zai: 'Z.AI',
+  opencode: 'OpenCode',
+  gemini_api: 'Google',
+  gemini_cli: 'Google',
+  copilot: 'GitHub',
+  claude_code: 'Anthropic',
+  codex: 'OpenAI',
+  roocode: 'Roo Code',
+  kimi_cli: 'Moonshot',
+  openclaw: 'OpenClaw',
+  qwen_cli: 'Alibaba',
+};
+
 /** A shorter name is contained in too many others to suggest anything. */
 const SUGGESTION_MIN_CHARS = 3;
 /** A line with more of them is not read; the rest is named when these are mended. */
@@ -84,6 +106,17 @@ export class Tiles {
   }
 
   /**
+   * Every tile there is, by name, each with a title for people such as "Anthropic · claude_code".
+   * @param accountProviders the providers of polled accounts: their tiles are there before any turn is
+   */
+  all(upstreamProviders: readonly string[], accountProviders: readonly string[]): { tile: string; title: string }[] {
+    const tiles = new Set(upstreamProviders.map((name) => this.tileOf(name)));
+    // An account's tile is its provider's: links say where turns are shown, not balances.
+    for (const provider of accountProviders) tiles.add(provider.toLowerCase());
+    return [...tiles].sort().map((tile) => ({ tile, title: titleOf(tile) }));
+  }
+
+  /**
    * Those upstream providers that no tile shows, each with the line that mends it.
    * @param unattributedProviders the providers of the turns that nobody knows the upstream provider of
    */
@@ -117,6 +150,13 @@ export class Tiles {
     });
     return fitting.sort((a, b) => b.length - a.length || (a < b ? -1 : 1))[0];
   }
+}
+
+function titleOf(tile: string): string {
+  const capitalised = (word: string) => word.charAt(0).toUpperCase() + word.slice(1);
+  const name = NAMES[tile] ?? tile.split('_').map(capitalised).join(' ');
+  const plain = (text: string) => text.toLowerCase().replace(/[^a-z0-9]/g, '');
+  return plain(name) === plain(tile) ? name : `${name} · ${tile}`;
 }
 
 /** The line that says who serves behind these providers; a template where none is known. */

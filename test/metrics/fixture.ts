@@ -29,6 +29,7 @@ export function readingOf(hand: HandMade): LedgerReading {
     counters: (family) => hand.counters?.[family] ?? [],
     histograms: (family) => hand.histograms?.[family] ?? [],
     windowRows: () => hand.rows ?? [],
+    windowStartMs: (window) => (window === 'all' ? 0 : CREATED_MS - 3_600_000),
     windowSessions: (window, upstreams) => hand.sessions?.(window, upstreams) ?? 0,
     unfinishedTurns: () => hand.unfinished ?? [],
     pricingStates: () => hand.pricing ?? [],

@@ -67,6 +67,7 @@ describe('the ledger as a metric producer', () => {
   it('leaves out families that have nothing to show', async () => {
     const metrics = await collected(producerOf({}, []));
     assert.deepEqual([...metrics.keys()].sort(), [
+      'toll_window_start_timestamp_seconds',
       'tollbridge_ledger_created_timestamp_seconds',
       'tollbridge_ledger_size_bytes',
       'tollbridge_series',

@@ -1,0 +1,163 @@
+// Fills a ledger with the past of the demonstration, by a clock that runs through it, and writes down on the way what a
+// Prometheus would have scraped.
+
+import { createWriteStream } from 'node:fs';
+import { finished } from 'node:stream/promises';
+import { type Config, parseConfig } from '../config.ts';
+import { Ledger } from '../ledger/ledger.ts';
+import type { Log } from '../log.ts';
+import { Health } from '../metrics/health.ts';
+import { LedgerMetricProducer } from '../metrics/producer.ts';
+import { LedgerSink } from '../sources/ledger-sink.ts';
+import { Intake } from '../sources/source.ts';
+import { Attribution } from '../turn/attribution.ts';
+import { Pricing } from '../turn/pricing.ts';
+import { Tiles } from '../turn/tiles.ts';
+import type { Identity } from '../turn/turn-event.ts';
+import { VERSION } from '../version.ts';
+import { DEMO_ACCOUNTS, type DemoAccounts } from './accounts.ts';
+import { QUARTER_MS, type Told, tellQuarter } from './story.ts';
+
+/** The name under which the demonstration's events are counted. */
+export const DEMO_SOURCE = 'demo';
+const DAY_MS = 86_400_000;
+const HOUR_MS = 3_600_000;
+/** How far apart scrapes are, by their age: as close as charts of that age look. */
+const SCRAPES: readonly { readonly youngerMs: number; readonly everyMs: number }[] = [
+  { youngerMs: DAY_MS, everyMs: 5 * 60_000 },
+  { youngerMs: 8 * DAY_MS, everyMs: QUARTER_MS },
+  { youngerMs: Number.POSITIVE_INFINITY, everyMs: HOUR_MS },
+];
+/** What no chart shows the past of. */
+const NOT_IN_HISTORY =
+  /^(?:gen_ai_|nodejs_|v8js_|toll_tool_duration_|toll_model_duration_|toll_window_(?!start)|tollbridge_(?!ledger_created|series))/;
+
+export interface History {
+  /** The file, in OpenMetrics. */
+  readonly file: string;
+  /** The `instance` of the target under which the running demonstration is scraped. */
+  readonly instance: string;
+  /** How far back it reaches. */
+  readonly days: number;
+}
+
+export interface FillOptions {
+  readonly config: Config;
+  /** The file of the ledger; nothing may be there yet. */
+  readonly file: string;
+  readonly log: Log;
+  readonly seed: number;
+  /** Unix ms, a multiple of QUARTER_MS. */
+  readonly fromMs: number;
+  /** Unix ms. */
+  readonly toMs: number;
+  readonly accounts: DemoAccounts;
+  readonly history?: History | undefined;
+  readonly onProgress?: (share: number) => void;
+}
+
+/** How turns of the demonstration are shown: what its users would have written into their configuration. */
+export function demoConfig(place: { stateDir: string; listen: string }): Config {
+  return parseConfig({
+    state_dir: place.stateDir,
+    metrics: { listen: place.listen },
+    spool: { enabled: false },
+    detect: false,
+    telemetry: { provider_links: { openai: 'codex' } },
+    pricing: [{ provider: 'openai', state: 'included' }],
+  });
+}
+
+/** What adds the bridge's own rules to the turns of the demonstration. */
+function attributionOf({ gateways, pricing, labels }: Config): Attribution {
+  return new Attribution({ gateways, pricing: new Pricing(pricing), accounts: DEMO_ACCOUNTS, project: labels.project });
+}
+
+/** Those of one name, in one go each: a credential speaks for one user. */
+export function byIdentity(told: readonly Told[]): { readonly identity: Identity; readonly told: Told[] }[] {
+  const groups = Map.groupBy(told, ({ identity: { team, user } }) => `${team} ${user}`);
+  return [...groups.values()].map((group) => ({ identity: group[0]!.identity, told: group }));
+}
+
+/** Books everything that was sent between two times. @returns when the ledger is complete and closed */
+export async function fillLedger(options: FillOptions): Promise<void> {
+  const { config, file, log, seed, fromMs, toMs, accounts, history, onProgress } = options;
+  let clockMs = fromMs;
+  const now = () => clockMs;
+  const { time_zone: timeZone, retention: retentionMs, labels } = config;
+  const ledger = Ledger.open({ file, timeZone, retentionMs, caps: labels.caps, log, now });
+  const tiles = new Tiles(
+    config.telemetry.provider_links,
+    DEMO_ACCOUNTS.map(({ provider }) => provider),
+  );
+  const producer = new LedgerMetricProducer({ reading: ledger, tiles, accounts: DEMO_ACCOUNTS });
+  const health = new Health({ version: VERSION, sources: [DEMO_SOURCE], producers: [producer] });
+  const sink = new LedgerSink({ ledger, attribution: attributionOf(config), now });
+  const intake = new Intake({ sink, meter: health, now });
+  const writer = history && new HistoryWriter(history);
+
+  async function sendUntil(queue: Told[], untilMs: number): Promise<void> {
+    const due: Told[] = [];
+    while (queue[0] && queue[0].atMs <= untilMs) due.push(queue.shift()!);
+    clockMs = untilMs;
+    await Promise.all(
+      byIdentity(due).map(({ identity, told }) =>
+        intake.accept(
+          DEMO_SOURCE,
+          told.map(({ event }) => ({ type: 'event', event })),
+          identity,
+        ),
+      ),
+    );
+    for (const { event } of due) if (event.kind === 'turn' && event.phase === 'completed') accounts.spend(event);
+    await Promise.all(accounts.read(untilMs).map((result) => ledger.recordPoll(result, { isOwn: true })));
+    await ledger.settle();
+  }
+
+  try {
+    for (let quarterMs = fromMs; quarterMs < toMs; quarterMs += QUARTER_MS) {
+      const endMs = Math.min(quarterMs + QUARTER_MS, toMs);
+      const queue = tellQuarter({ seed, startMs: quarterMs });
+      const everyMs = SCRAPES.find(({ youngerMs }) => toMs - endMs < youngerMs)!.everyMs;
+      for (let atMs = quarterMs; atMs < endMs; ) {
+        atMs = Math.min(atMs + Math.min(everyMs, QUARTER_MS), endMs);
+        await sendUntil(queue, atMs);
+        const isScraped = history !== undefined && atMs >= toMs - history.days * DAY_MS && atMs % everyMs === 0;
+        if (isScraped || (writer && atMs === toMs)) await writer!.write(await health.scrape(), atMs);
+      }
+      onProgress?.((endMs - fromMs) / (toMs - fromMs));
+    }
+    await writer?.end();
+  } finally {
+    await health.shutdown();
+    ledger.close();
+  }
+}
+
+/** Scrapes with their times, as `promtool tsdb create-blocks-from openmetrics` takes them. */
+class HistoryWriter {
+  readonly #stream: ReturnType<typeof createWriteStream>;
+  readonly #labels: string;
+
+  constructor({ file, instance }: History) {
+    this.#stream = createWriteStream(file, { mode: 0o644 });
+    this.#labels = `instance="${instance}",job="tollbridge"`;
+  }
+
+  async write(scrape: string, atMs: number): Promise<void> {
+    const lines: string[] = [];
+    for (const line of scrape.split('\n')) {
+      if (line === '' || line.startsWith('#') || NOT_IN_HISTORY.test(line)) continue;
+      const [, name, labels, value] = /^([^{ ]+)(?:\{(.*)\})? (\S+)$/.exec(line)!;
+      lines.push(`${name}{${labels ? `${labels},` : ''}${this.#labels}} ${value} ${atMs / 1000}\n`);
+    }
+    lines.push(`up{${this.#labels}} 1 ${atMs / 1000}\n`);
+    if (!this.#stream.write(lines.join('')))
+      await new Promise<void>((resolve) => void this.#stream.once('drain', resolve));
+  }
+
+  async end(): Promise<void> {
+    this.#stream.end('# EOF\n');
+    await finished(this.#stream);
+  }
+}

@@ -1,0 +1,148 @@
+// What happens in the demonstration: turns, tool calls and sessions, by quarters of an hour that know nothing of each
+// other, so that any quarter can be told at any time and is always the same.
+
+import type { ErrorReason, Identity, StatedEvent, StatedTurn, TokenCounts, TurnStatus } from '../turn/turn-event.ts';
+import { type DemoModel, MODELS, PEOPLE, type Person, TOOLS } from './cast.ts';
+import { Chance } from './chance.ts';
+
+export const QUARTER_MS = 15 * 60_000;
+const HOUR_MS = 3_600_000;
+/** Cost is stated in nano-USD and prices are per million tokens: one USD per million is 1000 nano-USD per token. */
+const NANO_PER_TOKEN = 1000;
+const FAILURES: readonly ErrorReason[] = ['rate_limit', 'rate_limit', 'overloaded', 'network', 'context_length'];
+
+/** Something that was sent, at a time, in somebody's name. */
+export interface Told {
+  readonly atMs: number;
+  readonly identity: Identity;
+  readonly event: StatedEvent;
+}
+
+export interface Quarter {
+  readonly seed: number;
+  /** Unix ms, a multiple of QUARTER_MS. */
+  readonly startMs: number;
+  /** Everybody works, whatever the hour: who watches wants to see something happen. */
+  readonly isLively?: boolean;
+}
+
+/** What was sent in a quarter of an hour, in order. Every turn ends within it. */
+export function tellQuarter(quarter: Quarter): Told[] {
+  return PEOPLE.flatMap((person) => tellPerson(quarter, person)).sort((a, b) => a.atMs - b.atMs);
+}
+
+function tellPerson({ seed, startMs, isLively = false }: Quarter, person: Person): Told[] {
+  const chance = new Chance(seed, startMs, person.user);
+  if (!chance.happens(isLively ? 1 : person.busy * restlessness(startMs))) return [];
+  // A session lasts two hours at most, and keeps its agent and its project.
+  const evening = Math.floor(startMs / (2 * HOUR_MS));
+  const habit = new Chance(seed, evening, person.user, 'session');
+  const agent = habit.pick(person.agents);
+  const project = habit.pick(person.projects);
+  const sessionId = `demo-${person.user}-${evening}`;
+  const identity = { team: person.team, user: person.user };
+  const told: Told[] = [{ atMs: startMs, identity, event: { kind: 'session', agent, sessionId, project } }];
+  const model = habit.weighed(MODELS.filter((each) => each.agent === agent));
+  let atMs = startMs + chance.whole(1_000, 60_000);
+  let context = chance.about(18_000);
+  for (let n = chance.whole(4, 12); n > 0; n--) {
+    const turn = takeTurn(chance, {
+      ...{ agent, sessionId, project, messageId: `msg-${startMs}-${person.user}-${n}`, startedMs: atMs, context },
+      model: chance.happens(0.8) ? model : chance.weighed(MODELS.filter((each) => each.agent === agent)),
+    });
+    const endMs = turn.completedMs! + chance.whole(2_000, 45_000);
+    if (endMs >= startMs + QUARTER_MS) break;
+    told.push({ atMs: turn.completedMs!, identity, event: turn });
+    // The agent had counted the cached input as input at first, and corrects itself once the turn is complete.
+    if (chance.happens(0.01) && turn.costNano) {
+      const early = { ...turn, phase: 'finished' as const, costNano: turn.costNano * 2 };
+      told.push({ atMs: turn.completedMs! - 1, identity, event: early });
+    }
+    told.push(...callTools(chance, turn).map((event) => ({ atMs: event.completedMs!, identity, event })));
+    context += turn.tokens.input + turn.tokens.output;
+    atMs = endMs;
+  }
+  return told;
+}
+
+/** How likely work is at a time of the week, 0..1. */
+function restlessness(atMs: number): number {
+  const at = new Date(atMs);
+  const hour = at.getUTCHours();
+  const isWeekend = at.getUTCDay() % 6 === 0;
+  const ofDay = hour >= 8 && hour < 12 ? 1 : hour >= 13 && hour < 18 ? 0.9 : hour >= 18 && hour < 23 ? 0.35 : 0.08;
+  return ofDay * (isWeekend ? 0.2 : 1);
+}
+
+interface Setting {
+  readonly agent: string;
+  readonly sessionId: string;
+  readonly messageId: string;
+  readonly project: string;
+  readonly startedMs: number;
+  readonly model: DemoModel;
+  /** Tokens that the session has gathered so far. */
+  readonly context: number;
+}
+
+function takeTurn(chance: Chance, { model, context, ...setting }: Setting): StatedTurn {
+  const status: TurnStatus = chance.happens(0.02) ? 'error' : chance.happens(0.015) ? 'aborted' : 'ok';
+  const tokens = spendTokens(chance, { model, context, share: status === 'ok' ? 1 : 0.2 });
+  const durationMs = 1_500 + tokens.output * 12 + tokens.reasoning * 9 + chance.about(900);
+  return {
+    kind: 'turn',
+    ...setting,
+    phase: 'completed',
+    status,
+    ...(status === 'error' && { reason: chance.pick(FAILURES) }),
+    completedMs: setting.startedMs + durationMs,
+    provider: model.provider,
+    model: model.model,
+    tokens,
+    ...(model.price && { costNano: costNano(tokens, model.price) }),
+  };
+}
+
+function spendTokens(chance: Chance, of: { model: DemoModel; context: number; share: number }): TokenCounts {
+  const { model, context, share } = of;
+  const isCached = chance.happens(0.9);
+  const fresh = chance.about(1_400);
+  return {
+    input: isCached ? fresh : fresh + context,
+    output: Math.round(chance.about(420) * share),
+    reasoning: model.reasons ? Math.round(chance.about(350) * share) : 0,
+    cache_read: isCached ? context : 0,
+    cache_write: model.price?.cacheWrite ? chance.about(1_800) : 0,
+  };
+}
+
+/** Whole nano-USD: prices have at most three digits behind the point, so nothing is rounded. */
+function costNano(
+  tokens: TokenCounts,
+  { input, output, cacheRead, cacheWrite }: NonNullable<DemoModel['price']>,
+): number {
+  const perToken = (usdPerMillion: number) => Math.round(usdPerMillion * NANO_PER_TOKEN);
+  return (
+    tokens.input * perToken(input) +
+    (tokens.output + tokens.reasoning) * perToken(output) +
+    tokens.cache_read * perToken(cacheRead) +
+    tokens.cache_write * perToken(cacheWrite)
+  );
+}
+
+function callTools(chance: Chance, turn: StatedTurn): (StatedEvent & { kind: 'tool' })[] {
+  if (turn.status !== 'ok') return [];
+  const { agent, sessionId, messageId, startedMs, completedMs, project } = turn;
+  return Array.from({ length: chance.whole(0, 3) }, (_, at) => {
+    const { tool, mcpServer, ms, fails } = chance.weighed(TOOLS);
+    return {
+      kind: 'tool' as const,
+      ...{ agent, sessionId, messageId, callId: `${messageId}-${at}`, tool, origin: 'part' as const },
+      ...(mcpServer !== undefined && { mcpServer }),
+      ...(project !== undefined && { project }),
+      status: chance.happens(fails) ? ('error' as const) : ('ok' as const),
+      startedMs: Math.max(startedMs, completedMs! - chance.about(ms)),
+      completedMs: completedMs!,
+    };
+  });
+}
