@@ -1,7 +1,7 @@
-// Pieces of PromQL, written from the catalogue, so that a renamed metric breaks the build and not an alert. Replicas of a
-// bridge say the same, so they are folded (`max`) before anything is summed; currencies are never added up.
+// Pieces of PromQL of the alerts, written from the catalogue. Currencies are never added up.
 
 import { BRIDGE, type MetricFamily, TOLL } from '../../src/metrics/catalogue.ts';
+import { total } from '../promql.ts';
 
 /** Thresholds that panels colour by and alerts fire at. */
 export const LIMIT_WARN = 0.8;
@@ -25,11 +25,6 @@ export function ofAccount(family: MetricFamily, matchers = ''): string {
 /** One value for each account and currency. */
 export function ofMoney(family: MetricFamily, matchers = ''): string {
   return `max by (${MONEY}) (${selector(family, matchers)})`;
-}
-
-/** Replicas folded, then added up. */
-export function total(by: string, inner: string): string {
-  return `sum by (${by}) (max without (instance, replica) (${inner}))`;
 }
 
 export const rate = (family: MetricFamily, window: string) => `rate(${family.name}[${window}])`;

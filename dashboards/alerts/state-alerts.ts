@@ -1,8 +1,9 @@
 // Accounts that cannot be read, turns that nobody priced or placed, and the bridge itself.
 
 import { BRIDGE, TOLL } from '../../src/metrics/catalogue.ts';
+import { total } from '../promql.ts';
 import type { Alert } from './alert.ts';
-import { increase, ofAccount, total } from './expressions.ts';
+import { increase, ofAccount } from './expressions.ts';
 
 const WORK = { provider: 'opencode', account: 'work' };
 const ID = 'provider="opencode",account="work"';

@@ -22,11 +22,15 @@ import { QUARTER_MS, type Told, tellQuarter } from './story.ts';
 export const DEMO_SOURCE = 'demo';
 const DAY_MS = 86_400_000;
 const HOUR_MS = 3_600_000;
-/** How far apart scrapes are, by their age: as close as charts of that age look. */
+/**
+ * How far apart scrapes are, by their age: as close as charts of that age look. Windows begin on a quarter of an hour, so
+ * where that of 30 days begins, also a day from now, there is one for each.
+ */
 const SCRAPES: readonly { readonly youngerMs: number; readonly everyMs: number }[] = [
   { youngerMs: DAY_MS, everyMs: 5 * 60_000 },
   { youngerMs: 8 * DAY_MS, everyMs: QUARTER_MS },
-  { youngerMs: Number.POSITIVE_INFINITY, everyMs: HOUR_MS },
+  { youngerMs: 29 * DAY_MS, everyMs: HOUR_MS },
+  { youngerMs: Number.POSITIVE_INFINITY, everyMs: QUARTER_MS },
 ];
 /** What no chart shows the past of. */
 const NOT_IN_HISTORY =

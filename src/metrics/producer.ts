@@ -147,10 +147,7 @@ export class LedgerMetricProducer implements MetricProducer {
   }
 
   #windowGauges(set: SetGauge): void {
-    for (const window of WINDOWS) {
-      const startMs = Math.max(this.#reading.windowStartMs(window), window === 'all' ? this.#reading.createdMs : 0);
-      set(TOLL.windowStart, { window }, startMs);
-    }
+    for (const window of WINDOWS) set(TOLL.windowStart, { window }, this.#reading.windowStartMs(window));
     const groups = Map.groupBy(
       this.#reading.windowRows(),
       (row) => `${row.window} ${row.upstreamProvider} ${row.provider}`,

@@ -56,6 +56,6 @@ export const WINDOW_FAMILIES = {
     unit: 's',
     scale: MS,
     labels: ['window'],
-    help: 'When a window begins, Unix time, in the configured time zone; of `all`, when this ledger began to count.',
+    help: 'When a window begins, Unix time, in the configured time zone; 0 for `all`.',
   }),
 } as const satisfies Record<string, MetricFamily>;

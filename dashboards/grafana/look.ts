@@ -1,0 +1,96 @@
+// What colours mean, everywhere the same: green is well, yellow is near a limit, red is at it, orange asks somebody to
+// sign in, grey is not known. Blue and purple say nothing but "this series".
+
+import {
+  FieldColorModeId,
+  MappingType,
+  type SpecialValueMap,
+  SpecialValueMatch,
+  type ThresholdsConfig,
+  ThresholdsMode,
+  type ValueMap,
+} from '@grafana/grafana-foundation-sdk/dashboard';
+import { LIMIT_CRIT, LIMIT_WARN } from '../alerts/expressions.ts';
+
+const steps = (...rest: readonly (readonly [from: number | null, colour: string])[]): ThresholdsConfig => ({
+  mode: ThresholdsMode.Absolute,
+  steps: rest.map(([value, color]) => ({ value, color })),
+});
+
+export const THRESHOLDS = {
+  /** A plain number. */
+  none: steps([null, 'text']),
+  /** Used share of a limit. */
+  used: steps([null, 'green'], [LIMIT_WARN, 'yellow'], [LIMIT_CRIT, 'red']),
+  /** A share that is good when it is high. */
+  good: steps([null, 'red'], [0.5, 'yellow'], [0.8, 'green']),
+  /** A share of failures. */
+  failing: steps([null, 'green'], [0.05, 'yellow'], [0.2, 'red']),
+  /** Money that is left. */
+  left: steps([null, 'red'], [0.01, 'green']),
+  /** Days that are left. */
+  days: steps([null, 'red'], [3, 'yellow'], [7, 'green']),
+  /** Seconds since something was last heard. */
+  age: steps([null, 'green'], [300, 'yellow'], [900, 'red']),
+  /** 1 is well. */
+  up: steps([null, 'red'], [1, 'green']),
+  /** Anything but 0 is a fault. */
+  zero: steps([null, 'green'], [1e-9, 'red']),
+} as const;
+export type ThresholdName = keyof typeof THRESHOLDS;
+
+const textOf = (texts: Readonly<Record<string, readonly [text: string, color: string]>>): ValueMap => ({
+  type: MappingType.ValueToText,
+  options: Object.fromEntries(
+    Object.entries(texts).map(([value, [text, color]], index) => [value, { text, color, index }]),
+  ),
+});
+
+/** What no number can say: unknown is not zero. */
+export const UNKNOWN_IS_DASH: SpecialValueMap = {
+  type: MappingType.SpecialValue,
+  options: { match: SpecialValueMatch.NullAndNan, result: { text: '–', color: 'text', index: 99 } },
+};
+
+/** States of an account, in the order of their codes. */
+export const STATUSES = ['ok', 'near_limit', 'limited', 'auth_required', 'error', 'unsupported', 'unknown'] as const;
+export const NOT_POLLED = STATUSES.length;
+export const STATUS_TEXT = textOf({
+  0: ['OK', 'green'],
+  1: ['WARN', 'yellow'],
+  2: ['LIMIT', 'red'],
+  3: ['AUTH', 'orange'],
+  4: ['ERR', 'red'],
+  5: ['N/A', '#8e8e8e'],
+  6: ['…', '#8e8e8e'],
+  [NOT_POLLED]: ['not polled', '#8e8e8e'],
+});
+export const YES_NO = textOf({ 0: ['no', 'text'], 1: ['yes', 'text'] });
+export const UP_DOWN = textOf({ 0: ['DOWN', 'red'], 1: ['UP', 'green'] });
+export const FAILING = textOf({ 0: ['works', 'green'], 1: ['failing', 'red'] });
+export const BALANCED = textOf({ 0: ['balanced', 'green'] });
+
+/** Each series gets a colour by its name, the same one in every chart. */
+export const BY_NAME = { mode: FieldColorModeId.PaletteClassicByName };
+export const BY_THRESHOLDS = { mode: FieldColorModeId.Thresholds };
+export const plain = (fixedColor: string) => ({ mode: FieldColorModeId.Fixed, fixedColor });
+
+/** The colours of OpenUsage's tiles. */
+export const TILE_COLOURS: Readonly<Record<string, string>> = {
+  claude_code: '#b4befe',
+  codex: '#94e2d5',
+  openai: '#a6e3a1',
+  anthropic: '#fab387',
+  azure_openai: '#89b4fa',
+  groq: '#f9e2af',
+  mistral: '#f2cdcd',
+  deepseek: '#89dceb',
+  xai: '#eba0ac',
+  gemini_api: '#89b4fa',
+  openrouter: '#f5e0dc',
+  perplexity: '#89dceb',
+  moonshot: '#cba6f7',
+  zai: '#74c7ec',
+  alibaba_cloud: '#fab387',
+  opencode: '#f5c2e7',
+};

@@ -1,0 +1,29 @@
+// The dashboards as files.
+
+import type { Dashboard } from '@grafana/grafana-foundation-sdk/dashboard';
+import { type DashboardSpec, place } from './dashboard.ts';
+import { TILES } from './tiles.ts';
+
+export const DASHBOARDS: readonly DashboardSpec[] = [TILES];
+const FOLDER = 'dashboards/json';
+
+export const PLACED = DASHBOARDS.map(place);
+
+/** What the builders add, and what says nothing. */
+function tidy(dashboard: Dashboard): object {
+  const { templating = {}, links = [], ...rest } = dashboard;
+  const list = (templating.list ?? []).map(
+    ({ auto: _a, auto_min: _b, auto_count: _c, skipUrlSync: _d, ...variable }) => variable,
+  );
+  // A link in a menu is not seen.
+  const shown = links.map(({ placement: _, ...link }) => link);
+  return { ...rest, links: shown, annotations: { list: [] }, templating: { list } };
+}
+
+/** Every dashboard, as the JSON that Grafana provisions and imports. */
+export function dashboardFiles(): { readonly file: string; readonly text: string }[] {
+  return PLACED.map(({ dashboard }) => ({
+    file: `${FOLDER}/${dashboard.uid}.json`,
+    text: JSON.stringify(tidy(dashboard), null, 1),
+  }));
+}

@@ -1,0 +1,159 @@
+// The home dashboard: every tile as a card, then each with its sections.
+
+import { TOLL } from '../../src/metrics/catalogue.ts';
+import { fold, inWindow, NET_TOKENS, now, series } from '../promql.ts';
+import { cardLines, projectedShares, secondsToReset, statusCode, usedShares } from './card.ts';
+import { type DashboardSpec, linkTo, startVariable, tileVariable, windowVariable } from './dashboard.ts';
+import { STATUS_TEXT } from './look.ts';
+import { stat, table, text } from './panel.ts';
+import { sections } from './sections.ts';
+
+export const TILES_UID = 'tollbridge-tiles';
+export const DETAIL_UID = 'tollbridge-tile';
+
+const WINDOW = { window: '$window' };
+/** One row for each account, under the label `id` that tables join by. */
+const byAccount = (aggregate: string, by: string, expr: string) =>
+  `${aggregate} by (${by}) (label_join(${expr}, "id", " · ", "provider", "account"))`;
+const PLAN_IS_OPTIONAL = 'only accounts with a plan window or a limit have one';
+
+export const TILES: DashboardSpec = {
+  uid: TILES_UID,
+  title: 'Tollbridge / Tiles',
+  description: 'What each provider costs and how much of it is left, tile by tile.',
+  range: '14d',
+  variables: [windowVariable, tileVariable(), startVariable],
+  bands: [
+    {
+      panels: [
+        stat({
+          key: 'spend',
+          title: 'Spend',
+          description: 'Net cost of all turns in the window, as agents stated it, in USD.',
+          ...{ w: 5, h: 3, isSingle: true },
+          look: { unit: 'currencyUSD', decimals: 2 },
+          queries: [{ expr: now('', TOLL.windowCost, WINDOW), legend: 'Spend' }],
+        }),
+        stat({
+          key: 'tokens',
+          title: 'Tokens',
+          description: 'Net tokens of all turns in the window, without those read from the cache.',
+          ...{ w: 5, h: 3, isSingle: true },
+          look: { unit: 'short', decimals: 1 },
+          queries: [{ expr: now('', TOLL.windowTokens, WINDOW), legend: 'Tokens' }],
+        }),
+        stat({
+          key: 'turns',
+          title: 'Turns',
+          description: 'Turns that completed in the window: one answer of a model each.',
+          ...{ w: 4, h: 3, isSingle: true },
+          look: { unit: 'none', decimals: 0 },
+          queries: [{ expr: now('', TOLL.windowTurns, WINDOW), legend: 'Turns' }],
+        }),
+        stat({
+          key: 'cache-hits',
+          title: 'Cache hits',
+          description: 'Share of what was put in that came from the cache, in the window. High is good.',
+          ...{ w: 5, h: 3, isSingle: true },
+          look: { unit: 'percentunit', decimals: 1, thresholds: 'good' },
+          queries: [
+            {
+              expr: `${inWindow('', NET_TOKENS, { token_type: 'cache_read' })} / ${inWindow('', NET_TOKENS, { token_type: '=~input|cache_read|cache_write' })}`,
+              legend: 'Cache hits',
+            },
+          ],
+        }),
+        stat({
+          key: 'attention',
+          title: 'Accounts that need you',
+          description: 'Accounts that are near or at a limit, want a login, or cannot be read.',
+          ...{ w: 5, h: 3, isSingle: true },
+          look: { unit: 'none', decimals: 0, thresholds: 'zero' },
+          queries: [{ expr: `count(${statusCode({})} > 0 < 5) or on () vector(0)`, legend: 'Accounts' }],
+        }),
+        stat({
+          key: 'card',
+          title: '${tile:text} · $window',
+          description:
+            'State and plan of the account as its provider reports them; cost, turns and tokens of the turns that this provider served, in the window. A dash is unknown, which is not zero.',
+          ...{ w: 6, h: 8 },
+          repeat: { variable: 'tile', perRow: 4 },
+          queries: cardLines(),
+        }),
+      ],
+    },
+    {
+      title: 'Accounts and attribution',
+      panels: [
+        table({
+          key: 'accounts',
+          title: 'All accounts',
+          description: 'Every account that is configured or was reported, with its fullest plan window or limit.',
+          ...{ w: 15, h: 8 },
+          joinBy: 'id',
+          queries: [
+            { expr: byAccount('max', 'id, provider, account', statusCode({})) },
+            { expr: byAccount('max', 'id', usedShares({})) },
+            { expr: byAccount('min', 'id', secondsToReset({})) },
+            { expr: byAccount('max', 'id', projectedShares({})) },
+            { expr: byAccount('sum', 'id, currency', fold(TOLL.balance.name)) },
+            { expr: `time() - ${byAccount('max', 'id', fold(TOLL.snapshotTimestamp.name))}` },
+          ],
+          columns: [
+            {
+              of: 'provider',
+              title: 'Tile',
+              link: { title: 'Details', url: linkTo(DETAIL_UID, 'var-tile=${__value.raw}') },
+            },
+            { of: 'account', title: 'Account', width: 90 },
+            { of: 0, title: 'Status', width: 90, cell: 'background', look: { mappings: [STATUS_TEXT] } },
+            {
+              of: 1,
+              title: 'Used',
+              cell: 'gauge',
+              width: 150,
+              look: { unit: 'percentunit', decimals: 0, thresholds: 'used', min: 0, max: 1 },
+            },
+            {
+              of: 3,
+              title: 'By reset',
+              width: 90,
+              cell: 'text',
+              look: { unit: 'percentunit', decimals: 0, thresholds: 'used' },
+            },
+            { of: 2, title: 'Resets in', width: 130, look: { unit: 'dtdhms', decimals: 0 } },
+            { of: 4, title: 'Balance', width: 90, cell: 'text', look: { decimals: 2, thresholds: 'left' } },
+            { of: 'currency', title: 'Currency', width: 80 },
+            { of: 5, title: 'Read ago', width: 90, cell: 'text', look: { unit: 's', decimals: 0, thresholds: 'age' } },
+          ],
+        }),
+        table({
+          key: 'unmapped',
+          title: 'Upstream providers without a tile',
+          description:
+            'Turns were served by these, and no tile of OpenUsage shows them: they have a card of their own name.',
+          ...{ w: 9, h: 5 },
+          mayBeEmpty: 'empty when every upstream provider has a tile',
+          queries: [{ expr: `max by (upstream_provider, reason) (${series(TOLL.upstreamUnmapped)})` }],
+          columns: [
+            { of: 'upstream_provider', title: 'Upstream provider' },
+            { of: 'reason', title: 'Reason' },
+          ],
+        }),
+        text({
+          key: 'unmapped-fix',
+          title: 'How to give one a tile',
+          description: 'The line of configuration that mends it.',
+          ...{ w: 9, h: 3 },
+          content:
+            'One line in `tollbridge.yaml`, then restart: `telemetry: { provider_links: { stepfun: openrouter } }`. For `unknown`, say who serves: `gateways: { opencode: <who> }`. `tollbridge doctor` prints the line for yours.',
+        }),
+      ],
+    },
+    {
+      title: '${tile:text}',
+      repeat: 'tile',
+      panels: sections({ prefix: 'band', isWide: false, planIsOptional: PLAN_IS_OPTIONAL }),
+    },
+  ],
+};
