@@ -135,7 +135,10 @@ function codeViolations({ file, text }: SourceFile): string[] {
 }
 
 const read = (file: string): SourceFile => ({ file, text: readFileSync(path.join(ROOT, file), 'utf8') });
-const tree = globSync('{src,test,scripts,dashboards}/**/*.{ts,mjs}', { cwd: ROOT })
+const tree = globSync('{src,test,scripts,dashboards}/**/*.{ts,tsx,mjs}', {
+  cwd: ROOT,
+  exclude: (name) => name === 'node_modules' || name === 'dist',
+})
   .map((file) => file.split(path.sep).join('/'))
   .filter((file) => !file.startsWith('test/fixtures/'))
   .map(read);

@@ -2,7 +2,7 @@
 // the window. Every card has the same lines, so that equal tiles look equal; what is not known is a dash.
 
 import { TOLL } from '../../src/metrics/catalogue.ts';
-import { fold, type Matchers, series } from '../promql.ts';
+import { fold, inWindow, type Matchers, series } from '../promql.ts';
 import { NOT_POLLED, STATUS_TEXT, STATUSES } from './look.ts';
 import type { Query } from './panel.ts';
 import { windowGauge } from './tile-sums.ts';
@@ -40,12 +40,16 @@ export function usedShares(matchers: Matchers): string {
   );
 }
 
-/** Share that will be used when a plan window starts anew, at its pace so far: what tiles call "by reset". */
+/**
+ * Share that will be used when a plan window starts anew, at its pace so far: what tiles call "by reset". Nothing before
+ * a twentieth of the window has passed, because one turn would look like a disaster.
+ */
 export function projectedShares(matchers: Matchers): string {
   const each = Object.entries(WINDOW_SECONDS).map(([window, seconds]) => {
     const used = fold(series(TOLL.quotaUsedRatio, { ...matchers, window }));
     const left = `(${fold(series(TOLL.quotaReset, { ...matchers, window }))} - time())`;
-    return `clamp_max((${used} > 0 < 1) * ${seconds} / ((${seconds} - ${left}) > 0 < ${seconds}), 1)`;
+    const elapsed = `((${seconds} - ${left}) > ${seconds / 20} < ${seconds})`;
+    return `clamp_max((${used} > 0 < 1) * ${seconds} / ${elapsed}, 1)`;
   });
   return each.join(' or ');
 }
@@ -76,13 +80,15 @@ function heroMoney(matchers: Matchers): string {
   return choices.map((choice) => `sum by (hero, currency) (${choice})`).join(' or on () ');
 }
 
-/** What is left of it: of the limit where there is one, and the balance where both are there. */
+/** What is left of that limit; where the card is about a balance, what was spent of it in the window. */
 function moneyLeft(matchers: Matchers): string {
-  const ofLimit =
-    `label_replace(${fold(series(TOLL.spendLimit, { ...matchers, limit: '!=credit' }))} ` +
-    `- ${fold(series(TOLL.spendLimitUsed, { ...matchers, limit: '!=credit' }))}, "left", "Left of $1 limit", "limit", "(.*)")`;
-  const balance = `label_replace(${fold(series(TOLL.balance, matchers))}, "left", "Balance", "", "")`;
-  return `sum by (left, currency) (${ofLimit}) or on () sum by (left, currency) (${balance})`;
+  const limits = { ...matchers, limit: '!=credit' };
+  const left = `${fold(series(TOLL.spendLimit, limits))} - ${fold(series(TOLL.spendLimitUsed, limits))}`;
+  const spent = inWindow('currency', { counter: TOLL.balanceSpent }, matchers);
+  return (
+    `sum by (left, currency) (label_replace(${left}, "left", "Left of $1 limit", "limit", "(.*)")) ` +
+    `or on () label_replace(${spent}, "left", "Spent of balance", "", "")`
+  );
 }
 
 /** The lines of the card of the tile `$tile` in the window `$window`, from top to bottom. */
@@ -113,18 +119,18 @@ export function cardLines(): Query[] {
     {
       expr: orDash(moneyLeft(account), 'left', 'Left'),
       legend: '{{left}} {{currency}}',
-      look: { unit: 'none', decimals: 2, thresholds: 'left' },
+      look: { unit: 'none', decimals: 2 },
     },
     {
       expr: `sum ${windowGauge(TOLL.windowCost)} ${UNKNOWN}`,
       legend: 'Cost of turns',
       look: { unit: 'currencyUSD', decimals: 2 },
     },
-    { expr: `sum ${windowGauge(TOLL.windowTurns)} ${UNKNOWN}`, legend: 'Turns', look: { unit: 'none', decimals: 0 } },
+    { expr: `sum ${windowGauge(TOLL.windowTurns)} ${UNKNOWN}`, legend: 'Turns', look: { unit: 'locale', decimals: 0 } },
     {
       expr: `sum ${windowGauge(TOLL.windowTokens)} ${UNKNOWN}`,
       legend: 'Tokens',
-      look: { unit: 'short', decimals: 1 },
+      look: { unit: 'sishort', decimals: 1 },
     },
     {
       expr: `count(sum by (model) ${windowGauge(TOLL.windowModelTokens)} > 0) ${UNKNOWN}`,

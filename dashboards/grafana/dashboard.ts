@@ -138,17 +138,20 @@ export function place({ uid, title, description, range, variables, bands }: Dash
     const inside: Panel[] = [];
     let x = 0;
     let lineHeight = 0;
+    let last = { x: 0, bottom: y };
     for (const spec of band.panels) {
       if (panels.has(spec.key)) throw new Error(`${uid}: two panels are called ${spec.key}`);
-      if (x + spec.w > COLUMNS) {
+      if (!spec.isBelow && x + spec.w > COLUMNS) {
         y += lineHeight;
         x = 0;
         lineHeight = 0;
       }
-      inside.push(spec.build({ id: ++id, gridPos: { x, y, w: spec.w, h: spec.h } }));
+      const at = spec.isBelow ? { x: last.x, y: last.bottom } : { x, y };
+      inside.push(spec.build({ id: ++id, gridPos: { ...at, w: spec.w, h: spec.h } }));
       panels.set(spec.key, { id, spec });
-      x += spec.w;
-      lineHeight = Math.max(lineHeight, spec.h);
+      last = { x: at.x, bottom: at.y + spec.h };
+      lineHeight = Math.max(lineHeight, last.bottom - y);
+      if (!spec.isBelow) x += spec.w;
     }
     y += lineHeight;
     if (row) {

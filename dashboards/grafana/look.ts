@@ -32,6 +32,8 @@ export const THRESHOLDS = {
   days: steps([null, 'red'], [3, 'yellow'], [7, 'green']),
   /** Seconds since something was last heard. */
   age: steps([null, 'green'], [300, 'yellow'], [900, 'red']),
+  /** Seconds until something starts anew. */
+  soon: steps([null, 'red'], [900, 'yellow'], [3600, 'green']),
   /** 1 is well. */
   up: steps([null, 'red'], [1, 'green']),
   /** Anything but 0 is a fault. */

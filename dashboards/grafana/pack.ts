@@ -1,10 +1,24 @@
 // The dashboards as files.
 
 import type { Dashboard } from '@grafana/grafana-foundation-sdk/dashboard';
+import { ANALYTICS } from './analytics.ts';
+import { ATTRIBUTION } from './attribution.ts';
 import { type DashboardSpec, place } from './dashboard.ts';
+import { HEALTH } from './health.ts';
+import { OPENCODE } from './opencode.ts';
+import { TILE_DETAIL } from './tile-detail.ts';
 import { TILES } from './tiles.ts';
+import { UPSTREAM } from './upstream.ts';
 
-export const DASHBOARDS: readonly DashboardSpec[] = [TILES];
+export const DASHBOARDS: readonly DashboardSpec[] = [
+  TILES,
+  UPSTREAM,
+  TILE_DETAIL,
+  OPENCODE,
+  ATTRIBUTION,
+  ANALYTICS,
+  HEALTH,
+];
 const FOLDER = 'dashboards/json';
 
 export const PLACED = DASHBOARDS.map(place);

@@ -71,6 +71,8 @@ interface Common {
   /** Columns of 24, and rows of 38 px. */
   readonly w: number;
   readonly h: number;
+  /** Stands under the panel before it instead of beside it. */
+  readonly isBelow?: boolean;
   readonly look?: Look;
   /** Why it may show nothing although all is well; absent where it must show something. */
   readonly mayBeEmpty?: string;

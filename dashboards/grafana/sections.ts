@@ -57,7 +57,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       columns: [
         { of: 'model', title: 'Model' },
         { of: 0, title: 'Share', width: 130, cell: 'gauge', look: { ...SHARE, colour: BLUE } },
-        { of: 1, title: 'Tokens', width: 80, look: { unit: 'short', decimals: 1 } },
+        { of: 1, title: 'Tokens', width: 80, look: { unit: 'sishort', decimals: 1 } },
         { of: 2, title: 'Cost', width: 80, look: { unit: 'currencyUSD', decimals: 2 } },
       ],
       sortBy: { column: 'Share' },
@@ -79,9 +79,9 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
           of: at,
           title: TOKEN_TITLES[type],
           width: 66,
-          look: { unit: 'short', decimals: 1 },
+          look: { unit: 'sishort', decimals: 1 },
         })),
-        { of: TOKEN_COLUMNS.length, title: 'Total', width: 72, look: { unit: 'short', decimals: 1 } },
+        { of: TOKEN_COLUMNS.length, title: 'Total', width: 72, look: { unit: 'sishort', decimals: 1 } },
       ],
       sortBy: { column: 'Total' },
     }),
@@ -98,7 +98,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       title: 'Projects',
       description: 'Turns in the window by project.',
       ...{ w: 5, h: 7, mayBeEmpty: NO_TURNS },
-      look: { decimals: 0, colour: BLUE },
+      look: { unit: 'locale', decimals: 0, colour: BLUE },
       queries: [{ expr: top(rows(6, 12), `${windowOfTile('project', TURNS)} > 0`), legend: '{{project}}' }],
     }),
     bars({
@@ -106,7 +106,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       title: 'Clients',
       description: 'Net tokens in the window by agent, with those read from the cache.',
       ...{ w: 5, h: 7, mayBeEmpty: NO_TURNS },
-      look: { unit: 'short', decimals: 1, colour: BLUE },
+      look: { unit: 'sishort', decimals: 1, colour: BLUE },
       queries: [{ expr: top(rows(4, 10), `${windowOfTile('agent', NET_TOKENS)} > 0`), legend: '{{agent}}' }],
     }),
     stat({
@@ -115,7 +115,11 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       description: 'Tool calls in the window, and the share that ended well; an aborted call did not.',
       ...{ w: 3, h: 7 },
       queries: [
-        { expr: `${windowOfTile('', TOOL_CALLS)} or vector(NaN)`, legend: 'Calls', look: { decimals: 0 } },
+        {
+          expr: `${windowOfTile('', TOOL_CALLS)} or vector(NaN)`,
+          legend: 'Calls',
+          look: { unit: 'locale', decimals: 0 },
+        },
         {
           expr: `${windowOfTile('', TOOL_CALLS, { status: 'ok' })} / ${windowOfTile('', TOOL_CALLS)} or vector(NaN)`,
           legend: 'OK',
@@ -134,7 +138,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       ],
       columns: [
         { of: 'tool', title: 'Tool' },
-        { of: 0, title: 'Calls', width: 70, look: { decimals: 0 } },
+        { of: 0, title: 'Calls', width: 70, look: { unit: 'locale', decimals: 0 } },
         { of: 1, title: 'OK', width: 60, cell: 'text', look: { unit: 'percentunit', decimals: 0, thresholds: 'good' } },
       ],
       sortBy: { column: 'Calls' },
@@ -150,7 +154,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       columns: [
         { of: 'mcp_server', title: 'Server', width: 80 },
         { of: 'tool', title: 'Function' },
-        { of: 0, title: 'Calls', width: 60, look: { decimals: 0 } },
+        { of: 0, title: 'Calls', width: 60, look: { unit: 'locale', decimals: 0 } },
       ],
       sortBy: { column: 'Calls' },
     }),
@@ -165,11 +169,11 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
           legend: 'Cost',
           look: { unit: 'currencyUSD', decimals: 2, colour: plain('#94e2d5') },
         },
-        { expr: daysOfTile(TURNS), legend: 'Turns', look: { decimals: 0, colour: plain('yellow') } },
+        { expr: daysOfTile(TURNS), legend: 'Turns', look: { unit: 'locale', decimals: 0, colour: plain('yellow') } },
         {
           expr: daysOfTile(NET_TOKENS),
           legend: 'Tokens',
-          look: { unit: 'short', decimals: 1, colour: plain('#74c7ec') },
+          look: { unit: 'sishort', decimals: 1, colour: plain('#74c7ec') },
         },
       ],
     }),

@@ -7,9 +7,7 @@ import { type DashboardSpec, linkTo, startVariable, tileVariable, windowVariable
 import { STATUS_TEXT } from './look.ts';
 import { stat, table, text } from './panel.ts';
 import { sections } from './sections.ts';
-
-export const TILES_UID = 'tollbridge-tiles';
-export const DETAIL_UID = 'tollbridge-tile';
+import { DETAIL_UID, TILES_UID } from './uids.ts';
 
 const WINDOW = { window: '$window' };
 /** One row for each account, under the label `id` that tables join by. */
@@ -39,7 +37,7 @@ export const TILES: DashboardSpec = {
           title: 'Tokens',
           description: 'Net tokens of all turns in the window, without those read from the cache.',
           ...{ w: 5, h: 3, isSingle: true },
-          look: { unit: 'short', decimals: 1 },
+          look: { unit: 'sishort', decimals: 1 },
           queries: [{ expr: now('', TOLL.windowTokens, WINDOW), legend: 'Tokens' }],
         }),
         stat({
@@ -47,7 +45,7 @@ export const TILES: DashboardSpec = {
           title: 'Turns',
           description: 'Turns that completed in the window: one answer of a model each.',
           ...{ w: 4, h: 3, isSingle: true },
-          look: { unit: 'none', decimals: 0 },
+          look: { unit: 'locale', decimals: 0 },
           queries: [{ expr: now('', TOLL.windowTurns, WINDOW), legend: 'Turns' }],
         }),
         stat({
@@ -89,7 +87,7 @@ export const TILES: DashboardSpec = {
           key: 'accounts',
           title: 'All accounts',
           description: 'Every account that is configured or was reported, with its fullest plan window or limit.',
-          ...{ w: 15, h: 8 },
+          ...{ w: 15, h: 10 },
           joinBy: 'id',
           queries: [
             { expr: byAccount('max', 'id, provider, account', statusCode({})) },
@@ -132,7 +130,7 @@ export const TILES: DashboardSpec = {
           title: 'Upstream providers without a tile',
           description:
             'Turns were served by these, and no tile of OpenUsage shows them: they have a card of their own name.',
-          ...{ w: 9, h: 5 },
+          ...{ w: 9, h: 6 },
           mayBeEmpty: 'empty when every upstream provider has a tile',
           queries: [{ expr: `max by (upstream_provider, reason) (${series(TOLL.upstreamUnmapped)})` }],
           columns: [
@@ -144,7 +142,7 @@ export const TILES: DashboardSpec = {
           key: 'unmapped-fix',
           title: 'How to give one a tile',
           description: 'The line of configuration that mends it.',
-          ...{ w: 9, h: 3 },
+          ...{ w: 9, h: 4, isBelow: true },
           content:
             'One line in `tollbridge.yaml`, then restart: `telemetry: { provider_links: { stepfun: openrouter } }`. For `unknown`, say who serves: `gateways: { opencode: <who> }`. `tollbridge doctor` prints the line for yours.',
         }),

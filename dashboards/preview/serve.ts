@@ -3,7 +3,7 @@
 //   node dashboards/preview/serve.ts [--prometheus http://127.0.0.1:9090] [--port 3100]
 
 import { createReadStream, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { createServer, request, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -36,7 +36,8 @@ export async function servePreview({ prometheus, port }: PreviewOptions): Promis
   if (!existsSync(PAGE)) throw new Error('the preview has not been built: run "npm run preview"');
   const server = createServer((asked, answer) => {
     const { pathname, search } = new URL(asked.url ?? '/', 'http://preview');
-    if (pathname.startsWith('/prometheus/')) return passOn(asked, answer, `${prometheus}${pathname.slice(11)}${search}`);
+    if (pathname.startsWith('/prometheus/'))
+      return passOn(asked, answer, `${prometheus}${pathname.slice(11)}${search}`);
     if (pathname === '/dashboards/') return list(answer);
     if (pathname.startsWith('/dashboards/')) return send(answer, DASHBOARDS, pathname.slice(11));
     const isFile = path.extname(pathname) !== '';
@@ -93,5 +94,7 @@ if (import.meta.main) {
     },
   });
   const { url } = await servePreview({ prometheus: values.prometheus, port: Number(values.port) });
-  process.stdout.write(`The dashboards are at ${url}/d/tollbridge-tiles, with the data of ${values.prometheus}. Ctrl-C ends it.\n`);
+  process.stdout.write(
+    `The dashboards are at ${url}/d/tollbridge-tiles, with the data of ${values.prometheus}. Ctrl-C ends it.\n`,
+  );
 }

@@ -20,7 +20,10 @@ function publicFiles(): Plugin {
         [400, 'Regular'],
         [500, 'Medium'],
       ] as const) {
-        cpSync(path.join(fonts, `inter-latin-${weight}-normal.woff2`), path.join(to, `fonts/inter/Inter-${name}.woff2`));
+        cpSync(
+          path.join(fonts, `inter-latin-${weight}-normal.woff2`),
+          path.join(to, `fonts/inter/Inter-${name}.woff2`),
+        );
       }
     },
   };

@@ -5,6 +5,7 @@ import path from 'node:path';
 
 const ROOT = path.dirname(path.dirname(import.meta.dirname));
 const RATE_INTERVAL = '15m';
+const RANGE = '7d';
 
 export interface Asked {
   readonly dashboard: string;
@@ -62,6 +63,7 @@ export function fill(expr: string, values: Readonly<Record<string, string>>): st
   return expr.replaceAll(/\$(?:\{(\w+)(?::\w+)?\}|([a-z_]\w*))/g, (placeholder, braced, bare) => {
     const name = braced ?? bare;
     if (name === '__rate_interval') return RATE_INTERVAL;
+    if (name === '__range') return RANGE;
     const value = values[name];
     if (value === undefined) throw new Error(`nothing is known of ${placeholder} in ${expr}`);
     return value;

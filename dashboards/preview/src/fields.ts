@@ -5,9 +5,9 @@ import {
   dataLinksOverrideProcessor,
   displayNameOverrideProcessor,
   FieldColorModeId,
-  type FieldConfigPropertyItem,
   FieldConfigOptionsRegistry,
   FieldConfigProperty,
+  type FieldConfigPropertyItem,
   type FieldConfigSource,
   identityOverrideProcessor,
   numberOverrideProcessor,
@@ -60,7 +60,8 @@ export function fillRegistries(): void {
   const transformers = new Map(Object.values(standardTransformers).map((each) => [each.id, each]));
   standardTransformersRegistry.setInit(() =>
     [...transformers.values()].map(
-      (transformation) => ({ id: transformation.id, name: transformation.name, transformation, editor: nothing }) as never,
+      (transformation) =>
+        ({ id: transformation.id, name: transformation.name, transformation, editor: nothing }) as never,
     ),
   );
 }

@@ -25,9 +25,17 @@ export function layOut(panels: readonly PanelModel[], variables: Variables): Pla
   const placed: Placed[] = [];
   let bottom = 0;
   for (const { row, inside } of bandsOf(panels)) {
-    const copies = row?.repeat ? chosen(variables, row.repeat).map((option) => choosing(variables, row.repeat!, option)) : [variables];
+    const copies = row?.repeat
+      ? chosen(variables, row.repeat).map((option) => choosing(variables, row.repeat!, option))
+      : [variables];
     for (const [index, of] of copies.entries()) {
-      if (row) placed.push({ panel: row, gridPos: { x: 0, y: bottom, w: COLUMNS, h: 1 }, variables: of, key: `${row.id}-${index}` });
+      if (row)
+        placed.push({
+          panel: row,
+          gridPos: { x: 0, y: bottom, w: COLUMNS, h: 1 },
+          variables: of,
+          key: `${row.id}-${index}`,
+        });
       const top = bottom + (row ? 1 : 0);
       const band = layOutBand(inside, of, `${index}`);
       placed.push(...band.map((each) => ({ ...each, gridPos: { ...each.gridPos, y: each.gridPos.y + top } })));
@@ -63,7 +71,12 @@ function layOutBand(panels: readonly PanelModel[], variables: Variables, key: st
     for (const [index, option] of options.entries()) {
       const line = Math.floor(index / perRow);
       const gridPos = { x: (index % perRow) * w, y: y + line * panel.gridPos.h, w, h: panel.gridPos.h };
-      placed.push({ panel, gridPos, variables: choosing(variables, panel.repeat, option), key: `${panel.id}-${key}-${index}` });
+      placed.push({
+        panel,
+        gridPos,
+        variables: choosing(variables, panel.repeat, option),
+        key: `${panel.id}-${key}-${index}`,
+      });
     }
     pushed += (Math.ceil(options.length / perRow) - 1) * panel.gridPos.h;
   }

@@ -11,6 +11,7 @@ import { layOut } from './layout';
 import type { DashboardModel } from './model';
 import { Panel } from './panel';
 import { Prometheus } from './prometheus';
+import { readPage } from './read-page';
 import { fill, resolveVariables, type Variables } from './variables';
 import './page.css';
 
@@ -26,9 +27,11 @@ declare global {
     __pending?: number;
     /** What went wrong, by panel. */
     __errors: string[];
+    __read: typeof readPage;
   }
 }
 window.__errors = [];
+window.__read = readPage;
 
 const address = new URLSearchParams(location.search);
 const uid = /^\/d\/([\w-]+)/.exec(location.pathname)?.[1] ?? 'tollbridge-tiles';
@@ -91,7 +94,11 @@ function Grid({ dashboard, variables, range }: Loaded) {
               {panel.type === 'row' ? (
                 <h4 className="row-title">{fill(panel.title ?? '', of)}</h4>
               ) : (
-                <Panel {...{ panel, range, prometheus, width, height }} variables={of} onSettled={settled(panel.title ?? '')} />
+                <Panel
+                  {...{ panel, range, prometheus, width, height }}
+                  variables={of}
+                  onSettled={settled(panel.title ?? '')}
+                />
               )}
             </section>
           );

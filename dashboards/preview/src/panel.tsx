@@ -44,9 +44,14 @@ export function Panel({ panel: stated, variables, range, prometheus, width, heig
   const panel = { ...stated, fieldConfig: withDefaults(stated.type, stated.fieldConfig) };
   const ownRange = stated.timeFrom ? lastOf(stated.timeFrom) : range;
 
-  useEffect(() => {
+  useOnce(() => {
     const load = async () => {
-      const asked = { range: ownRange, variables, maxPoints: Math.max(100, Math.round(width)), interval: panel.interval };
+      const asked = {
+        range: ownRange,
+        variables,
+        maxPoints: Math.max(100, Math.round(width)),
+        interval: panel.interval,
+      };
       const answers = await Promise.all((panel.targets ?? []).map((target) => prometheus.query({ target, ...asked })));
       const found = withDistinctValues(answers.flat(), panel.targets?.length ?? 0);
       const shaped = panel.transformations?.length
@@ -70,7 +75,7 @@ export function Panel({ panel: stated, variables, range, prometheus, width, heig
         onSettled(failure.message);
       },
     );
-  }, []);
+  });
 
   const title = fill(panel.title ?? '', variables);
   const isEmpty = panel.type !== 'text' && frames?.every(({ length }) => length === 0);
@@ -106,6 +111,12 @@ export function Panel({ panel: stated, variables, range, prometheus, width, heig
       </PanelChrome>
     </div>
   );
+}
+
+/** Nothing that is asked for changes while a page stands: another choice is another address. */
+function useOnce(effect: () => void): void {
+  // biome-ignore lint/correctness/useExhaustiveDependencies: see above
+  useEffect(effect, []);
 }
 
 function lastOf(duration: string): TimeRange {

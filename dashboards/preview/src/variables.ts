@@ -34,26 +34,29 @@ function asRegex(options: readonly Option[]): string {
  * @param isQuery whether it is PromQL, where several values become a regular expression
  */
 export function fill(text: string, variables: Variables, scoped: Scoped = {}, isQuery = false): string {
-  return text.replace(PLACEHOLDER, (placeholder, braced: string | undefined, format: string | undefined, bare: string) => {
-    const name = braced ?? bare;
-    const local = scoped[name];
-    if (local !== undefined) return local;
-    const variable = variables.get(name);
-    if (!variable) return placeholder;
-    const { model, chosen } = variable;
-    switch (format ?? (isQuery && model.multi ? 'regex' : undefined)) {
-      case 'regex':
-        return asRegex(chosen);
-      case 'pipe':
-        return chosen.map(({ value }) => value).join('|');
-      case 'text':
-        return chosen.map((option) => option.text).join(' + ');
-      case 'queryparam':
-        return chosen.map(({ value }) => `var-${name}=${encodeURIComponent(value)}`).join('&');
-      default:
-        return chosen.map(({ value }) => value).join(isQuery ? ',' : ' + ');
-    }
-  });
+  return text.replace(
+    PLACEHOLDER,
+    (placeholder, braced: string | undefined, format: string | undefined, bare: string) => {
+      const name = braced ?? bare;
+      const local = scoped[name];
+      if (local !== undefined) return local;
+      const variable = variables.get(name);
+      if (!variable) return placeholder;
+      const { model, chosen } = variable;
+      switch (format ?? (isQuery && model.multi ? 'regex' : undefined)) {
+        case 'regex':
+          return asRegex(chosen);
+        case 'pipe':
+          return chosen.map(({ value }) => value).join('|');
+        case 'text':
+          return chosen.map((option) => option.text).join(' + ');
+        case 'queryparam':
+          return chosen.map(({ value }) => `var-${name}=${encodeURIComponent(value)}`).join('&');
+        default:
+          return chosen.map(({ value }) => value).join(isQuery ? ',' : ' + ');
+      }
+    },
+  );
 }
 
 /** The variables of a dashboard, each with what the address chose, or else what the dashboard says. */
@@ -66,7 +69,11 @@ export async function resolveVariables(
   // In order: a query may name the variables before it.
   for (const model of models) {
     const options = await optionsOf(model, variables, prometheus);
-    variables.set(model.name, { model, options, chosen: chosenOf(model, options, address.getAll(`var-${model.name}`)) });
+    variables.set(model.name, {
+      model,
+      options,
+      chosen: chosenOf(model, options, address.getAll(`var-${model.name}`)),
+    });
   }
   return variables;
 }

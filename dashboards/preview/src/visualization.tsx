@@ -7,7 +7,7 @@ import {
   getFieldDisplayValues,
   renderMarkdown,
   type TimeRange,
-  VizOrientation,
+  type VizOrientation,
 } from '@grafana/data';
 import { BarGauge, BigValue, TimeSeries, useTheme2, VizRepeater } from '@grafana/ui';
 import { TableNG } from '@grafana/ui/unstable';
@@ -30,8 +30,9 @@ export function Visualization(props: VisualizationProps) {
   const { panel, frames, fill } = props;
   const options: Options = panel.options ?? {};
   if (panel.type === 'text') {
-    // biome-ignore lint/security/noDangerouslySetInnerHtml: renderMarkdown sanitizes
-    return <div className="markdown-html" dangerouslySetInnerHTML={{ __html: renderMarkdown(fill(options.content)) }} />;
+    const html = { __html: renderMarkdown(fill(options.content)) };
+    // biome-ignore lint/security/noDangerouslySetInnerHtml: renderMarkdown sanitizes it
+    return <div className="markdown-html" dangerouslySetInnerHTML={html} />;
   }
   if (frames.every(({ length }) => length === 0)) {
     return <div className="no-data">{panel.fieldConfig?.defaults.noValue ?? 'No data'}</div>;

@@ -1,0 +1,123 @@
+// Whose money it was: by team, user, project and agent; and the budgets that were set for them.
+
+import { TOLL } from '../../src/metrics/catalogue.ts';
+import { byDay, fold, inWindow, type Matchers, NET_COST, NET_TOKENS, type Net } from '../promql.ts';
+import { type DashboardSpec, labelVariable, startVariable, windowVariable } from './dashboard.ts';
+import { plain } from './look.ts';
+import { bars, chart, type PanelSpec, table } from './panel.ts';
+import { ATTRIBUTION_UID } from './uids.ts';
+
+const CHOSEN: Matchers = { team: '=~$team', agent: '=~$agent' };
+const TURNS: Net = { counter: TOLL.turns };
+const UNNAMED = 'turns name a team and a user where a credential, a subject or socket.identity does';
+
+function share(label: 'team' | 'user' | 'project' | 'agent', title: string, mayBeEmpty?: string): PanelSpec {
+  return bars({
+    key: `by-${label}`,
+    title,
+    description: `Net cost in the window in USD, by ${label}. What names none is not shown.`,
+    ...{ w: 6, h: 8, ...(mayBeEmpty && { mayBeEmpty }) },
+    look: { unit: 'currencyUSD', decimals: 2, colour: plain('blue') },
+    queries: [
+      {
+        expr: `topk(10, ${inWindow(label, NET_COST, { ...CHOSEN, [label]: label in CHOSEN ? CHOSEN[label]! : '!=' })} > 0)`,
+        legend: `{{${label}}}`,
+      },
+    ],
+  });
+}
+
+export const ATTRIBUTION: DashboardSpec = {
+  uid: ATTRIBUTION_UID,
+  title: 'Tollbridge / Attribution',
+  description: 'Spend by team, user, project and agent.',
+  range: '14d',
+  variables: [
+    windowVariable,
+    labelVariable('team', 'Team', TOLL.turns),
+    labelVariable('agent', 'Agent', TOLL.turns),
+    startVariable,
+  ],
+  bands: [
+    {
+      panels: [
+        share('team', 'Teams', UNNAMED),
+        share('user', 'Users', UNNAMED),
+        share('project', 'Projects'),
+        share('agent', 'Agents'),
+        table({
+          key: 'everybody',
+          title: 'Who did what',
+          description: 'Net cost, tokens (with those read from the cache) and turns in the window.',
+          ...{ w: 14, h: 12, joinBy: 'who', mayBeEmpty: UNNAMED },
+          queries: [NET_COST, NET_TOKENS, TURNS].map((net, index) => {
+            const by = net === NET_TOKENS ? 'team, project, agent' : 'team, project, agent';
+            const sum = `label_join(${inWindow(by, net, CHOSEN)}, "who", " ", "team", "project", "agent")`;
+            return { expr: index === 0 ? `${sum} > 0` : `sum by (who) (${sum})` };
+          }),
+          columns: [
+            { of: 'team', title: 'Team' },
+            { of: 'project', title: 'Project' },
+            { of: 'agent', title: 'Agent' },
+            { of: 0, title: 'Cost', width: 90, look: { unit: 'currencyUSD', decimals: 2 } },
+            { of: 1, title: 'Tokens', width: 90, look: { unit: 'sishort', decimals: 1 } },
+            { of: 2, title: 'Turns', width: 80, look: { unit: 'locale', decimals: 0 } },
+          ],
+          sortBy: { column: 'Cost' },
+        }),
+        chart({
+          key: 'cost-by-team',
+          title: 'Cost by day and team',
+          description: 'Net cost of each UTC day in USD, by team; of today so far.',
+          ...{ w: 10, h: 12, isBars: true, isStacked: true, interval: '1d', mayBeEmpty: UNNAMED },
+          look: { unit: 'currencyUSD', decimals: 2 },
+          queries: [{ expr: `${byDay('team', NET_COST, CHOSEN)} > 0`, legend: '{{team}}' }],
+        }),
+      ],
+    },
+    {
+      title: 'Sessions and tools',
+      panels: [
+        bars({
+          key: 'sessions',
+          title: 'Sessions by project',
+          description: 'Sessions that began in the window; forks and sub-agent sessions are sessions of their own.',
+          ...{ w: 8, h: 8 },
+          look: { unit: 'locale', decimals: 0, colour: plain('blue') },
+          queries: [
+            {
+              expr: `topk(10, ${inWindow('project', { counter: TOLL.sessions }, { agent: '=~$agent' })} > 0)`,
+              legend: '{{project}}',
+            },
+          ],
+        }),
+        bars({
+          key: 'tools',
+          title: 'Tool calls by tool',
+          description: 'Finished tool calls in the window.',
+          ...{ w: 8, h: 8 },
+          look: { unit: 'locale', decimals: 0, colour: plain('blue') },
+          queries: [
+            {
+              expr: `topk(10, ${inWindow('tool', { counter: TOLL.toolCalls }, { agent: '=~$agent' })} > 0)`,
+              legend: '{{tool}}',
+            },
+          ],
+        }),
+        table({
+          key: 'pricing',
+          title: 'How models are priced',
+          description: 'Whether the newest turn of a model stated its cost, or how it was priced. Unknown is not zero.',
+          ...{ w: 8, h: 8 },
+          queries: [{ expr: `max by (provider, model, state) (${fold(TOLL.pricingInfo.name)})` }],
+          columns: [
+            { of: 'provider', title: 'Provider', width: 110 },
+            { of: 'model', title: 'Model' },
+            { of: 'state', title: 'Price', width: 90 },
+          ],
+          sortBy: { column: 'Provider', isAscending: true },
+        }),
+      ],
+    },
+  ],
+};
