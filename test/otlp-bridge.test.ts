@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { Bridge } from '../src/bridge.ts';
+import { doctor } from '../src/commands/doctor.ts';
 import { showStatus } from '../src/commands/status.ts';
 import { scratchConfig, scratchFolder } from './commands/bridge-fixture.ts';
 import { CUMULATIVE, OtlpReceiver, pointsOf, samplesOfPush, seriesKey } from './metrics/otlp-receiver.ts';
@@ -17,10 +18,19 @@ async function startBridge(t: TestContext, otlp: { endpoint: string; headers_env
   const env = { OTLP_HEADERS: 'authorization=Bearer%20s3cret' };
   const bridge = await Bridge.start({ config, log, env });
   t.after(() => bridge.stop());
+  /** What doctor finds of the metrics. */
+  const examined = async () => {
+    const home = scratchFolder(t);
+    const report = await doctor({ json: true, env: {}, home, nowMs: Date.now(), loadConfig: () => config });
+    const { findings } = JSON.parse(report.lines.join('\n')) as {
+      findings: { name: string; level: string; what: string }[];
+    };
+    return findings.filter(({ name }) => name === 'metrics').map(({ level, what }) => `${level}: ${what}`);
+  };
   const scrape = async () => (await fetch(`${bridge.metricsUrl}/metrics`)).text();
   const send = async (n: number) =>
     assert.equal((await post(config.socket.path, '/v1/events', turnRecord(n))).status, 202);
-  return { bridge, config, lines, scrape, send };
+  return { bridge, config, examined, lines, scrape, send };
 }
 
 /** What a ledger knows, which is the same for whoever reads it at rest. */
@@ -35,7 +45,7 @@ const turnsOf = (samples: Iterable<[string, number]>) =>
 
 test('at rest a bridge pushes what it shows, since its ledger began, with the headers of the variable', async (t) => {
   const receiver = await OtlpReceiver.start(t);
-  const { bridge, config, lines, scrape, send } = await startBridge(
+  const { bridge, config, examined, lines, scrape, send } = await startBridge(
     t,
     { endpoint: receiver.url, headers_env: 'OTLP_HEADERS' },
     100,
@@ -60,6 +70,8 @@ test('at rest a bridge pushes what it shows, since its ledger began, with the he
   const options = { json: false, config, env: {}, home: scratchFolder(t), nowMs: Date.now() };
   const report = (await showStatus(options)).lines.join('\n');
   assert.ok(report.includes(`\notlp  ${receiver.url} (every 0.1 s)\n`), report);
+  const [, found] = await examined();
+  assert.match(found!, /^ok: pushed to http:\S+ every 0\.1 s \(last /);
   assert.doesNotMatch(
     `${banner}${report}${JSON.stringify(bridge.status())}${lines.join('')}${await scrape()}`,
     /s3cret/,
@@ -81,7 +93,7 @@ test('a stop pushes once more what was booked since, before the ledger closes', 
 test('a receiver that hangs disturbs neither turns nor scrapes, and a stop ends all the same', async (t) => {
   const receiver = await OtlpReceiver.start(t);
   receiver.answer = 'hang';
-  const { bridge, lines, scrape, send } = await startBridge(t, { endpoint: receiver.url }, 300);
+  const { bridge, examined, lines, scrape, send } = await startBridge(t, { endpoint: receiver.url }, 300);
   await until(() => receiver.requests > 0, 'a request that hangs');
   await send(1);
   const startedMs = performance.now();
@@ -89,6 +101,8 @@ test('a receiver that hangs disturbs neither turns nor scrapes, and a stop ends 
   assert.ok(performance.now() - startedMs < 1000);
   await until(() => bridge.status().otlp?.problem !== undefined, 'the trouble to be told');
   assert.match(bridge.status().otlp!.problem!, /did not answer/);
+  const [, found] = await examined();
+  assert.match(found!, /^warning: cannot be pushed to http:\S+: it did not answer within 0\.24 s\. Nothing is lost/);
   const stoppingMs = performance.now();
   await bridge.stop();
   assert.ok(performance.now() - stoppingMs < 3000);

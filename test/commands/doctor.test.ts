@@ -246,23 +246,6 @@ for (const { name, changes, check, level, what, next } of cases) {
   });
 }
 
-test('where metrics are pushed besides, it says how that goes', async (t) => {
-  const otlp = { endpoint: 'http://collector:4318', interval_s: 60 };
-  const findingOf = async (changes: Partial<BridgeStatus>) => {
-    const examination = await examineBridge(t, changes);
-    assert.equal(examination.exitCode, 0);
-    return about(examination, 'metrics')[1];
-  };
-  assert.equal(await findingOf({}), undefined, 'nothing where nothing is pushed');
-  const well = await findingOf({ otlp: { ...otlp, last_ok_ms: NOW_MS - 60_000 } });
-  assert.equal(well?.level, 'ok');
-  assert.equal(well?.what, 'pushed to http://collector:4318 every 60 s (last 1 min ago)');
-  const ill = await findingOf({ otlp: { ...otlp, problem: 'it answers with HTTP 401' } });
-  assert.equal(ill?.level, 'warning');
-  assert.match(ill?.what ?? '', /cannot be pushed to .*: it answers with HTTP 401\. Nothing is lost/);
-  assert.match(ill?.next ?? '', /correct otlp/);
-});
-
 const badPages: readonly [string, { status?: number; body: string }, RegExp][] = [
   ['an error', { status: 503, body: 'not yet' }, /answers with HTTP 503/],
   ['a refusal', { status: 401, body: 'token?' }, /answers with HTTP 401/],
