@@ -14,6 +14,7 @@ import { accountReport } from './metrics/account-report.ts';
 import { AdminServer } from './metrics/admin-server.ts';
 import { Health } from './metrics/health.ts';
 import { landingPage } from './metrics/landing-page.ts';
+import { OtlpPush, otlpHeaders } from './metrics/otlp-push.ts';
 import { type ConfiguredAccount, LedgerMetricProducer } from './metrics/producer.ts';
 import { tileReport, unmappedReport } from './metrics/tile-report.ts';
 import { NatsSide } from './nats-side.ts';
@@ -82,6 +83,7 @@ export class Bridge {
   #hub: HubServer | undefined;
   #openusage: OpenusagePull | undefined;
   #nats: NatsSide | undefined;
+  #push: OtlpPush | undefined;
   #timers: NodeJS.Timeout[] = [];
   #metricsUrl = '';
   /** The ledger can be read. */
@@ -122,7 +124,7 @@ export class Bridge {
       listen: config.metrics.listen,
       token: bearerToken({ key: 'metrics.token_env', variable: config.metrics.token_env, guards: '/metrics' }, env),
       collect: () => this.#health.scrape(),
-      isRestored: () => this.#isOpen && !this.#nats?.isFilling(),
+      isRestored: () => this.#isRestored(),
       ready: () => this.#notReady(),
       page: () => landingPage(this.status()),
       log,
@@ -148,6 +150,7 @@ export class Bridge {
       time_zone: this.#config.time_zone,
       ...(this.#socket ? { socket: this.#config.socket.path } : {}),
       metrics_url: this.#metricsUrl,
+      ...(this.#push ? { otlp: pushStatus(this.#push) } : {}),
       ready: notReady.length === 0,
       not_ready: notReady,
       sources: this.#sourceNames().map((source) => this.#sourceStatus(source)),
@@ -186,6 +189,7 @@ export class Bridge {
     return [
       `Tollbridge ${VERSION} runs.`,
       `  metrics   ${this.#metricsUrl}/metrics   (a page for people: ${this.#metricsUrl}/)`,
+      ...(this.#push ? [`  otlp      ${this.#push.endpoint} (every ${this.#push.intervalMs / 1e3} s)`] : []),
       `  socket    ${socket.enabled ? socket.path : 'off (socket.enabled is false)'}`,
       ...(hub.listen
         ? [`  hub       ${this.#hub?.url}/v1/push   (for OpenUsage's export.target: ${this.#hub?.url})`]
@@ -227,10 +231,15 @@ export class Bridge {
       onCommit: (commit) => this.#health.committed(commit),
     });
     const { accounts } = this.#found;
+    const producer = new LedgerMetricProducer({ reading: this.#ledger, tiles: this.#tiles, accounts });
+    this.#push = this.#pushOf(producer);
     this.#health = new Health({
       version: VERSION,
       sources: this.#sourceNames(),
-      producers: [new LedgerMetricProducer({ reading: this.#ledger, tiles: this.#tiles, accounts })],
+      producers: [producer],
+      // As a scrape's `instance` reads: the same after a restart, and no other bridge's.
+      instance: `${os.hostname()}:${new URL(this.#metricsUrl).port || '80'}`,
+      pushing: this.#push?.reader,
     });
     const sink = new LedgerSink({ ledger: this.#ledger, attribution: this.#attribution() });
     this.#ledgerIntake = new Intake({ sink, meter: this.#health });
@@ -245,6 +254,18 @@ export class Bridge {
     ];
     await this.#startSources();
     this.#isListening = true;
+  }
+
+  /** Its interval begins when its reader is bound; nothing goes out before every source listens. */
+  #pushOf(producer: LedgerMetricProducer): OtlpPush | undefined {
+    const { otlp } = this.#config;
+    if (!otlp) return undefined;
+    const headers = otlpHeaders(otlp.headers_env, this.#env);
+    const isDue = () => this.#isListening && this.#isRestored();
+    return new OtlpPush({
+      ...{ otlp, headers, producer, isDue, log: this.#log },
+      onEnd: (result) => this.#health.pushed(result),
+    });
   }
 
   async #startNats(config: Config & { readonly nats: NatsConfig }): Promise<void> {
@@ -309,10 +330,16 @@ export class Bridge {
     await this.#nats?.stopReading();
     // Last: acknowledgements and answers of what was just booked leave with it.
     await this.#nats?.stop();
+    // Everything that was taken in is booked, and the ledger can still be read.
+    await this.#push?.stop();
     // Prometheus must not see totals that are about to go: its last sample stays the last committed one.
     await this.#admin.stop();
     this.#ledger?.close();
     await this.#health?.shutdown();
+  }
+
+  #isRestored(): boolean {
+    return this.#isOpen && !this.#nats?.isFilling();
   }
 
   #notReady(): string[] {
@@ -365,4 +392,12 @@ export class Bridge {
   #quietly(what: string, work: Promise<void>): void {
     work.catch((error) => this.#log.debug({ error: messageOf(error) }, `${what} will be tried again`));
   }
+}
+
+function pushStatus({ endpoint, intervalMs, lastOkMs, problem }: OtlpPush): NonNullable<BridgeStatus['otlp']> {
+  return {
+    ...{ endpoint, interval_s: intervalMs / 1e3 },
+    ...(lastOkMs === undefined ? {} : { last_ok_ms: lastOkMs }),
+    ...(problem === undefined ? {} : { problem }),
+  };
 }

@@ -26,6 +26,7 @@ import {
   toYamlMistake,
 } from './config-mistake.ts';
 import { type NatsConfig, nats, natsMistakes } from './config-nats.ts';
+import { type OtlpConfig, otlp, otlpMistakes } from './config-otlp.ts';
 import { messageOf, PermanentFailure } from './failure.ts';
 import { LOG_LEVELS } from './log.ts';
 
@@ -102,6 +103,7 @@ const schema = z.strictObject({
   state_dir: filePath.optional(),
   time_zone: timeZone.optional(),
   metrics: z.strictObject({ listen: listen.prefault('127.0.0.1:9464'), token_env: envName.optional() }).prefault({}),
+  otlp: otlp.optional(),
   socket: z
     .strictObject({
       enabled: z.boolean().default(true),
@@ -166,7 +168,7 @@ type Parsed = z.output<typeof schema>;
 export type AccountConfig = Parsed['accounts'][number];
 export type PricingRule = Parsed['pricing'][number];
 export type GatewayRules = Parsed['gateways'];
-export type { NatsConfig };
+export type { NatsConfig, OtlpConfig };
 export type LabelCaps = Parsed['labels']['caps'];
 
 /** The configuration with every default filled in; durations in ms, paths absolute. */
@@ -184,12 +186,14 @@ interface ComparedParts {
   readonly accounts: readonly (AccountConfig | undefined)[];
   readonly hub: Parsed['hub'] | undefined;
   readonly nats?: NatsConfig | undefined;
+  readonly otlp?: OtlpConfig | undefined;
   readonly poll: Parsed['poll'] | undefined;
 }
 
 /** Mistakes that only the whole configuration can show. An account that has mistakes of its own comes as undefined. */
-function crossMistakes({ accounts, hub, nats, poll }: ComparedParts, socketPath: string | undefined): ConfigMistake[] {
-  const mistakes: ConfigMistake[] = nats ? natsMistakes(nats) : [];
+function crossMistakes(parts: ComparedParts, socketPath: string | undefined): ConfigMistake[] {
+  const { accounts, hub, nats, otlp, poll } = parts;
+  const mistakes: ConfigMistake[] = [...(nats ? natsMistakes(nats) : []), ...(otlp ? otlpMistakes(otlp) : [])];
   if (poll?.publish && !nats?.jetstream.enabled) {
     const expected = 'expected nats.servers, with nats.jetstream.enabled, to publish to; or false';
     mistakes.push({ path: 'poll.publish', found: 'true', expected });
@@ -279,7 +283,7 @@ export function parseConfig(input: unknown, source = 'the configuration'): Confi
 }
 
 function wellFormedParts(raw: unknown) {
-  const { state_dir, socket, accounts, hub, nats, poll } = schema.shape;
+  const { state_dir, socket, accounts, hub, nats, otlp, poll } = schema.shape;
   const source = (raw !== null && typeof raw === 'object' ? raw : {}) as Record<string, unknown>;
   const entries = Array.isArray(source.accounts) ? source.accounts : [];
   return {
@@ -287,6 +291,7 @@ function wellFormedParts(raw: unknown) {
     socket: socket.safeParse(source.socket).data ?? { enabled: false, path: undefined },
     hub: hub.safeParse(source.hub).data,
     nats: nats.safeParse(source.nats).data,
+    otlp: otlp.safeParse(source.otlp).data,
     poll: poll.safeParse(source.poll).data,
     accounts: entries.map((entry) => accounts.unwrap().element.safeParse(entry).data),
   };

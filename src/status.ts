@@ -92,6 +92,14 @@ export interface BridgeStatus {
   readonly time_zone: string;
   readonly socket?: string;
   readonly metrics_url: string;
+  /** Where metrics are pushed besides. */
+  readonly otlp?: {
+    readonly endpoint: string;
+    readonly interval_s: number;
+    readonly last_ok_ms?: number;
+    /** Why the last push failed, one line for people. */
+    readonly problem?: string;
+  };
   readonly ready: boolean;
   /** Why it is not ready, one line each. */
   readonly not_ready: readonly string[];

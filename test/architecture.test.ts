@@ -17,7 +17,8 @@ const FORBIDDEN_NAMES = /^(utils?|helpers?|common|misc)$/;
 const FLOORS: readonly { readonly floor: number; readonly holds: RegExp }[] = [
   {
     floor: 0,
-    holds: /^src\/(command-text|config|config-fields|config-mistake|config-nats|listen|log|failure|version)\.ts$/,
+    holds:
+      /^src\/(command-text|config|config-fields|config-mistake|config-nats|config-otlp|listen|log|failure|version)\.ts$/,
   },
   { floor: 0, holds: /^src\/metrics\/(catalogue|account-families|metric-family|window-families)\.ts$/ },
   { floor: 1, holds: /^src\/turn\// },

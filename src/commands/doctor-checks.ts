@@ -59,7 +59,7 @@ export const BRIDGE_CHECKS: readonly Check<BridgeFacts>[] = [
   { name: 'accounts', run: ({ status }) => checkAccounts(status.accounts) },
   { name: 'tiles', run: ({ status }) => checkTiles(status) },
   { name: 'turns', run: ({ status }) => checkUnfinished(status) },
-  { name: 'metrics', run: checkScrape },
+  { name: 'metrics', run: async (facts) => [await checkScrape(facts), ...checkPushing(facts.status, facts.nowMs)] },
 ];
 
 /** What only a running relay knows. */
@@ -79,6 +79,17 @@ function checkRelaying({ relay }: RelayStatus): Finding {
   if (problem) return { level: 'problem', what: `${problem}. ${waiting}; nothing is lost while there is room` };
   if (events > 0) return { level: 'ok', what: `turns go to ${servers}; ${waiting}, on the way out` };
   return { level: 'ok', what: `turns go to ${servers}, and none waits` };
+}
+
+function checkPushing({ otlp }: BridgeStatus, nowMs: number): Finding[] {
+  if (!otlp) return [];
+  const { endpoint, interval_s: seconds, last_ok_ms: lastMs, problem } = otlp;
+  if (problem) {
+    const what = `cannot be pushed to ${endpoint}: ${problem}. Nothing is lost: totals are cumulative`;
+    return [{ level: 'warning', what, next: 'Start the receiver, or correct otlp in tollbridge.yaml.' }];
+  }
+  const last = lastMs === undefined ? 'not yet' : `last ${showAgo(lastMs, nowMs)}`;
+  return [{ level: 'ok', what: `pushed to ${endpoint} every ${seconds} s (${last})` }];
 }
 
 function checkBridge({ answer, env }: ConfigFacts): Finding {

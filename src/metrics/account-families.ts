@@ -9,14 +9,14 @@ const ACCOUNT = ['provider', 'account'] as const;
 export const ACCOUNT_FAMILIES = {
   accountInfo: family('toll_account_info', {
     type: 'gauge',
-    unit: '1',
+    unit: '{info}',
     labels: [...ACCOUNT, 'display_name', 'plan', 'subscription', 'auth_scope', 'machine'],
     optional: ['display_name', 'plan', 'subscription', 'auth_scope', 'machine'],
     help: 'A configured or detected account.',
   }),
   accountStatus: family('toll_account_status', {
     type: 'gauge',
-    unit: '1',
+    unit: '{state}',
     labels: [...ACCOUNT, 'status'],
     help: 'State of an account: 1 for the state it is in, 0 for the others.',
   }),
@@ -78,13 +78,13 @@ export const ACCOUNT_FAMILIES = {
   }),
   reloadEnabled: family('toll_reload_enabled', {
     type: 'gauge',
-    unit: '1',
+    unit: '{state}',
     labels: ACCOUNT,
     help: 'Whether the account is topped up automatically: 1, or 0.',
   }),
   reloadFailing: family('toll_reload_failing', {
     type: 'gauge',
-    unit: '1',
+    unit: '{state}',
     labels: ACCOUNT,
     help: 'Whether the last automatic top-up failed: 1, or 0.',
   }),
@@ -103,19 +103,19 @@ export const ACCOUNT_FAMILIES = {
   }),
   quotaLimit: family('toll_quota_limit', {
     type: 'gauge',
-    unit: '1',
+    unit: '{unit}',
     labels: [...ACCOUNT, 'quota', 'window', 'unit'],
     help: 'Size of a plan window, in the unit that its label names; 100 where the plan tells percent only.',
   }),
   quotaUsed: family('toll_quota_used', {
     type: 'gauge',
-    unit: '1',
+    unit: '{unit}',
     labels: [...ACCOUNT, 'quota', 'window', 'unit'],
     help: 'What is used of a plan window, in the unit that its label names.',
   }),
   quotaRemaining: family('toll_quota_remaining', {
     type: 'gauge',
-    unit: '1',
+    unit: '{unit}',
     labels: [...ACCOUNT, 'quota', 'window', 'unit'],
     help: 'What is left of a plan window, in the unit that its label names.',
   }),
@@ -127,7 +127,7 @@ export const ACCOUNT_FAMILIES = {
   }),
   modelInfo: family('toll_model_info', {
     type: 'gauge',
-    unit: '1',
+    unit: '{info}',
     labels: [...ACCOUNT, 'model', 'owned_by'],
     help: 'A model that the provider lists for an account.',
   }),
@@ -161,7 +161,7 @@ export const ACCOUNT_FAMILIES = {
   }),
   reportedValue: family('toll_reported_value', {
     type: 'gauge',
-    unit: '1',
+    unit: '{unit}',
     labels: [...ACCOUNT, 'metric', 'field', 'unit', 'window'],
     help: 'What else a snapshot of an account holds, from an allow-list, in the unit that its label names.',
   }),

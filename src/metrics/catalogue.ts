@@ -138,25 +138,25 @@ export const TOLL = {
   }),
   pricingInfo: family('toll_pricing_info', {
     type: 'gauge',
-    unit: '1',
+    unit: '{info}',
     labels: ['provider', 'model', 'state'],
     help: 'How the newest turn of a model was priced: stated, estimated, free, included or unknown.',
   }),
   upstreamUnmapped: family('toll_upstream_unmapped', {
     type: 'gauge',
-    unit: '1',
+    unit: '{info}',
     labels: ['upstream_provider', 'reason'],
     help: 'Upstream providers without an OpenUsage tile of their own. `tollbridge doctor` prints the line of configuration that mends it.',
   }),
   tileInfo: family('toll_tile_info', {
     type: 'gauge',
-    unit: '1',
+    unit: '{info}',
     labels: ['upstream_provider', 'tile'],
     help: 'The tile that an upstream provider is shown under, after provider links; one of its own name where OpenUsage has none for it.',
   }),
   tile: family('toll_tile', {
     type: 'gauge',
-    unit: '1',
+    unit: '{info}',
     labels: ['tile', 'title'],
     help: 'Every tile there is: those that show an upstream provider, and those of polled accounts. The title is for people.',
   }),
@@ -209,7 +209,7 @@ export const TOLL = {
 export const BRIDGE = {
   buildInfo: family('tollbridge_build_info', {
     type: 'gauge',
-    unit: '1',
+    unit: '{info}',
     labels: ['version', 'node'],
     help: 'The version that runs.',
   }),
@@ -293,7 +293,7 @@ export const BRIDGE = {
   }),
   sourceUp: family('tollbridge_source_up', {
     type: 'gauge',
-    unit: '1',
+    unit: '{state}',
     labels: ['source'],
     help: 'Whether a source works: 1, or 0.',
   }),
@@ -317,7 +317,7 @@ export const BRIDGE = {
   }),
   pollRouteUp: family('tollbridge_poll_route_up', {
     type: 'gauge',
-    unit: '1',
+    unit: '{state}',
     labels: ['provider', 'account', 'route'],
     help: 'Whether a route of a polled account answered well when it was last asked: 1, or 0.',
   }),
@@ -336,7 +336,7 @@ export const BRIDGE = {
   }),
   partitionOwned: family('tollbridge_partition_owned', {
     type: 'gauge',
-    unit: '1',
+    unit: '{state}',
     labels: ['partition'],
     help: 'Which part of the turns this bridge counts, as k/N.',
   }),
@@ -367,5 +367,11 @@ export const BRIDGE = {
     unit: 's',
     buckets: COMMIT_SECONDS,
     help: 'How long the answer to a scrape took to build.',
+  }),
+  otlpExports: family('tollbridge_otlp_exports_total', {
+    type: 'counter',
+    unit: '{export}',
+    labels: ['result'],
+    help: 'Pushes of all metrics by OTLP, by result: ok or error. What one misses, the next one brings: totals are cumulative.',
   }),
 } as const satisfies Record<string, MetricFamily>;

@@ -14,9 +14,10 @@ import { Exposition } from './exposition.ts';
 import { LEDGER_SCOPE } from './producer.ts';
 
 /** All labels here are closed sets, so this is never reached; the SDK's own limit of 2000 would fold series silently. */
-const SERIES_PER_INSTRUMENT_MAX = 100_000;
+export const SERIES_PER_INSTRUMENT_MAX = 100_000;
 
 const REFUSAL_REASONS = ['backlog', 'ledger', 'connections'] as const;
+const PUSH_RESULTS = ['ok', 'error'] as const;
 
 type EventOutcome = Booking['outcome']['type'];
 export type EventCounts = Record<'received' | EventOutcome, number>;
@@ -42,27 +43,40 @@ export class Health {
   readonly #healthText = new PrometheusSerializer(undefined, false, undefined, true, true);
   readonly #instruments: ReturnType<typeof createInstruments>;
   readonly #sources = new Map<string, SourceState>();
-  #queue: { readonly events: number; readonly bytes: number } | undefined;
   #isShutDown = false;
 
   /**
    * @param options.sources every source this bridge runs; their counters start at 0
    * @param options.producers what is exported beside the health metrics, in the ledger's scope
+   * @param options.instance which of several bridges this is, where they push to one receiver
+   * @param options.pushing the reader that pushes, which has the producers already; its counters start at 0
    */
-  constructor(options: { version: string; sources: readonly string[]; producers: readonly MetricProducer[] }) {
+  constructor(options: {
+    version: string;
+    sources: readonly string[];
+    producers: readonly MetricProducer[];
+    instance?: string;
+    pushing?: MetricReader | undefined;
+  }) {
+    const { version, instance, pushing } = options;
     this.#reader = new ScrapeReader({
       metricProducers: [...options.producers],
       cardinalitySelector: () => SERIES_PER_INSTRUMENT_MAX,
     });
     this.#provider = new MeterProvider({
-      resource: resourceFromAttributes({ 'service.name': 'tollbridge', 'service.version': options.version }),
-      readers: [this.#reader],
+      resource: resourceFromAttributes({
+        'service.name': 'tollbridge',
+        'service.version': version,
+        ...(instance === undefined ? {} : { 'service.instance.id': instance }),
+      }),
+      readers: [this.#reader, ...(pushing ? [pushing] : [])],
     });
     this.#instruments = createInstruments(this.#provider.getMeter('tollbridge'));
     this.#runtime.setMeterProvider(this.#provider);
     this.#runtime.enable();
-    this.#instruments.buildInfo.record(1, { version: options.version, node: process.version });
+    this.#instruments.buildInfo.record(1, { version, node: process.version });
     this.#instruments.unitCorrections.add(0, { provider: 'opencode' });
+    if (pushing) for (const result of PUSH_RESULTS) this.#instruments.otlpExports.add(0, { result });
     for (const source of options.sources) this.#source(source);
   }
 
@@ -145,9 +159,15 @@ export class Health {
     this.#instruments.partitionOwned.record(1, { partition });
   }
 
-  /** What waits on disk to be published is asked for at every scrape. */
+  /** What waits on disk to be published is asked for whenever somebody reads. */
   watchQueue(queue: { readonly events: number; readonly bytes: number }): void {
-    this.#queue = queue;
+    this.#instruments.relayQueueEvents.addCallback((result) => result.observe(queue.events));
+    this.#instruments.relayQueueBytes.addCallback((result) => result.observe(queue.bytes));
+  }
+
+  /** A push by OTLP ended. */
+  pushed(result: (typeof PUSH_RESULTS)[number]): void {
+    this.#instruments.otlpExports.add(1, { result });
   }
 
   /** The ledger committed a batch. */
@@ -178,10 +198,6 @@ export class Health {
    */
   async scrape(): Promise<string> {
     const startedMs = performance.now();
-    if (this.#queue) {
-      this.#instruments.relayQueueEvents.record(this.#queue.events);
-      this.#instruments.relayQueueBytes.record(this.#queue.bytes);
-    }
     try {
       const { resourceMetrics, errors } = await this.#reader.collect();
       if (errors.length > 0) throw new Error(errors.map(messageOf).join('; '));
@@ -229,6 +245,8 @@ function createInstruments(meter: Meter) {
   const counter = ({ otelName, help, unit }: MetricFamily) =>
     meter.createCounter(otelName, { description: help, unit, valueType: ValueType.INT });
   const gauge = ({ otelName, help, unit }: MetricFamily) => meter.createGauge(otelName, { description: help, unit });
+  const watched = ({ otelName, help, unit }: MetricFamily) =>
+    meter.createObservableGauge(otelName, { description: help, unit });
   const histogram = ({ otelName, help, unit, buckets = [] }: MetricFamily) =>
     meter.createHistogram(otelName, { description: help, unit, advice: { explicitBucketBoundaries: [...buckets] } });
   return {
@@ -254,10 +272,11 @@ function createInstruments(meter: Meter) {
     pollDuration: histogram(BRIDGE.pollDuration),
     pollInterval: gauge(BRIDGE.pollInterval),
     partitionOwned: gauge(BRIDGE.partitionOwned),
-    relayQueueEvents: gauge(BRIDGE.relayQueueEvents),
-    relayQueueBytes: gauge(BRIDGE.relayQueueBytes),
+    relayQueueEvents: watched(BRIDGE.relayQueueEvents),
+    relayQueueBytes: watched(BRIDGE.relayQueueBytes),
     commitDuration: histogram(BRIDGE.commitDuration),
     batchSize: histogram(BRIDGE.batchSize),
     scrapeDuration: histogram(BRIDGE.scrapeDuration),
+    otlpExports: counter(BRIDGE.otlpExports),
   } satisfies Record<keyof typeof BRIDGE, unknown>;
 }

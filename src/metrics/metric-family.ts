@@ -11,6 +11,10 @@ export interface MetricFamily {
   /** The OpenTelemetry name. Units are annotations, so that every route gives the same Prometheus name. */
   readonly otelName: string;
   readonly type: MetricType;
+  /**
+   * `s`, `By`, or `1` for a ratio; everything else in braces, as an annotation: what reads OpenTelemetry makes a suffix of
+   * a unit and leaves annotations alone, so a name that has its suffix already comes out the same on every route.
+   */
   readonly unit: string;
   readonly help: string;
   readonly labels: readonly string[];
