@@ -321,6 +321,7 @@ export class Bridge {
     }
     const record = (result: PollResult) => this.#ledger.recordPoll(result, { isOwn: true });
     this.#guest?.start({ intake: this.#ledgerIntake, record });
+    if (this.#guest) this.#health.up(this.#guest.name, true);
   }
 
   async #stop(): Promise<void> {

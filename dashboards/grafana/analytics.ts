@@ -4,7 +4,7 @@ import { TOLL } from '../../src/metrics/catalogue.ts';
 import { byDay, fold, inWindow, NET_COST, NET_TOKENS, now, pace } from '../promql.ts';
 import { usedShares } from './card.ts';
 import { type DashboardSpec, linkTo, startVariable, windowVariable } from './dashboard.ts';
-import { plain } from './look.ts';
+import { PROVIDER_COLOURS, plain } from './look.ts';
 import { bars, chart, type Query, stat, table } from './panel.ts';
 import { ANALYTICS_UID, DETAIL_UID } from './uids.ts';
 
@@ -61,12 +61,12 @@ export const ANALYTICS: DashboardSpec = {
         stat({
           key: 'trend',
           title: 'Trend of a week',
-          description: 'Spend of the last 7 days against the 7 days before: +100 % is twice as much. Gross.',
+          description: 'Spend of the last 7 whole UTC days against the 7 before: 100 % is twice as much. Gross.',
           ...{ w: 5, h: 4, isSingle: true, mayBeEmpty: 'only after two weeks of data' },
           look: { unit: 'percentunit', decimals: 0 },
           queries: [
             {
-              expr: `(sum(${fold(TOLL.cost.name)}) - sum(${fold(`${TOLL.cost.name} offset 7d`)})) / (sum(${fold(`${TOLL.cost.name} offset 7d`)}) - sum(${fold(`${TOLL.cost.name} offset 14d`)})) - 1`,
+              expr: `sum_over_time((${costOfDay})[7d:1d]) / (sum_over_time((${costOfDay})[7d:1d] offset 7d) > 0) - 1`,
               legend: 'Trend',
             },
           ],
@@ -85,6 +85,7 @@ export const ANALYTICS: DashboardSpec = {
           description: 'Net cost of each UTC day in USD, by upstream provider; of today so far.',
           ...{ w: 12, h: 9, isBars: true, isStacked: true, interval: '1d' },
           look: { unit: 'currencyUSD', decimals: 2 },
+          colours: PROVIDER_COLOURS,
           queries: [{ expr: `${byDay('upstream_provider', NET_COST)} > 0`, legend: '{{upstream_provider}}' }],
         }),
         chart({

@@ -50,18 +50,17 @@ export const ATTRIBUTION: DashboardSpec = {
           title: 'Who did what',
           description: 'Net cost, tokens (with those read from the cache) and turns in the window.',
           ...{ w: 14, h: 12, joinBy: 'who', mayBeEmpty: UNNAMED },
-          queries: [NET_COST, NET_TOKENS, TURNS].map((net, index) => {
-            const by = net === NET_TOKENS ? 'team, project, agent' : 'team, project, agent';
-            const sum = `label_join(${inWindow(by, net, CHOSEN)}, "who", " ", "team", "project", "agent")`;
+          queries: [TURNS, NET_COST, NET_TOKENS].map((net, index) => {
+            const sum = `label_join(${inWindow('team, project, agent', net, CHOSEN)}, "who", " ", "team", "project", "agent")`;
             return { expr: index === 0 ? `${sum} > 0` : `sum by (who) (${sum})` };
           }),
           columns: [
             { of: 'team', title: 'Team' },
             { of: 'project', title: 'Project' },
             { of: 'agent', title: 'Agent' },
-            { of: 0, title: 'Cost', width: 90, look: { unit: 'currencyUSD', decimals: 2 } },
-            { of: 1, title: 'Tokens', width: 90, look: { unit: 'sishort', decimals: 1 } },
-            { of: 2, title: 'Turns', width: 80, look: { unit: 'locale', decimals: 0 } },
+            { of: 1, title: 'Cost', width: 90, look: { unit: 'currencyUSD', decimals: 2 } },
+            { of: 2, title: 'Tokens', width: 90, look: { unit: 'sishort', decimals: 1 } },
+            { of: 0, title: 'Turns', width: 80, look: { unit: 'locale', decimals: 0 } },
           ],
           sortBy: { column: 'Cost' },
         }),

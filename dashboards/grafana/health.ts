@@ -92,7 +92,10 @@ export const HEALTH: DashboardSpec = {
             { expr: `min by (source) (${BRIDGE.sourceUp.name})` },
             { expr: `time() - max by (source) (${BRIDGE.sourceLastSuccess.name})` },
             { expr: by('source', BRIDGE.received.name) },
-            ...OUTCOMES.map(({ name }) => ({ expr: by('source', name) })),
+            // A source that never had such an event has no series of it: that is 0.
+            ...OUTCOMES.map(({ name }) => ({
+              expr: `${by('source', name)} or 0 * ${by('source', BRIDGE.received.name)}`,
+            })),
           ],
           columns: [
             { of: 'source', title: 'Source' },
@@ -172,7 +175,7 @@ export const HEALTH: DashboardSpec = {
           title: 'Commit and scrape, p99',
           description: 'Seconds that a commit of the ledger takes, and the answer to a scrape.',
           ...{ w: 8, h: 8 },
-          look: { unit: 's', decimals: 3 },
+          look: { unit: 's' },
           queries: [
             {
               expr: `histogram_quantile(0.99, sum by (le) (rate(${series(BRIDGE.commitDuration, {}, '_bucket')}[$__rate_interval])))`,
@@ -190,7 +193,7 @@ export const HEALTH: DashboardSpec = {
           description: 'Heap of the process that is in use, by bridge.',
           ...{ w: 8, h: 8 },
           look: { unit: 'bytes', decimals: 0 },
-          queries: [{ expr: 'sum by (instance) (v8js_memory_heap_used_bytes)', legend: '{{instance}}' }],
+          queries: [{ expr: 'sum by (instance) (v8js_memory_heap_used)', legend: '{{instance}}' }],
         }),
         table({
           key: 'series',

@@ -77,22 +77,19 @@ export const BY_NAME = { mode: FieldColorModeId.PaletteClassicByName };
 export const BY_THRESHOLDS = { mode: FieldColorModeId.Thresholds };
 export const plain = (fixedColor: string) => ({ mode: FieldColorModeId.Fixed, fixedColor });
 
-/** The colours of OpenUsage's tiles. */
-export const TILE_COLOURS: Readonly<Record<string, string>> = {
-  claude_code: '#b4befe',
-  codex: '#94e2d5',
-  openai: '#a6e3a1',
+/** The colours that OpenUsage gives its tiles, by upstream provider: the same in every chart. */
+export const PROVIDER_COLOURS: Readonly<Record<string, string>> = {
   anthropic: '#fab387',
-  azure_openai: '#89b4fa',
+  openai: '#a6e3a1',
+  google: '#89b4fa',
+  azure: '#7287fd',
   groq: '#f9e2af',
   mistral: '#f2cdcd',
   deepseek: '#89dceb',
   xai: '#eba0ac',
-  gemini_api: '#89b4fa',
-  openrouter: '#f5e0dc',
-  perplexity: '#89dceb',
+  perplexity: '#04a5e5',
   moonshot: '#cba6f7',
   zai: '#74c7ec',
-  alibaba_cloud: '#fab387',
-  opencode: '#f5c2e7',
+  alibaba: '#fe640b',
+  unknown: '#8e8e8e',
 };

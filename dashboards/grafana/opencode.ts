@@ -32,22 +32,30 @@ export const OPENCODE: DashboardSpec = {
           ...{ w: 6, h: 9 },
           queries: [
             { expr: `max(${statusCode(ACCOUNT)})`, legend: 'Status', look: { mappings: [STATUS_TEXT] } },
-            { expr: `${BALANCE} or vector(NaN)`, legend: 'Balance {{currency}}', look: { decimals: 2 } },
+            { expr: `${BALANCE} or on () vector(NaN)`, legend: 'Balance {{currency}}', look: { decimals: 2 } },
             {
-              expr: `max(${of(TOLL.reloadEnabled)}) or vector(NaN)`,
+              expr: `max(${of(TOLL.reloadEnabled)}) or on () vector(NaN)`,
               legend: 'Auto-reload',
               look: { mappings: [YES_NO] },
             },
             {
-              expr: `max(${of(TOLL.reloadFailing)}) or vector(NaN)`,
+              expr: `max(${of(TOLL.reloadFailing)}) or on () vector(NaN)`,
               legend: 'Last reload',
               look: { mappings: [FAILING] },
             },
-            { expr: `max(${of(TOLL.reloadTrigger)}) or vector(NaN)`, legend: 'Reload below', look: { decimals: 2 } },
-            { expr: `max(${of(TOLL.reloadAmount)}) or vector(NaN)`, legend: 'Reload by', look: { decimals: 2 } },
-            { expr: `max(${of(TOLL.modelsAvailable)}) or vector(NaN)`, legend: 'Zen models', look: { decimals: 0 } },
             {
-              expr: `min(${BALANCE} / (${SPENT_PER_DAY} > 0)) or vector(NaN)`,
+              expr: `max(${of(TOLL.reloadTrigger)}) or on () vector(NaN)`,
+              legend: 'Reload below',
+              look: { decimals: 2 },
+            },
+            { expr: `max(${of(TOLL.reloadAmount)}) or on () vector(NaN)`, legend: 'Reload by', look: { decimals: 2 } },
+            {
+              expr: `max(${of(TOLL.modelsAvailable)}) or on () vector(NaN)`,
+              legend: 'Zen models',
+              look: { decimals: 0 },
+            },
+            {
+              expr: `min(${BALANCE} / (${SPENT_PER_DAY} > 0)) or on () vector(NaN)`,
               legend: 'Balance lasts, days',
               look: { decimals: 1, thresholds: 'days' },
             },
@@ -73,32 +81,32 @@ export const OPENCODE: DashboardSpec = {
           ...{ w: 6, h: 9 },
           queries: [
             {
-              expr: `max(${of(TOLL.spendLimitUsed, MONTHLY)}) or vector(NaN)`,
+              expr: `max(${of(TOLL.spendLimitUsed, MONTHLY)}) or on () vector(NaN)`,
               legend: 'Used',
               look: { unit: 'currencyUSD', decimals: 2 },
             },
             {
-              expr: `max(${of(TOLL.spendLimit, MONTHLY)}) or vector(NaN)`,
+              expr: `max(${of(TOLL.spendLimit, MONTHLY)}) or on () vector(NaN)`,
               legend: 'Limit',
               look: { unit: 'currencyUSD', decimals: 2 },
             },
             {
-              expr: `max(${of(TOLL.spendLimitUsed, MONTHLY)} / (${of(TOLL.spendLimit, MONTHLY)} > 0)) or vector(NaN)`,
+              expr: `max(${of(TOLL.spendLimitUsed, MONTHLY)} / (${of(TOLL.spendLimit, MONTHLY)} > 0)) or on () vector(NaN)`,
               legend: 'Used share',
               look: { unit: 'percentunit', decimals: 1, thresholds: 'used' },
             },
             {
-              expr: `max(${of(TOLL.spendLimit, MONTHLY)} - ${of(TOLL.spendLimitUsed, MONTHLY)}) or vector(NaN)`,
+              expr: `max(${of(TOLL.spendLimit, MONTHLY)} - ${of(TOLL.spendLimitUsed, MONTHLY)}) or on () vector(NaN)`,
               legend: 'Left',
               look: { unit: 'currencyUSD', decimals: 2 },
             },
             {
-              expr: `max(${of(TOLL.spendLimitUsed, MONTHLY)} + on (account, currency) ${SPENT_PER_DAY} * on (account) group_left () ((${of(TOLL.spendLimitReset, MONTHLY)} - time()) / 86400)) or vector(NaN)`,
+              expr: `max(${of(TOLL.spendLimitUsed, MONTHLY)} + on (account, currency) ${SPENT_PER_DAY} * on (account) group_left () ((${of(TOLL.spendLimitReset, MONTHLY)} - time()) / 86400)) or on () vector(NaN)`,
               legend: 'At month’s end',
               look: { unit: 'currencyUSD', decimals: 2 },
             },
             {
-              expr: `min(${of(TOLL.spendLimitReset, MONTHLY)} - time() > 0) or vector(NaN)`,
+              expr: `min(${of(TOLL.spendLimitReset, MONTHLY)} - time() > 0) or on () vector(NaN)`,
               legend: 'Starts anew in',
               look: { unit: 'dtdhms', decimals: 0 },
             },

@@ -264,6 +264,7 @@ export function chart(spec: ChartSpec): PanelSpec {
         .fillOpacity(spec.isBars ? 80 : spec.isStacked ? 30 : 8)
         .lineWidth(spec.isBars ? 0 : 1)
         .showPoints(VisibilityMode.Never)
+        .spanNulls(!spec.isBars)
         .stacking(new StackingConfigBuilder().mode(spec.isStacked ? StackingMode.Normal : StackingMode.None).group('A'))
         .legend(legend)
         .tooltip(new VizTooltipOptionsBuilder().mode(TooltipDisplayMode.Multi).sort(SortOrder.Descending));
@@ -319,7 +320,7 @@ export function table(spec: TableSpec): PanelSpec {
         ];
         if (of.length > 0) builder.overrideByName(title, of);
       }
-      builder.cellHeight(TableCellHeight.Sm).showHeader(true);
+      builder.minWidth(44).cellHeight(TableCellHeight.Sm).showHeader(true);
       if (sortBy) builder.sortBy([{ build: () => ({ displayName: sortBy.column, desc: !sortBy.isAscending }) }]);
       return builder.build();
     },

@@ -78,7 +78,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
         ...TOKEN_COLUMNS.map((type, at) => ({
           of: at,
           title: TOKEN_TITLES[type],
-          width: 66,
+          width: 70,
           look: { unit: 'sishort', decimals: 1 },
         })),
         { of: TOKEN_COLUMNS.length, title: 'Total', width: 72, look: { unit: 'sishort', decimals: 1 } },
@@ -116,12 +116,12 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       ...{ w: 3, h: 7 },
       queries: [
         {
-          expr: `${windowOfTile('', TOOL_CALLS)} or vector(NaN)`,
+          expr: `${windowOfTile('', TOOL_CALLS)} or on () vector(NaN)`,
           legend: 'Calls',
           look: { unit: 'locale', decimals: 0 },
         },
         {
-          expr: `${windowOfTile('', TOOL_CALLS, { status: 'ok' })} / ${windowOfTile('', TOOL_CALLS)} or vector(NaN)`,
+          expr: `${windowOfTile('', TOOL_CALLS, { status: 'ok' })} / ${windowOfTile('', TOOL_CALLS)} or on () vector(NaN)`,
           legend: 'OK',
           look: { unit: 'percentunit', decimals: 0, thresholds: 'good' },
         },

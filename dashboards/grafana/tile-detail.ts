@@ -44,7 +44,7 @@ export const TILE_DETAIL: DashboardSpec = {
           ...{ w: 6, h: 8 },
           queries: [
             {
-              expr: `min(${lasts(`sum by (account, currency) (${fold(series(TOLL.balance, ACCOUNT))})`, SPENT_PER_SECOND)}) / 86400 or vector(NaN)`,
+              expr: `min(${lasts(`sum by (account, currency) (${fold(series(TOLL.balance, ACCOUNT))})`, SPENT_PER_SECOND)}) / 86400 or on () vector(NaN)`,
               legend: 'Balance lasts, days',
               look: { decimals: 1, thresholds: 'days' },
             },
@@ -53,17 +53,17 @@ export const TILE_DETAIL: DashboardSpec = {
               { days: 7, name: 'a week' },
               { days: 30, name: '30 days' },
             ].map(({ days, name }) => ({
-              expr: `${days * 86_400} * sum(${served(fold(`rate(${TOLL.cost.name}[1d])`), 'upstream_provider')}) or vector(NaN)`,
+              expr: `${days * 86_400} * sum(${served(fold(`rate(${TOLL.cost.name}[1d])`), 'upstream_provider')}) or on () vector(NaN)`,
               legend: `Cost of ${name}`,
               look: { unit: 'currencyUSD', decimals: 2 },
             })),
             {
-              expr: `max(${projectedShares(ACCOUNT)}) or vector(NaN)`,
+              expr: `max(${projectedShares(ACCOUNT)}) or on () vector(NaN)`,
               legend: 'Fullest plan by reset',
               look: { unit: 'percentunit', decimals: 0, thresholds: 'used' },
             },
             {
-              expr: `${windowOfTile('', NET_TOKENS, { token_type: 'cache_read' })} / ${windowOfTile('', NET_TOKENS, { token_type: '=~input|cache_read|cache_write' })} or vector(NaN)`,
+              expr: `${windowOfTile('', NET_TOKENS, { token_type: 'cache_read' })} / ${windowOfTile('', NET_TOKENS, { token_type: '=~input|cache_read|cache_write' })} or on () vector(NaN)`,
               legend: 'Cache hits',
               look: { unit: 'percentunit', decimals: 1, thresholds: 'good' },
             },

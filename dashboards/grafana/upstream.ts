@@ -14,7 +14,7 @@ import {
   series,
 } from '../promql.ts';
 import { type DashboardSpec, labelVariable, linkTo, startVariable, windowVariable } from './dashboard.ts';
-import { TILE_COLOURS } from './look.ts';
+import { PROVIDER_COLOURS } from './look.ts';
 import { type Column, chart, type Query, table } from './panel.ts';
 import { DETAIL_UID, UPSTREAM_UID } from './uids.ts';
 
@@ -105,7 +105,7 @@ export const UPSTREAM: DashboardSpec = {
           description: 'Net cost of each UTC day in USD, by upstream provider; of today so far.',
           ...{ w: 12, h: 9, isBars: true, isStacked: true, interval: '1d', timeFrom: '14d' },
           look: { unit: 'currencyUSD', decimals: 2 },
-          colours: TILE_COLOURS,
+          colours: PROVIDER_COLOURS,
           queries: [{ expr: `${byDay('upstream_provider', NET_COST, CHOSEN)} > 0`, legend: '{{upstream_provider}}' }],
         }),
         chart({
@@ -115,6 +115,7 @@ export const UPSTREAM: DashboardSpec = {
             'Net tokens of each UTC day, with those read from the cache, by upstream provider; of today so far.',
           ...{ w: 12, h: 9, isBars: true, isStacked: true, interval: '1d', timeFrom: '14d' },
           look: { unit: 'sishort', decimals: 1 },
+          colours: PROVIDER_COLOURS,
           queries: [{ expr: `${byDay('upstream_provider', NET_TOKENS, CHOSEN)} > 0`, legend: '{{upstream_provider}}' }],
         }),
       ],
@@ -128,6 +129,7 @@ export const UPSTREAM: DashboardSpec = {
           description: 'How fast money is spent, in USD per hour, gross: what is taken back later is small and late.',
           ...{ w: 8, h: 8, isStacked: true },
           look: { unit: 'currencyUSD', decimals: 2 },
+          colours: PROVIDER_COLOURS,
           queries: [
             { expr: `3600 * ${pace('upstream_provider', TOLL.cost, CHOSEN)}`, legend: '{{upstream_provider}}' },
           ],
@@ -135,12 +137,14 @@ export const UPSTREAM: DashboardSpec = {
         chart({
           key: 'latency',
           title: 'Duration of turns, p95',
-          description: 'Wall time from start to completion, tools included, in seconds; 95 of 100 turns took less.',
+          description:
+            'Wall time from start to completion, tools included, in seconds; 95 of 100 turns of the last hour took less.',
           ...{ w: 8, h: 8 },
           look: { unit: 's', decimals: 1 },
+          colours: PROVIDER_COLOURS,
           queries: [
             {
-              expr: quantile(0.95, 'upstream_provider', TOLL.turnDuration, '$__rate_interval', CHOSEN),
+              expr: quantile(0.95, 'upstream_provider', TOLL.turnDuration, '1h', CHOSEN),
               legend: '{{upstream_provider}}',
             },
           ],

@@ -20,6 +20,15 @@ const ROW = 38;
 const GAP = 8;
 const COLUMNS = 24;
 const MARGIN = 16;
+const FONTS = [
+  [400, 'Regular'],
+  [500, 'Medium'],
+]
+  .map(
+    ([weight, name]) =>
+      `@font-face { font-family: Inter; font-weight: ${weight}; src: url(/public/fonts/inter/Inter-${name}.woff2); }`,
+  )
+  .join(' ');
 
 declare global {
   interface Window {
@@ -110,6 +119,9 @@ function Grid({ dashboard, variables, range }: Loaded) {
 
 fillRegistries();
 await initPluginTranslations('grafana').catch(() => {});
+// Grafana measures words before it draws them, and would measure another typeface.
+document.head.append(Object.assign(document.createElement('style'), { textContent: FONTS }));
+await Promise.all(['400 12px Inter', '500 12px Inter'].map((font) => document.fonts.load(font)));
 createRoot(document.getElementById('root')!).render(
   <ThemeContext.Provider value={theme}>
     <GlobalStyles />
