@@ -4,6 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { alertFiles } from '../dashboards/alerts/pack.ts';
+import { coverageFile } from '../dashboards/grafana/coverage.ts';
 import { dashboardFiles } from '../dashboards/grafana/pack.ts';
 import { metricReference } from '../src/metrics/reference.ts';
 import { eventSchema } from '../src/turn/event-record.ts';
@@ -17,6 +18,7 @@ const generated = [
   { file: 'docs/event.schema.json', text: JSON.stringify(eventSchema(), null, 2) },
   ...alertFiles(),
   ...dashboardFiles(),
+  coverageFile(),
 ].map(({ file, text }) => ({ file, text: `${text.trimEnd()}\n` }));
 
 function standing(file: string): string | undefined {

@@ -43,6 +43,7 @@ const commands = {
   bench: { dev: true, run: () => script('bench.ts') },
   build: { dev: true, run: () => script('build.ts') },
   generate: { dev: true, run: () => script('generate.ts') },
+  preview: { dev: true, run: () => script('preview.ts') },
 };
 
 try {

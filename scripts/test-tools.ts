@@ -1,5 +1,5 @@
 // The programs that the tests run and npm does not have: prometheus with promtool, alertmanager with amtool, nats-server,
-// and openssl, which makes its certificates.
+// openssl, which makes its certificates, and Chromium, which draws the dashboards.
 
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync } from 'node:fs';
@@ -21,8 +21,9 @@ const PACKAGES: readonly DebianPackage[] = [
     service: 'prometheus-alertmanager.service',
   },
   { name: 'openssl', programs: ['openssl'] },
+  { name: 'chromium', programs: ['chromium'] },
 ];
-const MEANT_FOR = 'The tests run the real Prometheus, Alertmanager and NATS.';
+const MEANT_FOR = 'The tests run the real Prometheus, Alertmanager and NATS, and look at the dashboards in Chromium.';
 
 function isOnPath(program: string): boolean {
   // Debian puts nats-server where only root looks.

@@ -37,17 +37,29 @@ export interface Point {
   readonly value: number;
 }
 
+interface Range {
+  readonly startS: number;
+  readonly endS: number;
+  readonly stepS: number;
+}
+
 export class Prometheus {
   readonly #child: ChildProcess;
-  readonly #url: string;
+  readonly url: string;
 
   private constructor(child: ChildProcess, url: string) {
     this.#child = child;
-    this.#url = url;
+    this.url = url;
   }
 
   /** @param options.targets host:port of what to scrape; `dir` takes the configuration and the data */
-  static async start(options: { dir: string; targets: readonly string[]; scrapeMs: number }): Promise<Prometheus> {
+  static async start(options: {
+    dir: string;
+    targets: readonly string[];
+    scrapeMs: number;
+    /** What its targets are called, instead of by their addresses. */
+    instance?: string;
+  }): Promise<Prometheus> {
     const port = await freePort();
     const file = path.join(options.dir, 'prometheus.yml');
     writeFileSync(
@@ -59,6 +71,9 @@ export class Prometheus {
         'scrape_configs:',
         '  - job_name: tollbridge',
         `    static_configs: [{ targets: ${JSON.stringify(options.targets)} }]`,
+        ...(options.instance
+          ? [`    relabel_configs: [{ target_label: instance, replacement: ${options.instance} }]`]
+          : []),
         '',
       ].join('\n'),
     );
@@ -68,7 +83,7 @@ export class Prometheus {
         `--config.file=${file}`,
         `--storage.tsdb.path=${path.join(options.dir, 'data')}`,
         `--web.listen-address=127.0.0.1:${port}`,
-        '--query.lookback-delta=2m',
+        ...(options.instance ? ['--storage.tsdb.retention.time=400d'] : ['--query.lookback-delta=2m']),
         '--log.level=error',
       ],
       { stdio: ['ignore', 'ignore', 'pipe'] },
@@ -93,7 +108,7 @@ export class Prometheus {
 
   /** An instant query. @param atS Unix seconds; now when left out */
   async query(promql: string, atS?: number): Promise<Point[]> {
-    const url = new URL('/api/v1/query', this.#url);
+    const url = new URL('/api/v1/query', this.url);
     url.searchParams.set('query', promql);
     if (atS !== undefined) url.searchParams.set('time', String(atS));
     const answer = (await (await fetch(url)).json()) as {
@@ -103,6 +118,33 @@ export class Prometheus {
     };
     if (answer.status !== 'success') throw new Error(`${promql}: ${answer.error}`);
     return answer.data.result.map(({ metric, value }) => ({ metric, value: Number(value[1]) }));
+  }
+
+  /** A range query: the last value of each series. Times and step in Unix seconds. */
+  async queryRange(promql: string, range: Range): Promise<Point[]> {
+    const series = await this.#range(promql, range);
+    return series.map(({ metric, values }) => ({ metric, value: Number(values.at(-1)?.[1]) }));
+  }
+
+  /** The same: the value of each series at one point of it. */
+  async rangeAt(promql: string, range: Range, atS: number): Promise<Point[]> {
+    const series = await this.#range(promql, range);
+    return series.flatMap(({ metric, values }) =>
+      values.filter(([time]) => time === atS).map(([, value]) => ({ metric, value: Number(value) })),
+    );
+  }
+
+  async #range(promql: string, { startS, endS, stepS }: Range) {
+    const url = new URL('/api/v1/query_range', this.url);
+    const asked = { query: promql, start: String(startS), end: String(endS), step: String(stepS) };
+    for (const [name, value] of Object.entries(asked)) url.searchParams.set(name, value);
+    const answer = (await (await fetch(url)).json()) as {
+      status: string;
+      error?: string;
+      data: { result: { metric: Record<string, string>; values: [number, string][] }[] };
+    };
+    if (answer.status !== 'success') throw new Error(`${promql}: ${answer.error}`);
+    return answer.data.result;
   }
 
   async stop(): Promise<void> {

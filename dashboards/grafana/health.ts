@@ -40,7 +40,7 @@ export const HEALTH: DashboardSpec = {
           look: { mappings: [BALANCED], thresholds: 'zero' },
           queries: [
             {
-              expr: `abs(min_over_time((sum(${BRIDGE.received.name}) - ${OUTCOMES.map(({ name }) => `(sum(${name}) or vector(0))`).join(' - ')})[10m:1m]))`,
+              expr: `abs(min_over_time((sum(${BRIDGE.received.name}) - ${OUTCOMES.map(({ name }) => `(sum(${name}) or vector(0))`).join(' - ')})[10m:15s]))`,
               legend: 'pending',
             },
           ],

@@ -48,7 +48,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       title: 'Model burn',
       description:
         'Models by their share of the cost in the window, or of the tokens where nothing cost anything. Tokens without those read from the cache.',
-      ...{ w: 9, h: 8, joinBy: 'model', mayBeEmpty: NO_TURNS },
+      ...{ w: 8, h: 8, joinBy: 'model', mayBeEmpty: NO_TURNS },
       queries: [
         { expr: burnShare('model', MODEL_SUMS) },
         { expr: modelSum(TOLL.windowModelTokens) },
@@ -56,9 +56,9 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       ],
       columns: [
         { of: 'model', title: 'Model' },
-        { of: 0, title: 'Share', width: 130, cell: 'gauge', look: { ...SHARE, colour: BLUE } },
-        { of: 1, title: 'Tokens', width: 80, look: { unit: 'sishort', decimals: 1 } },
-        { of: 2, title: 'Cost', width: 80, look: { unit: 'currencyUSD', decimals: 2 } },
+        { of: 0, title: 'Share', width: 110, cell: 'gauge', look: { ...SHARE, colour: BLUE } },
+        { of: 1, title: 'Tokens', width: 70, look: { unit: 'sishort', decimals: 1 } },
+        { of: 2, title: 'Cost', width: 70, look: { unit: 'currencyUSD', decimals: 2 } },
       ],
       sortBy: { column: 'Share' },
     }),
@@ -66,7 +66,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       key: key('tokens'),
       title: 'Token breakdown',
       description: 'Net tokens in the window by model and kind; the kinds are disjoint and add up to the total.',
-      ...{ w: 9, h: 8, joinBy: 'model', mayBeEmpty: NO_TURNS },
+      ...{ w: 11, h: 8, joinBy: 'model', mayBeEmpty: NO_TURNS },
       queries: [
         ...TOKEN_COLUMNS.map(
           (token_type): Query => ({ expr: `${windowOfTile('model', NET_TOKENS, { token_type })} > 0` }),
@@ -78,10 +78,10 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
         ...TOKEN_COLUMNS.map((type, at) => ({
           of: at,
           title: TOKEN_TITLES[type],
-          width: 70,
+          width: 64,
           look: { unit: 'sishort', decimals: 1 },
         })),
-        { of: TOKEN_COLUMNS.length, title: 'Total', width: 72, look: { unit: 'sishort', decimals: 1 } },
+        { of: TOKEN_COLUMNS.length, title: 'Total', width: 68, look: { unit: 'sishort', decimals: 1 } },
       ],
       sortBy: { column: 'Total' },
     }),
@@ -89,7 +89,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       key: key('gauges'),
       title: 'Plan windows and limits',
       description: 'Used share of each, as the provider reports it. Yellow from 80 %, red from 95 %.',
-      ...{ w: 6, h: 8, mayBeEmpty: planIsOptional },
+      ...{ w: 5, h: 8, mayBeEmpty: planIsOptional },
       look: { unit: 'percentunit', decimals: 1, thresholds: 'used', min: 0, max: 1 },
       queries: [{ expr: `sort_desc(max by (account, gauge) (${usedShares(ACCOUNT)}))`, legend: '{{gauge}}' }],
     }),
@@ -131,7 +131,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       key: key('tools'),
       title: 'Tool usage',
       description: 'Finished tool calls in the window by tool, and the share that ended well.',
-      ...{ w: 6, h: 7, joinBy: 'tool', mayBeEmpty: NO_TURNS },
+      ...{ w: 5, h: 7, joinBy: 'tool', mayBeEmpty: NO_TURNS },
       queries: [
         { expr: top(rows(6, 20), `${windowOfTile('tool', TOOL_CALLS)} > 0`) },
         { expr: `${windowOfTile('tool', TOOL_CALLS, { status: 'ok' })} / (${windowOfTile('tool', TOOL_CALLS)} > 0)` },
@@ -147,7 +147,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       key: key('mcp'),
       title: 'MCP',
       description: 'Calls in the window to tools of MCP servers.',
-      ...{ w: 5, h: 7, mayBeEmpty: 'only agents with MCP servers call them' },
+      ...{ w: 6, h: 7, mayBeEmpty: 'only agents with MCP servers call them' },
       queries: [
         { expr: top(rows(18, 48), `${windowOfTile('mcp_server, tool', TOOL_CALLS, { mcp_server: '!=' })} > 0`) },
       ],
@@ -162,7 +162,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       key: key('days'),
       title: 'Daily usage',
       description: 'The last 14 UTC days, today included so far; the number is today’s.',
-      ...{ w: 7, h: 7, hasSparkline: true, timeFrom: '14d', interval: '1d', mayBeEmpty: NO_TURNS },
+      ...{ w: 6, h: 7, hasSparkline: true, timeFrom: '14d', interval: '1d', mayBeEmpty: NO_TURNS },
       queries: [
         {
           expr: daysOfTile(NET_COST),
@@ -203,14 +203,13 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       title: 'Other data',
       description:
         'What the provider also reports of the account. Never add it to what turns cost: it is the same money.',
-      ...{ w: 7, h: 7, mayBeEmpty: 'only what the provider reports is there' },
+      ...{ w: 8, h: 7, mayBeEmpty: 'only what the provider reports is there' },
       queries: [{ expr: otherData() }],
       columns: [
         { of: 'metric', title: 'What' },
-        { of: 'field', title: 'Field', width: 76 },
-        { of: 'window', title: 'Window', width: 70 },
-        { of: 'unit', title: 'Unit', width: 70 },
-        { of: 0, title: 'Value', width: 80, look: { decimals: 2 } },
+        { of: 'of', title: 'Of', width: 96 },
+        { of: 'unit', title: 'Unit', width: 104 },
+        { of: 0, title: 'Value', width: 66, look: { decimals: 2 } },
       ],
       sortBy: { column: 'What', isAscending: true },
     }),
@@ -225,15 +224,16 @@ const TOKEN_TITLES = {
   reasoning: 'Reason',
 } as const;
 
-/** Everything reported that has no panel of its own, under the labels metric, field, unit and window. */
+/** Everything reported that has no panel of its own, under the labels metric, of (its field and window) and unit. */
 function otherData(): string {
   const named = (metric: string, family: MetricFamily, unit: string) =>
     `label_replace(label_join(${fold(series(family, ACCOUNT))}, "unit", "", "${unit}"), "metric", "${metric}", "", "")`;
-  return [
+  const all = [
     fold(series(TOLL.reportedValue, ACCOUNT)),
     named('reported cost', TOLL.reportedCost, 'currency'),
     named('reload below', TOLL.reloadTrigger, 'currency'),
     named('reload by', TOLL.reloadAmount, 'currency'),
     named('models available', TOLL.modelsAvailable, 'currency'),
   ].join(' or ');
+  return `sum by (metric, of, unit) (label_join(${all}, "of", " ", "field", "window"))`;
 }

@@ -46,23 +46,23 @@ function comparison(by: string): Query[] {
 }
 
 const COLUMNS: readonly Column[] = [
-  { of: 0, title: 'Cost', width: 90, look: { unit: 'currencyUSD', decimals: 2 } },
-  { of: 1, title: 'Tokens', width: 90, look: { unit: 'sishort', decimals: 1 } },
-  { of: 2, title: 'Turns', width: 80, look: { unit: 'locale', decimals: 0 } },
-  { of: 3, title: 'Per 1k tokens', width: 110, look: { unit: 'currencyUSD', decimals: 4 } },
+  { of: 0, title: 'Cost', width: 80, look: { unit: 'currencyUSD', decimals: 2 } },
+  { of: 1, title: 'Tokens', width: 76, look: { unit: 'sishort', decimals: 1 } },
+  { of: 2, title: 'Turns', width: 66, look: { unit: 'locale', decimals: 0 } },
+  { of: 3, title: 'Per 1k tokens', width: 100, look: { unit: 'currencyUSD', decimals: 4 } },
   {
     of: 4,
     title: 'Cache hits',
-    width: 90,
+    width: 84,
     cell: 'text',
     look: { unit: 'percentunit', decimals: 0, thresholds: 'good' },
   },
-  { of: 5, title: 'p50', width: 80, look: { unit: 's', decimals: 1 } },
-  { of: 6, title: 'p95', width: 80, look: { unit: 's', decimals: 1 } },
+  { of: 5, title: 'p50', width: 62, look: { unit: 's', decimals: 1 } },
+  { of: 6, title: 'p95', width: 62, look: { unit: 's', decimals: 1 } },
   {
     of: 7,
     title: 'Errors',
-    width: 80,
+    width: 66,
     cell: 'text',
     look: { unit: 'percentunit', decimals: 1, thresholds: 'failing' },
   },

@@ -4,8 +4,6 @@ import { existsSync } from 'node:fs';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import type { PageReport } from './page-report.ts';
 
-export type { PageReport, PanelReport } from './page-report.ts';
-
 /** Where Debian and others put it. */
 const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 const DRAWN_MS = 120_000;

@@ -1,12 +1,9 @@
 // Serves the preview: the page, the dashboards' JSON, and Prometheus under /prometheus, so that a browser needs nothing else.
-//
-//   node dashboards/preview/serve.ts [--prometheus http://127.0.0.1:9090] [--port 3100]
 
 import { createReadStream, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 
 const PAGE = path.join(import.meta.dirname, 'dist');
 const DASHBOARDS = path.join(path.dirname(import.meta.dirname), 'json');
@@ -84,17 +81,4 @@ function passOn(asked: IncomingMessage, answer: ServerResponse, to: string): voi
     answer.end(JSON.stringify({ status: 'error', error: `Prometheus cannot be reached at ${to}: ${error.message}` }));
   });
   asked.pipe(passed);
-}
-
-if (import.meta.main) {
-  const { values } = parseArgs({
-    options: {
-      prometheus: { type: 'string', default: 'http://127.0.0.1:9090' },
-      port: { type: 'string', default: '3100' },
-    },
-  });
-  const { url } = await servePreview({ prometheus: values.prometheus, port: Number(values.port) });
-  process.stdout.write(
-    `The dashboards are at ${url}/d/tollbridge-tiles, with the data of ${values.prometheus}. Ctrl-C ends it.\n`,
-  );
 }

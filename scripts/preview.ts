@@ -1,0 +1,58 @@
+// npm run preview           shows the dashboards with the data of a running Prometheus, without a Grafana
+// npm run preview:shots     writes pictures of them with made-up data to docs/dashboards
+
+import { mkdirSync } from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { PLACED } from '../dashboards/grafana/pack.ts';
+import { openBrowser, shoot } from '../dashboards/preview/browser.ts';
+import { servePreview } from '../dashboards/preview/serve.ts';
+import { startDemoStage } from '../test/dashboards/demo-stage.ts';
+import { buildPreview } from './preview-build.ts';
+import { provideTools } from './test-tools.ts';
+
+const PICTURES = path.join(path.dirname(import.meta.dirname), 'docs', 'dashboards');
+const WIDTH = 1600;
+const DAYS = 30;
+const say = (text: string) => process.stdout.write(`${text}\n`);
+
+const { values } = parseArgs({
+  options: {
+    shots: { type: 'boolean', default: false },
+    prometheus: { type: 'string', default: 'http://127.0.0.1:9090' },
+    port: { type: 'string', default: '3100' },
+  },
+});
+
+async function takePictures(): Promise<void> {
+  const problem = provideTools();
+  if (problem) throw new Error(problem);
+  say(`Making up ${DAYS} days of turns, and scraping them …`);
+  const stage = await startDemoStage({ days: DAYS, hasGap: false });
+  const preview = await servePreview({ prometheus: stage.prometheus.url, port: 0 });
+  const browser = await openBrowser();
+  try {
+    mkdirSync(PICTURES, { recursive: true });
+    for (const { dashboard } of PLACED) {
+      for (const theme of ['dark', 'light'] as const) {
+        const name = `${dashboard.uid!.replace('tollbridge-', '')}-${theme}.png`;
+        const query = dashboard.uid === 'tollbridge-tile' ? 'var-tile=claude_code' : '';
+        const file = path.join(PICTURES, name);
+        await shoot(browser, { url: preview.url, dashboard: dashboard.uid!, theme, width: WIDTH, query, file });
+        say(`docs/dashboards/${name} written`);
+      }
+    }
+  } finally {
+    await browser.close();
+    preview.close();
+    await stage.stop();
+  }
+}
+
+buildPreview();
+if (values.shots) await takePictures();
+else {
+  const { prometheus, port } = values;
+  const { url } = await servePreview({ prometheus, port: Number(port) });
+  say(`The dashboards are at ${url}/d/tollbridge-tiles, with the data of ${prometheus}. Ctrl-C ends it.`);
+}

@@ -1,0 +1,223 @@
+// Every query of every dashboard, asked of a real Prometheus that scraped a real bridge with the demonstration's turns:
+// each is valid and finds something, and what it finds is what was sent, to the last digit.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { PLACED } from '../../dashboards/grafana/pack.ts';
+import { WINDOWS } from '../../src/ledger/reading.ts';
+import { type DemoStage, startDemoStage } from './demo-stage.ts';
+import { type Asked, asked, readDashboard } from './expand.ts';
+import { type Sent, type SentTool, type SentTurn, sentBetween, sumBy } from './truth.ts';
+
+const DAYS = 10;
+const DAY_S = 86_400;
+/** What the demonstration has nothing of: no stream, no poller of its own, and nothing goes wrong in it. */
+const NOT_IN_DEMO = new Set([
+  'tollbridge-health queue',
+  'tollbridge-health polls',
+  'tollbridge-health unfinished',
+  'tollbridge-health trouble',
+]);
+
+let stage: DemoStage;
+let nowS: number;
+const startMs = new Map<string, number>();
+const sent = new Map<string, Sent>();
+
+async function labelValues(label: string): Promise<string[]> {
+  const found = await stage.prometheus.query(`count by (${label}) ({__name__=~"toll_.+",${label}!=""})`, nowS);
+  return found.map(({ metric }) => metric[label]!).sort();
+}
+
+async function variablesFor(window: string): Promise<Record<string, string | string[]>> {
+  const names = ['tile', 'upstream_provider', 'provider', 'team', 'agent', 'account'];
+  const values = await Promise.all(names.map(labelValues));
+  return {
+    window,
+    start: String(startMs.get(window)! / 1000),
+    ...Object.fromEntries(names.map((name, index) => [name, values[index]!])),
+  };
+}
+
+function ask({ expr, isRange, interval }: Asked) {
+  if (!isRange) return stage.prometheus.query(expr, nowS);
+  const stepS = interval === '1d' ? DAY_S : 900;
+  const startS = Math.floor((nowS - 7 * DAY_S) / stepS) * stepS;
+  return stage.prometheus.queryRange(expr, { startS, endS: nowS, stepS });
+}
+
+before(async () => {
+  stage = await startDemoStage({ days: DAYS });
+  nowS = Date.now() / 1000;
+  for (const { metric, value } of await stage.prometheus.query('toll_window_start_timestamp_seconds', nowS)) {
+    startMs.set(metric.window!, value * 1000);
+    sent.set(metric.window!, sentBetween(stage.fromMs, stage.toMs));
+  }
+  for (const [window, { turns, tools }] of sent) {
+    const fromMs = startMs.get(window)!;
+    const isIn = (event: SentTurn | SentTool) => event.completedMs! >= fromMs;
+    sent.set(window, { turns: turns.filter(isIn), tools: tools.filter(isIn) });
+  }
+});
+after(() => stage?.stop());
+
+describe('every query', () => {
+  for (const { dashboard, panels } of PLACED) {
+    it(`of ${dashboard.title} is valid and finds something`, async () => {
+      // One tile at a time where a dashboard is about one.
+      const isOfOneTile = dashboard.uid === 'tollbridge-tile';
+      const values = await variablesFor('7d');
+      const chosen = isOfOneTile ? { ...values, tile: 'claude_code' } : values;
+      const specs = new Map([...panels].map(([key, { id, spec }]) => [id, { key, spec }]));
+      const found = new Map<string, number>();
+      for (const query of asked(readDashboard(dashboard.uid!), chosen)) {
+        const points = await ask(query);
+        const { key, spec } = specs.get(query.panelId)!;
+        found.set(key, (found.get(key) ?? 0) + points.length);
+        if (points.length === 0 && !spec.mayBeEmpty) {
+          assert.fail(`${query.panel} ${query.refId} (${query.values.tile}) finds nothing: ${query.expr}`);
+        }
+      }
+      for (const [key, points] of found) {
+        const mayFindNothing = isOfOneTile || NOT_IN_DEMO.has(`${dashboard.uid} ${key}`);
+        assert.ok(points > 0 || mayFindNothing, `${key} finds nothing for any tile`);
+      }
+    });
+  }
+
+  it('that is not valid would be told', async () => {
+    await assert.rejects(stage.prometheus.query('rate(toll_cost_usd_total)'), /expected type range vector/);
+  });
+});
+
+/** What a panel's query finds, as label → value. */
+async function shown(uid: string, panelKey: string, refId: string, window: string, more: Record<string, string> = {}) {
+  const { dashboard, panels } = PLACED.find((placed) => placed.dashboard.uid === uid)!;
+  const { id } = panels.get(panelKey)!;
+  const values = { ...(await variablesFor(window)), ...more };
+  const query = asked(readDashboard(dashboard.uid!), values).find(
+    (each) => each.panelId === id && each.refId === refId,
+  )!;
+  const points = await stage.prometheus.query(query.expr, nowS);
+  return new Map(
+    points
+      .map(({ metric, value }): [string, number] => [Object.values(metric).join(' '), value])
+      .filter(([, value]) => value !== 0 && !Number.isNaN(value))
+      .sort(([a], [b]) => (a < b ? -1 : 1)),
+  );
+}
+
+/** Money is compared in whole nano-USD: the shown sum of doubles may differ in the 15th digit. */
+const inNano = (usd: Map<string, number>) => new Map([...usd].map(([key, value]) => [key, Math.round(value * 1e9)]));
+const cost = (turn: SentTurn) => turn.costNano ?? 0;
+const fresh = ({ tokens }: SentTurn) => tokens.input + tokens.output + tokens.reasoning + tokens.cache_write;
+const all = () => '';
+
+describe('what is shown is what was sent', () => {
+  for (const window of WINDOWS) {
+    it(`on the home dashboard, in the window ${window}`, async () => {
+      const { turns } = sent.get(window)!;
+      assert.deepEqual(inNano(await shown('tollbridge-tiles', 'spend', 'A', window)), sumBy(turns, all, cost));
+      assert.deepEqual(await shown('tollbridge-tiles', 'tokens', 'A', window), sumBy(turns, all, fresh));
+      assert.deepEqual(
+        await shown('tollbridge-tiles', 'turns', 'A', window),
+        sumBy(turns, all, () => 1),
+      );
+    });
+
+    it(`on every card, in the window ${window}`, async () => {
+      const { turns } = sent.get(window)!;
+      const tiles = [...new Set(sent.get('all')!.turns.map(({ tile }) => tile))];
+      for (const tile of tiles) {
+        const of = turns.filter((turn) => turn.tile === tile);
+        const card = (refId: string) => shown('tollbridge-tiles', 'card', refId, window, { tile });
+        assert.deepEqual(inNano(await card('G')), sumBy(of, all, cost), `cost of ${tile}`);
+        assert.deepEqual(
+          await card('H'),
+          sumBy(of, all, () => 1),
+          `turns of ${tile}`,
+        );
+        assert.deepEqual(await card('I'), sumBy(of, all, fresh), `tokens of ${tile}`);
+      }
+    });
+
+    it(`in the sections, from counters over a restart and a gap in the scrapes, in the window ${window}`, async () => {
+      const { turns, tools } = sent.get(window)!;
+      const tile = 'claude_code';
+      const of = turns.filter((turn) => turn.tile === tile);
+      const section = (key: string, refId: string) =>
+        shown('tollbridge-tile', `section-${key}`, refId, window, { tile });
+      const types = ['input', 'output', 'cache_read', 'cache_write', 'reasoning'] as const;
+      for (const [index, type] of types.entries()) {
+        const expected = sumBy(
+          of,
+          ({ model }) => model,
+          ({ tokens }) => tokens[type],
+        );
+        assert.deepEqual(await section('tokens', 'ABCDE'[index]!), expected, type);
+      }
+      assert.deepEqual(
+        await section('projects', 'A'),
+        sumBy(
+          of,
+          ({ project }) => project!,
+          () => 1,
+        ),
+      );
+      const calls = tools.filter((tool) => tool.tile === tile);
+      assert.deepEqual(
+        await section('tools', 'A'),
+        sumBy(
+          calls,
+          ({ tool }) => tool,
+          () => 1,
+        ),
+      );
+      assert.deepEqual(
+        await section('tool-summary', 'A'),
+        sumBy(calls, all, () => 1),
+      );
+    });
+
+    it(`by team and user, net of what was taken back, in the window ${window}`, async () => {
+      const { turns } = sent.get(window)!;
+      for (const label of ['team', 'user', 'project'] as const) {
+        const expected = sumBy(turns, (turn) => turn[label]!, cost);
+        assert.deepEqual(inNano(await shown('tollbridge-attribution', `by-${label}`, 'A', window)), expected, label);
+      }
+    });
+  }
+
+  it('by day, today included so far', async () => {
+    const { turns } = sent.get('all')!;
+    const { panels } = PLACED.find(({ dashboard }) => dashboard.uid === 'tollbridge-analytics')!;
+    const id = panels.get('cost-over-time')!.id;
+    const query = asked(readDashboard('tollbridge-analytics'), await variablesFor('7d')).find(
+      (each) => each.panelId === id,
+    )!;
+    const dayS = Math.floor(nowS / DAY_S) * DAY_S;
+    for (const daysAgo of [0, 1, 3]) {
+      const startS = dayS - daysAgo * DAY_S;
+      // Asked as a chart does: the end of the range is now, whichever day is looked at.
+      const of = turns.filter(({ completedMs }) => Math.floor(completedMs! / 1000 / DAY_S) * DAY_S === startS);
+      const points = await stage.prometheus.rangeAt(
+        query.expr,
+        { startS: dayS - 7 * DAY_S, endS: nowS, stepS: DAY_S },
+        startS,
+      );
+      const found = new Map(points.map(({ metric, value }): [string, number] => [metric.upstream_provider!, value]));
+      const sums = new Map([...inNano(found)].filter(([, value]) => value !== 0).sort(([a], [b]) => (a < b ? -1 : 1)));
+      assert.deepEqual(
+        sums,
+        sumBy(of, ({ upstream }) => upstream, cost),
+        `${daysAgo} days ago`,
+      );
+    }
+  });
+
+  it('and a sum that forgets what was taken back would be told apart', async () => {
+    const gross = await stage.prometheus.query('sum(toll_cost_usd_total)', nowS);
+    const { turns } = sent.get('all')!;
+    assert.notEqual(Math.round(gross[0]!.value * 1e9), sumBy(turns, all, cost).get(''));
+  });
+});
