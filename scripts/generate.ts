@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util';
 import { alertFiles } from '../dashboards/alerts/pack.ts';
 import { coverageFile } from '../dashboards/grafana/coverage.ts';
 import { dashboardFiles } from '../dashboards/grafana/pack.ts';
+import { serviceUnit } from '../src/commands/service-unit.ts';
 import { metricReference } from '../src/metrics/reference.ts';
 import { eventSchema } from '../src/turn/event-record.ts';
 
@@ -16,6 +17,14 @@ const say = (text: string) => process.stdout.write(`${text}\n`);
 const generated = [
   { file: 'docs/metrics.md', text: metricReference() },
   { file: 'docs/event.schema.json', text: JSON.stringify(eventSchema(), null, 2) },
+  {
+    file: 'deploy/systemd/tollbridge.service',
+    // As it would be for a package in /opt; `install service` writes the paths that are.
+    text: serviceUnit({
+      command: ['/usr/bin/node', '/opt/tollbridge/dist/cli.js', 'start'],
+      environmentFile: '/etc/tollbridge/environment',
+    }),
+  },
   ...alertFiles(),
   ...dashboardFiles(),
   coverageFile(),

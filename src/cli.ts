@@ -193,18 +193,32 @@ function buildProgram(): Command {
     },
   );
 
-  const agent = new Argument('<agent>', 'the coding agent').choices(['opencode']);
-  withConfig(program.command('install').description("put Tollbridge's plugin into a coding agent"))
-    .addArgument(agent)
-    .action(async (_agent: string, options: ConfigOption) => {
+  const what = new Argument('<what>', 'the plugin of a coding agent, or the bridge as a systemd user service').choices([
+    'opencode',
+    'service',
+  ]);
+  withConfig(
+    program.command('install').description("put Tollbridge's plugin into OpenCode, or run the bridge as a service"),
+  )
+    .addArgument(what)
+    .action(async (asked: string, options: ConfigOption) => {
+      const config = await loadConfig(options);
+      if (asked === 'service') {
+        const { installService } = await import('./commands/install-service.ts');
+        return finish(await installService({ ...place, platform: process.platform, configFile: options.config }));
+      }
       const { installOpencode } = await import('./commands/install.ts');
-      print(installOpencode({ config: await loadConfig(options), ...place }));
+      print(installOpencode({ config, ...place }));
     });
   program
     .command('uninstall')
-    .description('take the plugin out again')
-    .addArgument(agent)
-    .action(async () => {
+    .description('take the plugin out again, or the service')
+    .addArgument(what)
+    .action(async (asked: string) => {
+      if (asked === 'service') {
+        const { uninstallService } = await import('./commands/install-service.ts');
+        return finish(uninstallService({ ...place, platform: process.platform }));
+      }
       const { uninstallOpencode } = await import('./commands/install.ts');
       print(uninstallOpencode(place));
     });

@@ -77,7 +77,7 @@ const usage: readonly { args: string[]; code: number; stdout?: RegExp; stderr?: 
   { args: ['start', '--wrong'], code: 2, stderr: /unknown option '--wrong'/ },
   { args: ['start', '--config'], code: 2, stderr: /argument missing/ },
   { args: ['start', '--log-level', 'loud'], code: 2, stderr: /--log-level must be one of trace, debug, info/ },
-  { args: ['install'], code: 2, stderr: /missing required argument 'agent'/ },
+  { args: ['install'], code: 2, stderr: /missing required argument 'what'/ },
   { args: ['install', 'vim'], code: 2, stderr: /Allowed choices are opencode/ },
   { args: ['ledger'], code: 2, stderr: /Usage: tollbridge ledger/ },
   { args: ['status', 'extra'], code: 2, stderr: /too many arguments/ },

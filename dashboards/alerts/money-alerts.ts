@@ -306,6 +306,14 @@ export const MONEY_ALERTS: readonly Alert[] = [
         },
       },
       {
+        ...{ name: 'an import of what happened before', at: '30m' },
+        series: {
+          ...limit('100x60'),
+          ...cost('0x10 0+1x50'),
+          'tollbridge_events_recorded_total{source="import"}': '0x10 0+20x50',
+        },
+      },
+      {
         ...{ name: 'one of two replicas gone', at: '90m' },
         series: {
           ...limit('100x120'),

@@ -202,6 +202,8 @@ export function stat(spec: StatSpec): PanelSpec {
         .orientation(VizOrientation.Horizontal)
         .wideLayout(true)
         .reduceOptions(lastValue());
+      // Else all sparklines share one scale, and dollars are flat beside tokens.
+      if (spec.hasSparkline) builder.fieldMinMax(true);
       // Left to itself each panel picks sizes that fit it, and equal things look unequal.
       const text = new VizTextDisplayOptionsBuilder().valueSize(spec.isSingle ? 26 : 14);
       builder.text(spec.isSingle ? text : text.titleSize(13));

@@ -65,7 +65,8 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
     table({
       key: key('tokens'),
       title: 'Token breakdown',
-      description: 'Net tokens in the window by model and kind; the kinds are disjoint and add up to the total.',
+      description:
+        'Net tokens in the window by model and kind: put in, put out, read from the cache, stored in it, and reasoning. The kinds are disjoint and add up to the total.',
       ...{ w: 11, h: 8, joinBy: 'model', mayBeEmpty: NO_TURNS },
       queries: [
         ...TOKEN_COLUMNS.map(
@@ -219,8 +220,8 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
 const TOKEN_TITLES = {
   input: 'In',
   output: 'Out',
-  cache_read: 'Cache r',
-  cache_write: 'Cache w',
+  cache_read: 'Cached',
+  cache_write: 'Stored',
   reasoning: 'Reason',
 } as const;
 

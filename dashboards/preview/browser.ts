@@ -52,10 +52,11 @@ export async function openDashboard(browser: Browser, look: Look): Promise<{ pag
   return { page, errors };
 }
 
-/** Draws a dashboard and writes it as a picture. */
-export async function shoot(browser: Browser, look: Look & { readonly file: string }): Promise<void> {
+/** Draws a dashboard and writes it as a picture. @param look.height where to cut it off; all of it when left out */
+export async function shoot(browser: Browser, look: Look & { file: string; height?: number }): Promise<void> {
   const { page } = await openDashboard(browser, look);
-  await page.screenshot({ path: look.file });
+  const { width, height, file } = look;
+  await page.screenshot({ path: file, ...(height && { clip: { x: 0, y: 0, width, height } }) });
   await page.close();
 }
 

@@ -4,19 +4,19 @@
 // by the digest an edited one is told from one that an older version wrote.
 
 import { createHash } from 'node:crypto';
-import { lstatSync, mkdirSync, readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { lstatSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { commandText } from '../command-text.ts';
 import type { Config } from '../config.ts';
 import { messageOf, PermanentFailure } from '../failure.ts';
 import { VERSION } from '../version.ts';
+import { moveAside, textAt, writeWhole } from './own-file.ts';
 
 /** OpenCode loads `*.ts` and `*.js` of both folders; its documentation names the first. */
 const FOLDERS = ['plugins', 'plugin'] as const;
 const EXTENSIONS = ['.ts', '.js'] as const;
 const HEADER = /^\/\/ Tollbridge plugin for OpenCode, version (\S+), sha256 ([0-9a-f]{64})\n/;
-const BACKUPS_MAX = 1000;
 
 export interface Place {
   /** The user's home directory. */
@@ -74,55 +74,12 @@ function render({ config }: Installation): { text: string; extension: string } {
   return { text: header + body, extension };
 }
 
-/** The text of a file; undefined where there is none. */
-function textAt(file: string): string | undefined {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
-    throw new PermanentFailure(
-      `${file} cannot be read: ${messageOf(error)}. Make it readable or remove it, then try again.`,
-    );
-  }
-}
-
 /** Where a symbolic link leads; undefined for anything else, and for nothing. */
 function linkTargetAt(file: string): string | undefined {
   try {
     return readlinkSync(file);
   } catch {
     return undefined;
-  }
-}
-
-/** Renames a file out of OpenCode's sight, to the first free `.bak-<n>`. */
-function moveAside(file: string): string {
-  for (let n = 1; n <= BACKUPS_MAX; n++) {
-    const backup = `${file}.bak-${n}`;
-    if (lstatSync(backup, { throwIfNoEntry: false })) continue;
-    renameSync(file, backup);
-    return backup;
-  }
-  throw new PermanentFailure(
-    `${path.dirname(file)} holds ${BACKUPS_MAX} backups of the plugin. Remove some, then try again.`,
-  );
-}
-
-/** Writes a file that appears complete or not at all. `command` is what the user runs again when it cannot be. */
-function writeWhole(file: string, text: string, command: string): void {
-  const partial = `${file}.${process.pid}.tmp`;
-  try {
-    mkdirSync(path.dirname(file), { recursive: true });
-    try {
-      writeFileSync(partial, text, { flag: 'wx' });
-      renameSync(partial, file);
-    } finally {
-      rmSync(partial, { force: true });
-    }
-  } catch (error) {
-    throw new PermanentFailure(
-      `${file} cannot be written: ${messageOf(error)}. The plugin is not installed. Make its folder writable for you, then run: ${command}`,
-    );
   }
 }
 
@@ -154,7 +111,7 @@ export function installOpencode(installation: Installation): string[] {
     lines.push(`The OpenCode plugin is installed and current: ${target}. Nothing was changed.`);
   } else {
     if (standing !== undefined) lines.push(`What stood there was kept as ${moveAside(target)}.`);
-    writeWhole(target, text, command);
+    writeWhole(target, text, { without: 'The plugin is not installed.', command });
     lines.unshift(`Installed the OpenCode plugin: ${target}`);
     lines.push('Restart OpenCode: it loads plugins when it starts.');
     if (!lstatSync(path.join(openCodeFolder(installation), 'node_modules'), { throwIfNoEntry: false })) {

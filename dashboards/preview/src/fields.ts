@@ -42,6 +42,7 @@ const STANDARD: readonly Item[] = [
   item(FieldConfigProperty.Links, dataLinksOverrideProcessor),
   item(FieldConfigProperty.Color, identityOverrideProcessor),
   item('description', stringOverrideProcessor),
+  item('fieldMinMax', identityOverrideProcessor),
 ];
 /** Options of single panel types that our dashboards set. */
 const CUSTOM = [

@@ -102,6 +102,12 @@ function nameOf({ legendFormat }: Target, metric: Series['metric']): string {
   return `${__name__}${text.length > 0 ? `{${text.join(', ')}}` : ''}` || 'Value';
 }
 
+/** A chart cannot draw what is not a number; Grafana shows it as a gap, too. */
+function numberOf(text: string | undefined): number | null {
+  const value = Number(text);
+  return Number.isNaN(value) ? null : value;
+}
+
 function frameOf(target: Target, { metric, value, values = value ? [value] : [] }: Series): DataFrame {
   const name = nameOf(target, metric);
   const { __name__: _, ...labels } = metric;
@@ -115,7 +121,7 @@ function frameOf(target: Target, { metric, value, values = value ? [value] : [] 
         type: FieldType.number,
         labels,
         config: { displayNameFromDS: name },
-        values: values.map(([, of]) => Number(of)),
+        values: values.map(([, of]) => numberOf(of)),
       },
     ],
   });
@@ -135,7 +141,7 @@ function tableOf({ refId }: Target, found: readonly Series[]): DataFrame[] {
           type: FieldType.string,
           values: found.map(({ metric }) => metric[label] ?? ''),
         })),
-        { name: 'Value', type: FieldType.number, values: found.map(({ value }) => Number(value?.[1])) },
+        { name: 'Value', type: FieldType.number, values: found.map(({ value }) => numberOf(value?.[1])) },
       ],
     }),
   ];
