@@ -3,6 +3,8 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { RECORDING_RULES } from '../../dashboards/alerts/expressions.ts';
+import { ALERTS } from '../../dashboards/alerts/pack.ts';
 import { PLACED } from '../../dashboards/grafana/pack.ts';
 import { WINDOWS } from '../../src/ledger/reading.ts';
 import { type DemoStage, startDemoStage } from './demo-stage.ts';
@@ -88,6 +90,29 @@ describe('every query', () => {
   it('that is not valid would be told', async () => {
     await assert.rejects(stage.prometheus.query('rate(toll_cost_usd_total)'), /expected type range vector/);
   });
+});
+
+/** What alerts look at and the demonstration has nothing of, because it is only there when it happens. */
+const ONLY_WHEN_IT_HAPPENS = new Set([
+  'tollbridge_requests_lost_total',
+  'tollbridge_relay_queue_events',
+  'tollbridge_series_overflow_total',
+  'tollbridge_polls_total',
+  ...['updated', 'forwarded', 'ignored', 'rejected'].map((outcome) => `tollbridge_events_${outcome}_total`),
+  'toll_drift_usd',
+  'toll_drift_ratio',
+]);
+
+it('every metric that an alert or a recording rule looks at is in a live scrape', async () => {
+  const exprs = [...ALERTS, ...RECORDING_RULES].map(({ expr }) => expr).join(' ');
+  const names = [...new Set(exprs.match(/\b(?:toll|tollbridge)_[a-z_]+\b/g))].sort();
+  assert.ok(names.length > 20);
+  const missing: string[] = [];
+  for (const name of names) {
+    const found = await stage.prometheus.query(`count(${name})`, nowS);
+    if (found.length === 0 && !ONLY_WHEN_IT_HAPPENS.has(name)) missing.push(name);
+  }
+  assert.deepEqual(missing, []);
 });
 
 /** What a panel's query finds, as label → value. */
