@@ -90,6 +90,7 @@ export function labelVariable(label: string, title: string, family: MetricFamily
       const builder = new QueryVariableBuilder(label)
         .label(title)
         .query({ query: `label_values(${family.name}, ${label})`, refId: label })
+        .definition(`label_values(${family.name}, ${label})`)
         .datasource(DATASOURCE)
         .refresh(VariableRefresh.OnTimeRangeChanged)
         .sort(VariableSort.AlphabeticalAsc);

@@ -25,19 +25,20 @@ export const PLACED = DASHBOARDS.map(place);
 
 /** What the builders add, and what says nothing. */
 function tidy(dashboard: Dashboard): object {
-  const { templating = {}, links = [], ...rest } = dashboard;
+  const { templating = {}, ...rest } = dashboard;
   const list = (templating.list ?? []).map(
     ({ auto: _a, auto_min: _b, auto_count: _c, skipUrlSync: _d, ...variable }) => variable,
   );
-  // A link in a menu is not seen.
-  const shown = links.map(({ placement: _, ...link }) => link);
-  return { ...rest, links: shown, annotations: { list: [] }, templating: { list } };
+  return { ...rest, annotations: { list: [] }, templating: { list } };
 }
+
+/** A link in a menu, where the builders put all of them, is not seen. */
+const withoutMenus = (key: string, value: unknown) => (key === 'placement' ? undefined : value);
 
 /** Every dashboard, as the JSON that Grafana provisions and imports. */
 export function dashboardFiles(): { readonly file: string; readonly text: string }[] {
   return PLACED.map(({ dashboard }) => ({
     file: `${FOLDER}/${dashboard.uid}.json`,
-    text: JSON.stringify(tidy(dashboard), null, 1),
+    text: JSON.stringify(tidy(dashboard), withoutMenus, 1),
   }));
 }

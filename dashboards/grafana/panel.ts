@@ -34,6 +34,7 @@ import type {
   ThresholdsConfig,
   ValueMapping,
 } from '@grafana/grafana-foundation-sdk/dashboard';
+import { DashboardLinkBuilder, DashboardLinkType } from '@grafana/grafana-foundation-sdk/dashboard';
 import { DataqueryBuilder, PromQueryFormat } from '@grafana/grafana-foundation-sdk/prometheus';
 import * as statPanel from '@grafana/grafana-foundation-sdk/stat';
 import * as tablePanel from '@grafana/grafana-foundation-sdk/table';
@@ -82,6 +83,8 @@ interface Common {
   /** Smallest step of a chart, for example `1d`. */
   readonly interval?: string;
   readonly queries?: readonly Query[];
+  /** Where its title leads. */
+  readonly link?: { readonly title: string; readonly url: string };
 }
 
 export interface PanelSpec extends Common {
@@ -101,6 +104,7 @@ interface AnyBuilder {
   maxPerRow(panels: number): unknown;
   timeFrom(range: string): unknown;
   interval(step: string): unknown;
+  links(links: DashboardLinkBuilder[]): unknown;
   withTarget(query: DataqueryBuilder): unknown;
 }
 
@@ -156,6 +160,9 @@ function place(builder: AnyBuilder, spec: Common, at: { id: number; gridPos: Gri
     builder.repeat(spec.repeat.variable);
     builder.repeatDirection('h');
     builder.maxPerRow(spec.repeat.perRow);
+  }
+  if (spec.link) {
+    builder.links([new DashboardLinkBuilder(spec.link.title).type(DashboardLinkType.Link).url(spec.link.url)]);
   }
   if (spec.timeFrom) builder.timeFrom(spec.timeFrom);
   if (spec.interval) builder.interval(spec.interval);

@@ -76,6 +76,7 @@ export const TILES: DashboardSpec = {
             'State and plan of the account as its provider reports them; cost, turns and tokens of the turns that this provider served, in the window. A dash is unknown, which is not zero.',
           ...{ w: 6, h: 8 },
           repeat: { variable: 'tile', perRow: 4 },
+          link: { title: 'All of this tile', url: linkTo(DETAIL_UID, 'var-tile=${tile}') },
           queries: cardLines(),
         }),
       ],
