@@ -5,6 +5,7 @@ import * as bargauge from '@grafana/grafana-foundation-sdk/bargauge';
 import {
   BarGaugeDisplayMode,
   BarGaugeNamePlacement,
+  BarGaugeSizing,
   BarGaugeValueMode,
   BigValueColorMode,
   BigValueGraphMode,
@@ -233,6 +234,8 @@ export function bars(spec: Common): PanelSpec {
         .valueMode(BarGaugeValueMode.Text)
         .namePlacement(BarGaugeNamePlacement.Left)
         .showUnfilled(true)
+        // Left to itself, one bar fills its panel.
+        .sizing(BarGaugeSizing.Manual)
         .minVizHeight(16)
         .maxVizHeight(24)
         .orientation(VizOrientation.Horizontal)

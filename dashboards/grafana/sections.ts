@@ -106,7 +106,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       key: key('clients'),
       title: 'Clients',
       description: 'Net tokens in the window by agent, with those read from the cache.',
-      ...{ w: 5, h: 7, mayBeEmpty: NO_TURNS },
+      ...{ w: 5, h: 4, mayBeEmpty: NO_TURNS },
       look: { unit: 'sishort', decimals: 1, colour: BLUE },
       queries: [{ expr: top(rows(4, 10), `${windowOfTile('agent', NET_TOKENS)} > 0`), legend: '{{agent}}' }],
     }),
@@ -114,7 +114,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       key: key('tool-summary'),
       title: 'Tools',
       description: 'Tool calls in the window, and the share that ended well; an aborted call did not.',
-      ...{ w: 3, h: 7 },
+      ...{ w: 5, h: 3, isBelow: true },
       queries: [
         {
           expr: `${windowOfTile('', TOOL_CALLS)} or on () vector(NaN)`,
@@ -132,7 +132,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       key: key('tools'),
       title: 'Tool usage',
       description: 'Finished tool calls in the window by tool, and the share that ended well.',
-      ...{ w: 5, h: 7, joinBy: 'tool', mayBeEmpty: NO_TURNS },
+      ...{ w: 7, h: 7, joinBy: 'tool', mayBeEmpty: NO_TURNS },
       queries: [
         { expr: top(rows(6, 20), `${windowOfTile('tool', TOOL_CALLS)} > 0`) },
         { expr: `${windowOfTile('tool', TOOL_CALLS, { status: 'ok' })} / (${windowOfTile('tool', TOOL_CALLS)} > 0)` },
@@ -148,7 +148,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       key: key('mcp'),
       title: 'MCP',
       description: 'Calls in the window to tools of MCP servers.',
-      ...{ w: 6, h: 7, mayBeEmpty: 'only agents with MCP servers call them' },
+      ...{ w: 7, h: 7, mayBeEmpty: 'only agents with MCP servers call them' },
       queries: [
         { expr: top(rows(18, 48), `${windowOfTile('mcp_server, tool', TOOL_CALLS, { mcp_server: '!=' })} > 0`) },
       ],

@@ -55,6 +55,7 @@ function Values({ panel, frames, width, height, fill }: VisualizationProps) {
   const theme = useTheme2();
   const options: Options = panel.options;
   const isBars = panel.type === 'bargauge';
+  const isManual = options.sizing === 'manual';
   const getValues = () =>
     getFieldDisplayValues({
       fieldConfig: panel.fieldConfig!,
@@ -75,8 +76,8 @@ function Values({ panel, frames, width, height, fill }: VisualizationProps) {
       itemSpacing={isBars ? 10 : 3}
       autoGrid={!isBars}
       orientation={options.orientation as VizOrientation}
-      minVizHeight={options.minVizHeight}
-      maxVizHeight={options.maxVizHeight}
+      minVizHeight={isManual ? options.minVizHeight : 16}
+      maxVizHeight={isManual ? options.maxVizHeight : 300}
       renderValue={({ value, count, width: w, height: h, orientation, alignmentFactors }) =>
         isBars ? (
           <BarGauge
