@@ -4,6 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { alertFiles } from '../dashboards/alerts/pack.ts';
+import { exampleUnit } from '../src/commands/service-unit.ts';
 import { metricReference } from '../src/metrics/reference.ts';
 import { eventSchema } from '../src/turn/event-record.ts';
 
@@ -14,6 +15,10 @@ const say = (text: string) => process.stdout.write(`${text}\n`);
 const generated = [
   { file: 'docs/metrics.md', text: metricReference() },
   { file: 'docs/event.schema.json', text: JSON.stringify(eventSchema(), null, 2) },
+  {
+    file: 'deploy/systemd/tollbridge.service',
+    text: `# What "tollbridge install service" writes, with example paths. To use it by hand, put yours into ExecStart=.\n${exampleUnit()}`,
+  },
   ...alertFiles(),
 ].map(({ file, text }) => ({ file, text: `${text.trimEnd()}\n` }));
 

@@ -134,18 +134,32 @@ function buildProgram(): Command {
     },
   );
 
-  const agent = new Argument('<agent>', 'the coding agent').choices(['opencode']);
-  withConfig(program.command('install').description("put Tollbridge's plugin into a coding agent"))
-    .addArgument(agent)
-    .action(async (_agent: string, options: ConfigOption) => {
+  const part = new Argument(
+    '<part>',
+    'opencode: the plugin for OpenCode; service: a systemd user service that keeps a bridge running',
+  ).choices(['opencode', 'service']);
+  withConfig(program.command('install').description('put the plugin into OpenCode, or let systemd run the bridge'))
+    .addArgument(part)
+    .action(async (name: string, options: ConfigOption) => {
+      const config = await loadConfig(options);
+      if (name === 'service') {
+        const { installService } = await import('./commands/install-service.ts');
+        finish(await installService({ config, configFile: options.config, platform: process.platform, ...place }));
+        return;
+      }
       const { installOpencode } = await import('./commands/install.ts');
-      print(installOpencode({ config: await loadConfig(options), ...place }));
+      print(installOpencode({ config, ...place }));
     });
   program
     .command('uninstall')
-    .description('take the plugin out again')
-    .addArgument(agent)
-    .action(async () => {
+    .description('take the plugin or the service out again')
+    .addArgument(part)
+    .action(async (name: string) => {
+      if (name === 'service') {
+        const { uninstallService } = await import('./commands/install-service.ts');
+        finish(uninstallService({ platform: process.platform, ...place }));
+        return;
+      }
       const { uninstallOpencode } = await import('./commands/install.ts');
       print(uninstallOpencode(place));
     });
