@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { alertFiles } from '../dashboards/alerts/pack.ts';
 import { coverageFile } from '../dashboards/grafana/coverage.ts';
 import { dashboardFiles } from '../dashboards/grafana/pack.ts';
-import { serviceUnit } from '../src/commands/service-unit.ts';
+import { exampleUnit } from '../src/commands/service-unit.ts';
 import { metricReference } from '../src/metrics/reference.ts';
 import { eventSchema } from '../src/turn/event-record.ts';
 
@@ -19,11 +19,7 @@ const generated = [
   { file: 'docs/event.schema.json', text: JSON.stringify(eventSchema(), null, 2) },
   {
     file: 'deploy/systemd/tollbridge.service',
-    // As it would be for a package in /opt; `install service` writes the paths that are.
-    text: serviceUnit({
-      command: ['/usr/bin/node', '/opt/tollbridge/dist/cli.js', 'start'],
-      environmentFile: '/etc/tollbridge/environment',
-    }),
+    text: `# What "tollbridge install service" writes, with example paths. To use it by hand, put yours into ExecStart=.\n${exampleUnit()}`,
   },
   ...alertFiles(),
   ...dashboardFiles(),

@@ -193,31 +193,31 @@ function buildProgram(): Command {
     },
   );
 
-  const what = new Argument('<what>', 'the plugin of a coding agent, or the bridge as a systemd user service').choices([
-    'opencode',
-    'service',
-  ]);
-  withConfig(
-    program.command('install').description("put Tollbridge's plugin into OpenCode, or run the bridge as a service"),
-  )
-    .addArgument(what)
-    .action(async (asked: string, options: ConfigOption) => {
+  const part = new Argument(
+    '<part>',
+    'opencode: the plugin for OpenCode; service: a systemd user service that keeps a bridge running',
+  ).choices(['opencode', 'service']);
+  withConfig(program.command('install').description('put the plugin into OpenCode, or let systemd run the bridge'))
+    .addArgument(part)
+    .action(async (name: string, options: ConfigOption) => {
       const config = await loadConfig(options);
-      if (asked === 'service') {
+      if (name === 'service') {
         const { installService } = await import('./commands/install-service.ts');
-        return finish(await installService({ ...place, platform: process.platform, configFile: options.config }));
+        finish(await installService({ config, configFile: options.config, platform: process.platform, ...place }));
+        return;
       }
       const { installOpencode } = await import('./commands/install.ts');
       print(installOpencode({ config, ...place }));
     });
   program
     .command('uninstall')
-    .description('take the plugin out again, or the service')
-    .addArgument(what)
-    .action(async (asked: string) => {
-      if (asked === 'service') {
+    .description('take the plugin or the service out again')
+    .addArgument(part)
+    .action(async (name: string) => {
+      if (name === 'service') {
         const { uninstallService } = await import('./commands/install-service.ts');
-        return finish(uninstallService({ ...place, platform: process.platform }));
+        finish(uninstallService({ platform: process.platform, ...place }));
+        return;
       }
       const { uninstallOpencode } = await import('./commands/install.ts');
       print(uninstallOpencode(place));

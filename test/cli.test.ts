@@ -9,7 +9,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 
-const CLI = path.join(import.meta.dirname, '..', 'src', 'cli.ts');
+const CLI = path.join(path.dirname(import.meta.dirname), 'src', 'cli.ts');
 /** How often a condition is looked at; no test waits for a fixed time. */
 const LOOK_EVERY_MS = 20;
 
@@ -26,8 +26,13 @@ function scratchHome(t: TestContext): string {
   return home;
 }
 
-function tollbridge(home: string, args: readonly string[], nodeArgs: readonly string[] = []): Running {
-  const env = { PATH: process.env.PATH, HOME: home, NO_COLOR: '1', TZ: 'UTC' };
+function tollbridge(
+  home: string,
+  args: readonly string[],
+  nodeArgs: readonly string[] = [],
+  more: Readonly<Record<string, string>> = {},
+): Running {
+  const env = { PATH: process.env.PATH, HOME: home, NO_COLOR: '1', TZ: 'UTC', ...more };
   const child = spawn(process.execPath, [...nodeArgs, CLI, ...args], {
     cwd: home,
     env,
@@ -77,8 +82,9 @@ const usage: readonly { args: string[]; code: number; stdout?: RegExp; stderr?: 
   { args: ['start', '--wrong'], code: 2, stderr: /unknown option '--wrong'/ },
   { args: ['start', '--config'], code: 2, stderr: /argument missing/ },
   { args: ['start', '--log-level', 'loud'], code: 2, stderr: /--log-level must be one of trace, debug, info/ },
-  { args: ['install'], code: 2, stderr: /missing required argument 'what'/ },
-  { args: ['install', 'vim'], code: 2, stderr: /Allowed choices are opencode/ },
+  { args: ['install'], code: 2, stderr: /missing required argument 'part'/ },
+  { args: ['help', 'install'], code: 0, stdout: /opencode: the plugin[\s\S]*service: a systemd user\s+service/ },
+  { args: ['install', 'vim'], code: 2, stderr: /Allowed choices are opencode, service/ },
   { args: ['ledger'], code: 2, stderr: /Usage: tollbridge ledger/ },
   { args: ['status', 'extra'], code: 2, stderr: /too many arguments/ },
 ];
@@ -148,6 +154,22 @@ test('install and uninstall tell what they did', async (t) => {
   const removed = await finished(home, 'uninstall', 'opencode');
   assert.equal(removed.code, 0, removed.stderr);
   assert.match(removed.stdout, /tollbridge\.ts/);
+});
+
+test('install service without systemd writes the unit, says so without a stack, and ends with 1', async (t) => {
+  const home = scratchHome(t);
+  const { exited } = tollbridge(home, ['install', 'service', '--config', writeConfig(home)], [], { PATH: home });
+  const installed = await exited;
+  assert.deepEqual([installed.code, installed.stderr], [1, '']);
+  assert.match(
+    installed.stdout,
+    /^Installed the service: .*\nThe service was not started: there is no program systemctl/,
+  );
+  const unit = readFileSync(path.join(home, '.config/systemd/user/tollbridge.service'), 'utf8');
+  assert.ok(unit.includes(`${CLI} start --config ${path.join(home, 'tollbridge.yaml')}\n`), unit);
+  const removed = await tollbridge(home, ['uninstall', 'service'], [], { PATH: home }).exited;
+  assert.equal(removed.code, 0, removed.stderr);
+  assert.match(removed.stdout, /^Removed the service: /);
 });
 
 test('ledger new asks before it moves anything, and takes no silence for a yes', async (t) => {

@@ -1,29 +1,29 @@
 // Puts the OpenCode plugin where OpenCode loads it from, takes it away again, and says what stands there.
-//
-// The file starts with a line that names it ours and holds the digest of the rest. By that line it is recognised, and
-// by the digest an edited one is told from one that an older version wrote.
 
-import { createHash } from 'node:crypto';
-import { lstatSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { lstatSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { commandText } from '../command-text.ts';
 import type { Config } from '../config.ts';
 import { messageOf, PermanentFailure } from '../failure.ts';
 import { VERSION } from '../version.ts';
-import { moveAside, textAt, writeWhole } from './own-file.ts';
+import {
+  linkTargetAt,
+  moveAside,
+  originOf,
+  type Place,
+  refuseLink,
+  type Seal,
+  sealed,
+  textAt,
+  writeWhole,
+} from './installed-file.ts';
 
 /** OpenCode loads `*.ts` and `*.js` of both folders; its documentation names the first. */
 const FOLDERS = ['plugins', 'plugin'] as const;
 const EXTENSIONS = ['.ts', '.js'] as const;
-const HEADER = /^\/\/ Tollbridge plugin for OpenCode, version (\S+), sha256 ([0-9a-f]{64})\n/;
+const SEAL: Seal = { comment: '//', what: 'plugin for OpenCode' };
 
-export interface Place {
-  /** The user's home directory. */
-  readonly home: string;
-  /** Where XDG_CONFIG_HOME is read from. */
-  readonly env: Readonly<Record<string, string | undefined>>;
-}
 export interface Installation extends Place {
   readonly config: Config;
 }
@@ -44,8 +44,6 @@ function pluginSource(): { text: string; extension: string } {
   const text = readFileSync(new URL(`../plugin/opencode${extension}`, import.meta.url), 'utf8');
   return { text, extension };
 }
-
-const digestOf = (text: string) => createHash('sha256').update(text).digest('hex');
 
 /** Every place in which OpenCode would load a plugin of ours, the one we install to first. */
 function places(place: Place, extension: string): [string, ...string[]] {
@@ -70,17 +68,7 @@ function render({ config }: Installation): { text: string; extension: string } {
     if (!body.includes(quoted)) throw new Error(`the plugin's source has no ${quoted}`);
     body = body.replace(quoted, () => JSON.stringify(value));
   }
-  const header = `// Tollbridge plugin for OpenCode, version ${VERSION}, sha256 ${digestOf(body)}\n`;
-  return { text: header + body, extension };
-}
-
-/** Where a symbolic link leads; undefined for anything else, and for nothing. */
-function linkTargetAt(file: string): string | undefined {
-  try {
-    return readlinkSync(file);
-  } catch {
-    return undefined;
-  }
+  return { text: sealed(SEAL, body), extension };
 }
 
 /**
@@ -98,12 +86,7 @@ export function installOpencode(installation: Installation): string[] {
   }
   const { text, extension } = render(installation);
   const [target, ...elsewhere] = places(installation, extension);
-  const link = linkTargetAt(target);
-  if (link !== undefined) {
-    throw new PermanentFailure(
-      `${target} is a symbolic link to ${link}. It was left as it is, because that file may not be ours to change. Remove the link, then run: ${command}`,
-    );
-  }
+  refuseLink(target, command);
 
   const lines: string[] = [];
   const standing = textAt(target);
@@ -111,7 +94,7 @@ export function installOpencode(installation: Installation): string[] {
     lines.push(`The OpenCode plugin is installed and current: ${target}. Nothing was changed.`);
   } else {
     if (standing !== undefined) lines.push(`What stood there was kept as ${moveAside(target)}.`);
-    writeWhole(target, text, { without: 'The plugin is not installed.', command });
+    writeWhole(target, text, { what: 'The plugin', command });
     lines.unshift(`Installed the OpenCode plugin: ${target}`);
     lines.push('Restart OpenCode: it loads plugins when it starts.');
     if (!lstatSync(path.join(openCodeFolder(installation), 'node_modules'), { throwIfNoEntry: false })) {
@@ -121,7 +104,7 @@ export function installOpencode(installation: Installation): string[] {
     }
   }
   for (const other of elsewhere) {
-    if (linkTargetAt(other) === undefined && HEADER.test(textAt(other) ?? '')) {
+    if (linkTargetAt(other) === undefined && originOf(SEAL, textAt(other) ?? '') !== 'foreign') {
       lines.push(`OpenCode would load ${other} as well. It was moved to ${moveAside(other)}.`);
     }
   }
@@ -140,7 +123,7 @@ export function uninstallOpencode(place: Place): string[] {
   for (const file of places(place, EXTENSIONS[0])) {
     const text = textAt(file);
     if (text === undefined) continue;
-    if (!HEADER.test(text) || linkTargetAt(file) !== undefined) {
+    if (originOf(SEAL, text) === 'foreign' || linkTargetAt(file) !== undefined) {
       lines.push(`${file} was not written by Tollbridge. It was left as it is.`);
       continue;
     }
@@ -167,7 +150,5 @@ export function pluginState(installation: Installation): PluginState {
   const standing = textAt(file);
   if (standing === undefined) return { state: 'absent', path: file };
   if (standing === text && file === candidates[0]) return { state: 'current', path: file };
-  const header = HEADER.exec(standing);
-  const isUntouched = header !== null && digestOf(standing.slice(header[0].length)) === header[2];
-  return { state: isUntouched ? 'outdated' : 'edited', path: file };
+  return { state: originOf(SEAL, standing) === 'untouched' ? 'outdated' : 'edited', path: file };
 }

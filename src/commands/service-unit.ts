@@ -1,67 +1,141 @@
-// The bridge as a systemd user service: the text of its unit.
+// The text of the systemd user unit, and how systemd reads words and paths in one.
 
-import { createHash } from 'node:crypto';
-import { VERSION } from '../version.ts';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Place } from './installed-file.ts';
 
-const HEADER = /^# Tollbridge service, version (\S+), sha256 ([0-9a-f]{64})\n/;
+/** The unit's name, for systemctl and as a file. */
+export const UNIT = 'tollbridge.service';
+/**
+ * Not secret, and they decide which files are read and written and what "today" means: a service that does not inherit
+ * them would be another bridge than the one that the same command starts in a terminal.
+ */
+const CARRIED_FOLDERS = ['XDG_CONFIG_HOME', 'XDG_STATE_HOME', 'XDG_DATA_HOME', 'NODE_EXTRA_CA_CERTS'] as const;
+const CARRIED_TEXTS = ['TZ'] as const;
+/** What systemd takes as one word as it stands. */
+const PLAIN_WORD = /^[\w@+=:,./-]+$/;
+/** What systemd refuses in the path of a program, however it is written. In arguments it takes all of it. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: a file's name may have them.
+const REFUSED_IN_PROGRAM = /["'\\\x01-\x1f\x7f]/;
 
-export interface UnitParts {
-  /** The program and its arguments. */
-  readonly command: readonly string[];
-  /** A file of `NAME=value` lines, for keys; it need not be there. */
-  readonly environmentFile: string;
+/** What a unit is made of. */
+export interface ServiceProgram {
+  /** The absolute path of Node. */
+  readonly node: string;
+  /** The absolute path of our entry, `cli.ts` or `cli.js`. */
+  readonly cli: string;
+  /** The file that `--config` named, absolute. */
+  readonly configFile?: string | undefined;
 }
 
-const digestOf = (text: string) => createHash('sha256').update(text).digest('hex');
-
-/** One word as systemd reads it: `%` and `$` would be replaced, quotes and blanks would end it. */
-function word(text: string, index: number): string {
-  const escaped = text.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('%', '%%');
-  // In the program's own name nothing is replaced but `%`.
-  const whole = index === 0 ? escaped : escaped.replaceAll('$', '$$$$');
-  return /^[\w@%+=:,./-]+$/.test(whole) ? whole : `"${whole}"`;
+/** This very program, as a service would start it. */
+export function ownProgram(configFile: string | undefined): ServiceProgram {
+  const here = fileURLToPath(import.meta.url);
+  const cli = path.join(path.dirname(path.dirname(here)), `cli${path.extname(here)}`);
+  return { node: process.execPath, cli, configFile: configFile === undefined ? undefined : path.resolve(configFile) };
 }
 
-/** A path as a setting of its own, which takes no quotes. */
-const path = (text: string) => text.replaceAll('%', '%%');
+/** XDG_CONFIG_HOME if it is set; the standard says that a relative one is to be ignored. */
+function configHome({ env }: Place): string | undefined {
+  const base = env.XDG_CONFIG_HOME?.trim() ?? '';
+  return path.isAbsolute(base) ? base : undefined;
+}
 
-/** The unit, with a first line by which it is known again. */
-export function serviceUnit({ command, environmentFile }: UnitParts): string {
-  const body = `[Unit]
-Description=Tollbridge, which meters every turn of a coding agent
-After=network-online.target
-# What is set up wrongly stays wrong: ten tries in five minutes, then it rests.
-StartLimitIntervalSec=300
-StartLimitBurst=10
+/** Where systemd's user manager looks for units that a user made. */
+export function unitFile(place: Place): string {
+  return path.join(configHome(place) ?? path.join(place.home, '.config'), 'systemd', 'user', UNIT);
+}
+
+/** The file beside tollbridge.yaml from which the service takes keys and tokens. */
+export function environmentFile(place: Place): string {
+  return path.join(configHome(place) ?? path.join(place.home, '.config'), 'tollbridge', 'environment');
+}
+
+/**
+ * A word as systemd reads it: in quotes where it must be, and with nothing in it that would be replaced.
+ * @param isArgument of a command, after its program: only there does systemd replace variables
+ */
+export function unitWord(text: string, { isArgument = false } = {}): string {
+  if (PLAIN_WORD.test(text)) return text;
+  const escaped = text
+    .replaceAll(/["\\]/g, '\\$&')
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: a file's name may have them, and a line must not.
+    .replaceAll(/[\x01-\x1f\x7f]/g, (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, '0')}`)
+    .replaceAll('%', '%%');
+  return `"${isArgument ? escaped.replaceAll('$', '$$$$') : escaped}"`;
+}
+
+/** EnvironmentFile= takes the rest of its line as it stands, but for specifiers, and then as a pattern of files. */
+function environmentFileSetting(place: Place): string {
+  if (configHome(place) === undefined) return '-%h/.config/tollbridge/environment';
+  return `-${environmentFile(place)
+    .replaceAll(/[*?[{\\]/g, '\\$&')
+    .replaceAll('%', '%%')}`;
+}
+
+function environmentSettings({ env }: Place): string[] {
+  const carried = [
+    ...CARRIED_FOLDERS.filter((name) => path.isAbsolute(env[name]?.trim() ?? '')),
+    ...CARRIED_TEXTS.filter((name) => env[name]?.trim()),
+  ].map((name) => [name, env[name]?.trim()]);
+  // It makes messages and the page name commands as they are typed in a clone.
+  if (env.npm_lifecycle_event) carried.push(['npm_lifecycle_event', 'start']);
+  return carried.map(([name, value]) => `Environment=${unitWord(`${name}=${value}`)}`);
+}
+
+/** ExecStart=: a program, then its arguments. */
+function commandLine({ node, cli, configFile }: ServiceProgram): string {
+  const words = [node, cli, 'start', ...(configFile === undefined ? [] : ['--config', configFile])];
+  // A shell that becomes Node: the process that systemd watches is still the bridge.
+  if (REFUSED_IN_PROGRAM.test(node)) words.unshift('/bin/sh', '-c', 'exec "$0" "$@"');
+  return words.map((word, index) => unitWord(word, { isArgument: index > 0 })).join(' ');
+}
+
+/** The unit that keeps a bridge running for one user. */
+export function serviceUnit(program: ServiceProgram, place: Place): string {
+  return `# Changes of your own belong into a drop-in, which outlives updates: systemctl --user edit tollbridge
+
+[Unit]
+Description=Tollbridge: meters what coding agents spend
+# It is tried again for ever, at a growing distance: a port or a ledger that is taken may be free later.
+StartLimitIntervalSec=0
 
 [Service]
-Type=exec
-ExecStart=${command.map(word).join(' ')}
-# API keys and such, one NAME=value on a line; for your eyes only (chmod 600).
-EnvironmentFile=-${path(environmentFile)}
+Type=simple
+ExecStart=${commandLine(program)}
+${environmentSettings(place)
+  .map((line) => `${line}\n`)
+  .join('')}# Keys and tokens, one NAME=value a line; mode 0600.
+EnvironmentFile=${environmentFileSetting(place)}
+
+# 0: it was told to stop. 1: something failed, perhaps not for long. 2: the command line is wrong, and stays so.
 Restart=on-failure
-RestartSec=10
-# A wrong command line does not become right.
 RestartPreventExitStatus=2
-# It books what it has taken in, then ends.
-TimeoutStopSec=30
-KillMode=mixed
+RestartSec=5s
+# From 5 s to 5 min in five steps. A systemd before 254 says that it ignores these two, and tries every 5 s.
+RestartSteps=5
+RestartMaxDelaySec=5min
+# What was taken in is booked before it ends.
+TimeoutStopSec=30s
+
+# What is written is for this user alone; socket.group widens its socket itself.
 UMask=0077
-LimitNOFILE=8192
+LimitNOFILE=16384
 NoNewPrivileges=yes
 LockPersonality=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
+RestrictNamespaces=yes
+SystemCallArchitectures=native
+# Not PrivateTmp: the socket may be in /tmp. Not MemoryDenyWriteExecute: V8 writes the code that it runs.
 
 [Install]
 WantedBy=default.target
 `;
-  return `# Tollbridge service, version ${VERSION}, sha256 ${digestOf(body)}\n${body}`;
 }
 
-/** Whether a unit was written by us, and whether by hand since. */
-export function originOf(text: string): 'ours' | 'edited' | 'foreign' {
-  const header = HEADER.exec(text);
-  if (!header) return 'foreign';
-  return digestOf(text.slice(header[0].length)) === header[2] ? 'ours' : 'edited';
+/** The unit as documentation: with the paths of nobody in particular. */
+export function exampleUnit(): string {
+  const program = { node: '/usr/local/bin/node', cli: '/opt/tollbridge/src/cli.ts' };
+  return serviceUnit(program, { home: '/home/you', env: {} });
 }

@@ -13,6 +13,8 @@ const POLLED_PROVIDERS: readonly string[] = [OPENCODE, OPENCODE_GO];
 const KEY_VARIABLES = ['OPENCODE_API_KEY', 'ZEN_API_KEY'] as const;
 /** OpenCode sets it for what it starts; it may hold a service account's key as well. */
 const CONSOLE_VARIABLE = 'OPENCODE_CONSOLE_TOKEN';
+/** Every variable that is looked at without being named in the configuration. */
+export const DETECTED_VARIABLES: readonly string[] = [...KEY_VARIABLES, CONSOLE_VARIABLE];
 
 /** The credentials of an account, by what they open. Absent: no place is known that could hold one. */
 export interface Credentials {
