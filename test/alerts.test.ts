@@ -180,3 +180,33 @@ test('a balance that no longer covers the limit is seen in Alertmanager, and hid
     return hidden !== undefined && hidden.status.inhibitedBy.length > 0;
   });
 });
+
+test('the copy for Grafana has every alert, with the same rule, lasting as long, under a uid that Grafana takes', () => {
+  interface Rule {
+    readonly uid: string;
+    readonly title: string;
+    readonly for: string;
+    readonly condition: string;
+    readonly annotations: { readonly summary: string };
+    readonly data: readonly {
+      readonly refId: string;
+      readonly datasourceUid: string;
+      readonly model: { expr?: string };
+    }[];
+  }
+  const yaml = readFileSync(path.join(FOLDER, 'grafana/alerting.yaml'), 'utf8');
+  const { groups } = parse(yaml) as { groups: { rules: Rule[] }[] };
+  const rules = groups[0]!.rules;
+  assert.deepEqual(
+    rules.map(({ title, for: lasting, data }) => [title, lasting, data[0]!.model.expr]),
+    ALERTS.map(({ name, for: lasting = '0s', expr }) => [name, lasting, expr]),
+  );
+  for (const { uid, condition, annotations, data } of rules) {
+    assert.match(uid, /^[a-z0-9-]{1,40}$/);
+    assert.equal(data.at(-1)?.refId, condition);
+    assert.doesNotMatch(annotations.summary, /\$value\b/, 'which is a text in Grafana');
+  }
+  assert.equal(new Set(rules.map(({ uid }) => uid)).size, rules.length);
+  const datasource = readFileSync(path.join(FOLDER, 'grafana/datasource.yaml'), 'utf8');
+  assert.ok(datasource.includes(`uid: ${rules[0]!.data[0]!.datasourceUid}`));
+});

@@ -3,6 +3,7 @@
 import { stringify } from 'yaml';
 import type { Alert, Case } from './alert.ts';
 import { RECORDING_RULES } from './expressions.ts';
+import { grafanaManaged } from './grafana-managed.ts';
 import { MONEY_ALERTS } from './money-alerts.ts';
 import { STATE_ALERTS } from './state-alerts.ts';
 
@@ -86,6 +87,11 @@ const RECEIVERS_HELP = `# Say in "receivers" where alerts go: "page" for what ca
 #   slack_configs: [{ api_url_file: /etc/alertmanager/slack-url, channel: '#spend' }]
 #   email_configs: [{ to: you@example.com, from: alerts@example.com, smarthost: 'smtp.example.com:587' }]
 #   webhook_configs: [{ url: 'http://127.0.0.1:8080/alerts' }]
+`;
+
+const GRAFANA_HELP = `# For those who have no Alertmanager: the same alerts for Grafana's own alerting. Nothing loads it by itself, because beside
+# Alertmanager every alert would come twice. Put it under Grafana's provisioning/alerting, and load tollbridge.rules.yml in
+# Prometheus all the same: its recording rules are used here.
 `;
 
 interface AlertTest {
@@ -198,6 +204,7 @@ export function alertFiles(): GeneratedFile[] {
       file: 'deploy/alertmanager/alertmanager.yml',
       text: `${GENERATED}${RECEIVERS_HELP}${stringify(ALERTMANAGER, { lineWidth: 0 })}`,
     },
+    { file: 'deploy/grafana/alerting.yaml', text: `${GRAFANA_HELP}${yaml(grafanaManaged(ALERTS, runbookOf))}` },
     { file: `${RUNBOOKS}/README.md`, text: index() },
     ...ALERTS.map((alert) => ({ file: runbookOf(alert), text: runbook(alert) })),
   ];
