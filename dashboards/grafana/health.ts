@@ -35,12 +35,12 @@ export const HEALTH: DashboardSpec = {
           key: 'conservation',
           title: 'Books',
           description:
-            'Events received, less all that became of them. At rest it is 0; while traffic flows a few may be under way. Anything that stays is a fault of ours.',
+            'Events received, less all that became of them: 0, because both are counted in one step. Anything else is a fault of ours.',
           ...{ w: 4, h: 5, isSingle: true },
           look: { mappings: [BALANCED], thresholds: 'zero' },
           queries: [
             {
-              expr: `abs(min_over_time((sum(${BRIDGE.received.name}) - ${OUTCOMES.map(({ name }) => `(sum(${name}) or vector(0))`).join(' - ')})[10m:15s]))`,
+              expr: `abs(sum(${BRIDGE.received.name}) - ${OUTCOMES.map(({ name }) => `(sum(${name}) or vector(0))`).join(' - ')})`,
               legend: 'pending',
             },
           ],
@@ -87,7 +87,7 @@ export const HEALTH: DashboardSpec = {
           title: 'Sources',
           description:
             'Whether each source works, when it last delivered, and what became of its events since the bridge began.',
-          ...{ w: 24, h: 7, joinBy: 'source' },
+          ...{ w: 24, h: 7, joinBy: 'source', mayBeEmpty: 'a source that has not delivered yet has no age' },
           queries: [
             { expr: `min by (source) (${BRIDGE.sourceUp.name})` },
             { expr: `time() - max by (source) (${BRIDGE.sourceLastSuccess.name})` },
@@ -201,7 +201,10 @@ export const HEALTH: DashboardSpec = {
           description:
             'Label sets that each metric holds, and increments that were folded into `other` because a cap was reached.',
           ...{ w: 12, h: 9, joinBy: 'metric' },
-          queries: [{ expr: total('metric', TOLL.series.name) }, { expr: total('metric', TOLL.seriesOverflow.name) }],
+          queries: [
+            { expr: total('metric', TOLL.series.name) },
+            { expr: `${total('metric', TOLL.seriesOverflow.name)} or 0 * ${total('metric', TOLL.series.name)}` },
+          ],
           columns: [
             { of: 'metric', title: 'Metric' },
             { of: 0, title: 'Series', width: 100, look: { unit: 'locale', decimals: 0 } },

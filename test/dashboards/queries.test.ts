@@ -43,8 +43,9 @@ async function variablesFor(window: string): Promise<Record<string, string | str
 
 function ask({ expr, isRange, interval }: Asked) {
   if (!isRange) return stage.prometheus.query(expr, nowS);
-  const stepS = interval === '1d' ? DAY_S : 900;
-  const startS = Math.floor((nowS - 7 * DAY_S) / stepS) * stepS;
+  // What only the running bridge tells began seconds ago, so a chart of hours would step over it.
+  const stepS = interval === '1d' ? DAY_S : 2;
+  const startS = Math.floor((nowS - (interval === '1d' ? 7 * DAY_S : 1200)) / stepS) * stepS;
   return stage.prometheus.queryRange(expr, { startS, endS: nowS, stepS });
 }
 
@@ -105,7 +106,7 @@ const ONLY_WHEN_IT_HAPPENS = new Set([
 
 it('every metric that an alert or a recording rule looks at is in a live scrape', async () => {
   const exprs = [...ALERTS, ...RECORDING_RULES].map(({ expr }) => expr).join(' ');
-  const names = [...new Set(exprs.match(/\b(?:toll|tollbridge)_[a-z_]+\b/g))].sort();
+  const names = [...new Set(exprs.match(/\b(?:toll|tollbridge)_[a-z_]*[a-z]\b/g))].sort();
   assert.ok(names.length > 20);
   const missing: string[] = [];
   for (const name of names) {
