@@ -1,6 +1,6 @@
 // The dashboards as files.
 
-import type { Dashboard } from '@grafana/grafana-foundation-sdk/dashboard';
+import { type Dashboard, DashboardLinkPlacement } from '@grafana/grafana-foundation-sdk/dashboard';
 import { ANALYTICS } from './analytics.ts';
 import { ATTRIBUTION } from './attribution.ts';
 import { type DashboardSpec, place } from './dashboard.ts';
@@ -33,7 +33,8 @@ function tidy(dashboard: Dashboard): object {
 }
 
 /** A link in a menu, where the builders put all of them, is not seen. */
-const withoutMenus = (key: string, value: unknown) => (key === 'placement' ? undefined : value);
+const withoutMenus = (_: string, value: unknown) =>
+  value === DashboardLinkPlacement.InControlsMenu ? undefined : value;
 
 /** Every dashboard, as the JSON that Grafana provisions and imports. */
 export function dashboardFiles(): { readonly file: string; readonly text: string }[] {

@@ -7,6 +7,8 @@ export interface PanelReport {
   readonly type: string;
   readonly state: 'done' | 'empty' | 'error' | 'loading';
   readonly text: string;
+  /** False for a chart without a plot. */
+  readonly isDrawn: boolean;
   /** Texts that do not fit and end in dots or nothing. */
   readonly cutOff: readonly string[];
 }

@@ -60,6 +60,7 @@ for (const width of [1280, 1920]) {
             panel.state === 'done' || (panel.state === 'empty' && spec.mayBeEmpty),
             `${panel.title} is ${panel.state}`,
           );
+          assert.ok(panel.isDrawn || panel.state === 'empty', `${panel.title} has no plot`);
           assert.deepEqual(panel.cutOff, [], `cut off on ${panel.title}`);
         }
       });

@@ -18,6 +18,7 @@ export function readPage(): Omit<PageReport, 'errors'> {
       // As it is seen, line by line; textContent would run the words together.
       // biome-ignore lint/performance/useDomNodeTextContent: see above
       text: panel.innerText,
+      isDrawn: panel.dataset.panelType !== 'timeseries' || panel.querySelector('canvas') !== null,
       cutOff: [...panel.querySelectorAll('*')]
         .filter((element) => element.children.length === 0 && element.textContent?.trim() && isCutOff(element))
         .map((element) => element.textContent ?? ''),
