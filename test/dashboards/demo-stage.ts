@@ -18,8 +18,13 @@ export const SEED = 1;
 const DAY_MS = 86_400_000;
 const HOUR_MS = 3_600_000;
 const READ_EVERY_MS = 20_000;
-/** How long before the end the gap ends, and how long it is. */
-const GAP = { agoMs: 5 * HOUR_MS, lengthMs: 10 * 60_000 };
+const GAP_MS = 10 * 60_000;
+
+/** When the gap ends: some hours ago, but not at midnight, where a window begins and its first scrape is needed. */
+function gapEndMs(toMs: number): number {
+  const isAtMidnight = (ms: number) => new Date(ms).getHours() === 0 && new Date(ms).getMinutes() <= 20;
+  return [5, 7].map((hours) => toMs - hours * HOUR_MS).find((ms) => !isAtMidnight(ms))!;
+}
 
 export interface DemoStage {
   readonly prometheus: Prometheus;
@@ -63,7 +68,7 @@ export async function startDemoStage({ days, hasGap = true }: { days: number; ha
   const accounts = new DemoAccounts();
   const history = { file: path.join(dir, 'history.om'), instance: 'bridge', days };
   await fillLedger({ config, file: ledgerFile(config), log, seed: SEED, fromMs, toMs, accounts, history });
-  const scraped = hasGap ? await withGap(history.file, toMs - GAP.agoMs) : history.file;
+  const scraped = hasGap ? await withGap(history.file, gapEndMs(toMs)) : history.file;
   importBlocks(scraped, path.join(dir, 'data'));
 
   const start = () => Bridge.start({ config, log, env: {}, guest: quietGuest(accounts, toMs) });
@@ -92,7 +97,7 @@ export async function startDemoStage({ days, hasGap = true }: { days: number; ha
 /** Leaves out what was scraped in ten minutes, as if Prometheus had been away. */
 async function withGap(file: string, endMs: number): Promise<string> {
   const out = createWriteStream(`${file}.gap`);
-  const [fromS, toS] = [(endMs - GAP.lengthMs) / 1000, endMs / 1000];
+  const [fromS, toS] = [(endMs - GAP_MS) / 1000, endMs / 1000];
   for await (const line of createInterface({ input: createReadStream(file) })) {
     const atS = Number(line.slice(line.lastIndexOf(' ') + 1));
     if (atS > fromS && atS < toS) continue;
