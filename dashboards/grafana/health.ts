@@ -10,6 +10,7 @@ import { HEALTH_UID } from './uids.ts';
 const OUTCOMES = [BRIDGE.recorded, BRIDGE.updated, BRIDGE.duplicate, BRIDGE.forwarded, BRIDGE.ignored, BRIDGE.rejected];
 const NO_STREAM = 'only a bridge that reads a stream, or a relay, has one';
 const NO_POLLS = 'only accounts that this bridge polls itself are here';
+const JUST_BEGUN = 'a bridge that has just begun has no pace yet';
 const NONE_WRONG = 'nothing of the kind has happened';
 /** Health counts per process, so replicas are added and not folded. */
 const by = (label: string, name: string) => `sum by (${label}) (${name})`;
@@ -115,7 +116,7 @@ export const HEALTH: DashboardSpec = {
           key: 'events',
           title: 'Events per minute',
           description: 'Received, by source.',
-          ...{ w: 8, h: 8 },
+          ...{ w: 8, h: 8, mayBeEmpty: JUST_BEGUN },
           look: { decimals: 1 },
           queries: [
             { expr: `60 * ${by('source', `rate(${BRIDGE.received.name}[$__rate_interval])`)}`, legend: '{{source}}' },
@@ -174,7 +175,7 @@ export const HEALTH: DashboardSpec = {
           key: 'commits',
           title: 'Commit and scrape, p99',
           description: 'Seconds that a commit of the ledger takes, and the answer to a scrape.',
-          ...{ w: 8, h: 8 },
+          ...{ w: 8, h: 8, mayBeEmpty: JUST_BEGUN },
           look: { unit: 's' },
           queries: [
             {
@@ -191,7 +192,7 @@ export const HEALTH: DashboardSpec = {
           key: 'memory',
           title: 'Memory',
           description: 'Heap of the process that is in use, by bridge.',
-          ...{ w: 8, h: 8 },
+          ...{ w: 8, h: 8, mayBeEmpty: JUST_BEGUN },
           look: { unit: 'bytes', decimals: 0 },
           queries: [{ expr: 'sum by (instance) (v8js_memory_heap_used)', legend: '{{instance}}' }],
         }),

@@ -28,7 +28,7 @@ const HOUR_MS = 3_600_000;
  */
 const SCRAPES: readonly { readonly youngerMs: number; readonly everyMs: number }[] = [
   { youngerMs: DAY_MS, everyMs: 5 * 60_000 },
-  { youngerMs: 8 * DAY_MS, everyMs: QUARTER_MS },
+  { youngerMs: 11 * DAY_MS, everyMs: QUARTER_MS },
   { youngerMs: 29 * DAY_MS, everyMs: HOUR_MS },
   { youngerMs: Number.POSITIVE_INFINITY, everyMs: QUARTER_MS },
 ];

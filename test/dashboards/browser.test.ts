@@ -18,7 +18,7 @@ let sent: Sent;
 
 before(async () => {
   buildPreview();
-  stage = await startDemoStage({ days: 8 });
+  stage = await startDemoStage({ days: 10 });
   sent = sentBetween(stage.fromMs, stage.toMs);
   preview = await servePreview({ prometheus: stage.prometheus.url, port: 0 });
   browser = await openBrowser();

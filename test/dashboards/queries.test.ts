@@ -12,7 +12,7 @@ import { type Asked, asked, readDashboard } from './expand.ts';
 import { type Sent, type SentTool, type SentTurn, sentBetween, sumBy } from './truth.ts';
 
 /** Further back scrapes are an hour apart, and a month may begin between two of them. */
-const DAYS = 8;
+const DAYS = 10;
 const DAY_S = 86_400;
 /** What the demonstration has nothing of: no stream, no poller of its own, and nothing goes wrong in it. */
 const NOT_IN_DEMO = new Set([
