@@ -52,29 +52,64 @@ export interface Net {
 export const NET_COST: Net = { counter: TOLL.cost, corrections: TOLL.costCorrections };
 export const NET_TOKENS: Net = { counter: TOLL.tokens, corrections: TOLL.tokensCorrections };
 
-const CREATED = TOLL.ledgerCreated.name;
+const CREATED = TOLL.ledgerCreated;
+/** When the range that a dashboard shows ends, Unix time. A chart's `end()` is rounded down to its step: last midnight. */
+const RANGE_END = '${__to:date:seconds}';
+
+/** A stretch of time: what a series says at its two ends. */
+interface Stretch {
+  begin(of: string): string;
+  /** Each bridge's value is folded by `folded`. */
+  end(of: string, folded: (inner: string) => string): string;
+  /** When it begins, Unix time: a ledger that is younger counts from 0. Without it such a ledger has no answer. */
+  readonly beginS?: string;
+}
+
+const leastOf = (inner: string): string => `min without (instance, replica) (${inner})`;
 
 /**
- * How much a counter grew since a time, exactly: counters here never reset, so it is a difference. A series that did not
- * exist then counts from 0 where that is known, because the bridge was scraped then or its ledger is younger; else
- * there is no answer, which is better than a wrong one.
+ * Ignores what only one of a family and the ledger's creation has: what is left is the labels that the target has, so that
+ * a series is compared with the ledger of the very same target.
  */
-function grownSince(start: string, family: MetricFamily, matchers: Matchers): string {
-  const x = series(family, matchers);
-  const zero = `${x} * 0 and on (instance)`;
-  return fold(`${x} - (${x} @ ${start} or ${zero} ${CREATED} @ ${start} or ${zero} ${CREATED} >= ${start})`);
+function sameTarget({ labels }: MetricFamily): string {
+  const ofOne = [
+    ...labels.filter((label) => !CREATED.labels.includes(label)),
+    ...CREATED.labels.filter((label) => !labels.includes(label)),
+  ];
+  return `and ignoring (${ofOne.join(', ')})`;
 }
 
 /**
- * How much a counter grew over the day that begins at each point of a chart with a step of one day; of today, so far.
+ * How much a counter grew, exactly: counters here never reset, so it is a difference. Bridges are folded first, because a
+ * bridge that moved goes on counting where it was. A series that did not exist then counts from 0 where that is known: its
+ * target was scraped then, or all its ledgers are younger. Else there is no answer, which is better than a wrong one.
  */
-function grownInDay(family: MetricFamily, matchers: Matchers): string {
+function grown({ begin, end, beginS }: Stretch, family: MetricFamily, matchers: Matchers): string {
   const x = series(family, matchers);
-  const zero = `${x} @ end() * 0 and on (instance)`;
-  const isToday = `timestamp(${CREATED} @ end()) < time() + 86400`;
-  const then = `${x} or ${zero} ${CREATED} or ${zero} (${CREATED} @ end() >= time())`;
-  return fold(`(${x} offset -1d or (${x} @ end() and on (instance) (${isToday}))) - (${then})`);
+  const wasScraped = fold(begin(CREATED.name));
+  const isKnown = beginS === undefined ? wasScraped : `(${wasScraped} or ${end(CREATED.name, leastOf)} >= ${beginS})`;
+  return `(${end(x, fold)} - (${fold(begin(x))} or ${end(x, fold)} * 0 ${sameTarget(family)} ${isKnown}))`;
 }
+
+const SINCE_START: Stretch = {
+  begin: (of) => `${of} @ $start`,
+  end: (of, folded) => folded(of),
+  beginS: '$start',
+};
+
+/** The day that begins at each point of a chart with a step of one day; of the day in which the range ends, so far. */
+const DAY: Stretch = {
+  begin: (of) => of,
+  end: (of, folded) =>
+    `(${folded(`${of} offset -1d`)} or ${folded(`${of} @ ${RANGE_END}`)} ` +
+    `and on () vector(${RANGE_END}) >= time() < time() + 86400)`,
+  beginS: 'time()',
+};
+
+const before = (duration: string): Stretch => ({
+  begin: (of) => `${of} offset ${duration}`,
+  end: (of, folded) => folded(of),
+});
 
 const netOf = ({ counter, corrections }: Net, by: string, grown: (family: MetricFamily) => string): string => {
   const taken = corrections && ` or label_replace(0 - ${grown(corrections)}, "sign", "-", "", "")`;
@@ -83,8 +118,12 @@ const netOf = ({ counter, corrections }: Net, by: string, grown: (family: Metric
 
 /** Net growth since the start of the window that a dashboard shows; its variable `start` holds when that is. */
 export const inWindow = (by: string, net: Net, matchers: Matchers = {}): string =>
-  netOf(net, by, (family) => grownSince('$start', family, matchers));
+  netOf(net, by, (family) => grown(SINCE_START, family, matchers));
 
 /** Net growth by day, for charts whose step is a day. */
 export const byDay = (by: string, net: Net, matchers: Matchers = {}): string =>
-  netOf(net, by, (family) => grownInDay(family, matchers));
+  netOf(net, by, (family) => grown(DAY, family, matchers));
+
+/** Net growth in a time until now, such as `7d`, of targets that were scraped when it began. */
+export const inTheLast = (duration: string, net: Net, matchers: Matchers = {}): string =>
+  netOf(net, '', (family) => grown(before(duration), family, matchers));

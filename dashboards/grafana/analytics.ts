@@ -1,7 +1,7 @@
 // All providers beside each other: trends, leaders, pressure, efficiency, hot spots and when work is done.
 
 import { TOLL } from '../../src/metrics/catalogue.ts';
-import { byDay, fold, inWindow, NET_COST, NET_TOKENS, now, pace } from '../promql.ts';
+import { byDay, inTheLast, inWindow, NET_COST, NET_TOKENS, now, pace } from '../promql.ts';
 import { usedShares } from './card.ts';
 import { type DashboardSpec, linkTo, startVariable, windowVariable } from './dashboard.ts';
 import { PROVIDER_COLOURS, plain } from './look.ts';
@@ -13,7 +13,9 @@ const BLUE = plain('blue');
 const PLAN = 'only accounts with a plan window or a limit have one';
 /** Days of the last four weeks, as a subquery at each midnight in UTC. */
 const DAYS = '[28d:1d]';
-const costOfDay = `(sum(${fold(TOLL.cost.name)}) - sum(${fold(`${TOLL.cost.name} offset 1d`)}))`;
+const COST_OF_DAY = `(${inTheLast('1d', NET_COST)})`;
+/** Of the week that ended at the last midnight in UTC. Nothing where nobody scraped when it began. */
+const COST_OF_WEEK = `last_over_time((${inTheLast('7d', NET_COST)})[1d:1d]`;
 
 const top = (count: number, by: string, family: typeof TOLL.windowCost | typeof TOLL.windowModelCost): Query => ({
   expr: `topk(${count}, ${now(by, family, WINDOW)} > 0)`,
@@ -48,12 +50,12 @@ export const ANALYTICS: DashboardSpec = {
         stat({
           key: 'per-active-day',
           title: 'Spend per active day',
-          description: 'Cost of the last 28 days, divided by those of them on which anything was spent. Gross.',
+          description: 'Net cost of the last 28 whole UTC days, divided by those of them on which anything was spent.',
           ...{ w: 5, h: 4, isSingle: true, mayBeEmpty: 'only after a day of data' },
           look: { unit: 'currencyUSD', decimals: 2 },
           queries: [
             {
-              expr: `sum_over_time((${costOfDay})${DAYS}) / count_over_time((${costOfDay} > 0)${DAYS})`,
+              expr: `sum_over_time(${COST_OF_DAY}${DAYS}) / count_over_time((${COST_OF_DAY} > 0)${DAYS})`,
               legend: 'Per day',
             },
           ],
@@ -61,12 +63,12 @@ export const ANALYTICS: DashboardSpec = {
         stat({
           key: 'trend',
           title: 'Trend of a week',
-          description: 'Spend of the last 7 whole UTC days against the 7 before: 100 % is twice as much. Gross.',
+          description: 'Net cost of the last 7 whole UTC days against the 7 before: 100 % is twice as much.',
           ...{ w: 5, h: 4, isSingle: true, mayBeEmpty: 'only after two weeks of data' },
           look: { unit: 'percentunit', decimals: 0 },
           queries: [
             {
-              expr: `sum_over_time((${costOfDay})[7d:1d]) / (sum_over_time((${costOfDay})[7d:1d] offset 7d) > 0) - 1`,
+              expr: `${COST_OF_WEEK}) / (${COST_OF_WEEK} offset 7d) > 0) - 1`,
               legend: 'Trend',
             },
           ],
@@ -143,7 +145,7 @@ export const ANALYTICS: DashboardSpec = {
           description: 'The fullest limits and plan windows of all accounts. Yellow from 80 %, red from 95 %.',
           ...{ w: 8, h: 10, mayBeEmpty: PLAN },
           look: { unit: 'percentunit', decimals: 1, thresholds: 'used', min: 0, max: 1 },
-          queries: [{ expr: `topk(10, ${usedShares({})} >= 0.01)`, legend: '{{provider}} {{gauge}}' }],
+          queries: [{ expr: `topk(10, ${usedShares({})} >= 0.01)`, legend: '{{provider}} {{account}} {{gauge}}' }],
         }),
       ],
     },

@@ -67,8 +67,8 @@ export const windowVariable: Variable = {
 /** When that window begins, Unix time: what `@ $start` in queries is. */
 export const startVariable: Variable = {
   name: 'start',
-  build: () =>
-    new QueryVariableBuilder('start')
+  build: () => ({
+    ...new QueryVariableBuilder('start')
       .hide(VariableHide.HideVariable)
       .query({
         query: `query_result(min(${series(TOLL.windowStart, { window: '$window' })}) or vector(0))`,
@@ -79,6 +79,9 @@ export const startVariable: Variable = {
       .datasource(DATASOURCE)
       .refresh(VariableRefresh.OnTimeRangeChanged)
       .build(),
+    // In an address it would outlive the window that it was asked for.
+    skipUrlSync: true,
+  }),
 };
 
 /** All values of a label, of which some can be chosen. @param isSingle one only */
@@ -163,13 +166,15 @@ export function place({ uid, title, description, range, variables, bands }: Dash
     }
     standing.push(...inside);
   }
+  // Grafana begins a step of a day at midnight in the dashboard's time zone, and bars by day are of UTC days.
+  const hasDays = [...panels.values()].some(({ spec: { interval } }) => interval === '1d');
   const builder = new DashboardBuilder(title)
     .uid(uid)
     .description(description)
     .tags([TAG])
     .time({ from: `now-${range}`, to: 'now' })
     .refresh('1m')
-    .timezone('browser')
+    .timezone(hasDays ? 'utc' : 'browser')
     .readonly()
     .variables([datasource, ...variables])
     .links([

@@ -27,7 +27,10 @@ export const PLACED = DASHBOARDS.map(place);
 function tidy(dashboard: Dashboard): object {
   const { templating = {}, ...rest } = dashboard;
   const list = (templating.list ?? []).map(
-    ({ auto: _a, auto_min: _b, auto_count: _c, skipUrlSync: _d, ...variable }) => variable,
+    ({ auto: _a, auto_min: _b, auto_count: _c, skipUrlSync, ...variable }) => ({
+      ...variable,
+      ...(skipUrlSync && { skipUrlSync }),
+    }),
   );
   return { ...rest, annotations: { list: [] }, templating: { list } };
 }
