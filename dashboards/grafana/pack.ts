@@ -26,12 +26,10 @@ export const PLACED = DASHBOARDS.map(place);
 /** What the builders add, and what says nothing. */
 function tidy(dashboard: Dashboard): object {
   const { templating = {}, ...rest } = dashboard;
-  const list = (templating.list ?? []).map(
-    ({ auto: _a, auto_min: _b, auto_count: _c, skipUrlSync, ...variable }) => ({
-      ...variable,
-      ...(skipUrlSync && { skipUrlSync }),
-    }),
-  );
+  const list = (templating.list ?? []).map(({ auto: _a, auto_min: _b, auto_count: _c, skipUrlSync, ...variable }) => ({
+    ...variable,
+    ...(skipUrlSync && { skipUrlSync }),
+  }));
   return { ...rest, annotations: { list: [] }, templating: { list } };
 }
 

@@ -40,8 +40,15 @@ export interface DashboardJson {
   readonly uid: string;
   readonly title: string;
   readonly panels: readonly PanelJson[];
+  readonly timezone: string;
   readonly templating: {
-    readonly list: readonly { readonly name: string; readonly type: string; readonly query?: unknown }[];
+    readonly list: readonly {
+      readonly name: string;
+      readonly type: string;
+      readonly query?: unknown;
+      readonly hide?: number;
+      readonly skipUrlSync?: boolean;
+    }[];
   };
 }
 
@@ -59,8 +66,9 @@ export function panelsOf(dashboard: DashboardJson): { panel: PanelJson; repeat: 
   });
 }
 
+/** @param values of `__to`, which queries ask for in seconds, too */
 export function fill(expr: string, values: Readonly<Record<string, string>>): string {
-  return expr.replaceAll(/\$(?:\{(\w+)(?::\w+)?\}|([a-z_]\w*))/g, (placeholder, braced, bare) => {
+  return expr.replaceAll(/\$(?:\{(\w+)(?::[\w:]+)?\}|([a-z_]\w*))/g, (placeholder, braced, bare) => {
     const name = braced ?? bare;
     if (name === '__rate_interval') return RATE_INTERVAL;
     if (name === '__range') return RANGE;

@@ -6,6 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import { RECORDING_RULES } from '../../dashboards/alerts/expressions.ts';
 import { ALERTS } from '../../dashboards/alerts/pack.ts';
 import { PLACED } from '../../dashboards/grafana/pack.ts';
+import { aligned } from '../../dashboards/preview/src/grafana-time.ts';
 import { WINDOWS } from '../../src/ledger/reading.ts';
 import { type DemoStage, startDemoStage } from './demo-stage.ts';
 import { type Asked, asked, readDashboard } from './expand.ts';
@@ -14,12 +15,13 @@ import { type Sent, type SentTool, type SentTurn, sentBetween, sumBy } from './t
 /** Further back scrapes are an hour apart, and a month may begin between two of them. */
 const DAYS = 10;
 const DAY_S = 86_400;
-/** What the demonstration has nothing of: no stream, no poller of its own, and nothing goes wrong in it. */
+/** What this demonstration has nothing of: no stream, no poller of its own, no two weeks, and nothing goes wrong in it. */
 const NOT_IN_DEMO = new Set([
   'tollbridge-health queue',
   'tollbridge-health polls',
   'tollbridge-health unfinished',
   'tollbridge-health trouble',
+  'tollbridge-analytics trend',
 ]);
 
 let stage: DemoStage;
@@ -38,6 +40,7 @@ async function variablesFor(window: string): Promise<Record<string, string | str
   return {
     window,
     start: String(startMs.get(window)! / 1000),
+    __to: String(Math.floor(nowS)),
     ...Object.fromEntries(names.map((name, index) => [name, values[index]!])),
   };
 }
@@ -46,8 +49,8 @@ function ask({ expr, isRange, interval }: Asked) {
   if (!isRange) return stage.prometheus.query(expr, nowS);
   // What only the running bridge tells began seconds ago, so a chart of hours would step over it.
   const stepS = interval === '1d' ? DAY_S : 2;
-  const startS = Math.floor((nowS - (interval === '1d' ? 7 * DAY_S : 1200)) / stepS) * stepS;
-  return stage.prometheus.queryRange(expr, { startS, endS: nowS, stepS });
+  const startS = nowS - (interval === '1d' ? 7 * DAY_S : 1200);
+  return stage.prometheus.queryRange(expr, aligned({ startS, endS: nowS, stepS }));
 }
 
 before(async () => {
@@ -222,16 +225,11 @@ describe('what is shown is what was sent', () => {
     const query = asked(readDashboard('tollbridge-analytics'), await variablesFor('7d')).find(
       (each) => each.panelId === id,
     )!;
-    const dayS = Math.floor(nowS / DAY_S) * DAY_S;
+    const chart = aligned({ startS: nowS - 7 * DAY_S, endS: nowS, stepS: DAY_S });
     for (const daysAgo of [0, 1, 3]) {
-      const startS = dayS - daysAgo * DAY_S;
-      // Asked as a chart does: the end of the range is now, whichever day is looked at.
+      const startS = chart.endS - daysAgo * DAY_S;
       const of = turns.filter(({ completedMs }) => Math.floor(completedMs! / 1000 / DAY_S) * DAY_S === startS);
-      const points = await stage.prometheus.rangeAt(
-        query.expr,
-        { startS: dayS - 7 * DAY_S, endS: nowS, stepS: DAY_S },
-        startS,
-      );
+      const points = await stage.prometheus.rangeAt(query.expr, chart, startS);
       const found = new Map(points.map(({ metric, value }): [string, number] => [metric.upstream_provider!, value]));
       const sums = new Map([...inNano(found)].filter(([, value]) => value !== 0).sort(([a], [b]) => (a < b ? -1 : 1)));
       assert.deepEqual(

@@ -58,7 +58,11 @@ async function load(): Promise<Loaded> {
   if (!answer.ok) throw new Error(`there is no dashboard ${uid}`);
   const dashboard: DashboardModel = await answer.json();
   const raw = { from: address.get('from') ?? dashboard.time.from, to: address.get('to') ?? dashboard.time.to };
-  const range = { from: dateMath.toDateTime(raw.from, {})!, to: dateMath.toDateTime(raw.to, { roundUp: true })!, raw };
+  const { timezone } = dashboard;
+  const from = dateMath.toDateTime(raw.from, { timezone });
+  const to = dateMath.toDateTime(raw.to, { timezone, roundUp: true });
+  if (!from?.isValid() || !to?.isValid()) throw new Error(`the range is not understood: ${raw.from} to ${raw.to}`);
+  const range = { from, to, raw };
   return { dashboard, range, variables: await resolveVariables(dashboard.templating.list, address, prometheus) };
 }
 
@@ -105,6 +109,7 @@ function Grid({ dashboard, variables, range }: Loaded) {
               ) : (
                 <Panel
                   {...{ panel, range, prometheus, width, height }}
+                  timeZone={dashboard.timezone}
                   variables={of}
                   onSettled={settled(panel.title ?? '')}
                 />

@@ -47,6 +47,8 @@ export interface VariableModel {
   readonly includeAll?: boolean;
   readonly sort?: number;
   readonly hide?: number;
+  /** Not taken from the address. */
+  readonly skipUrlSync?: boolean;
   readonly current?: { readonly text: string | readonly string[]; readonly value: string | readonly string[] };
 }
 
@@ -55,5 +57,6 @@ export interface DashboardModel {
   readonly title: string;
   readonly panels: readonly PanelModel[];
   readonly time: { readonly from: string; readonly to: string };
+  readonly timezone: 'utc' | 'browser';
   readonly templating: { readonly list: readonly VariableModel[] };
 }

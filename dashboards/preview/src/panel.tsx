@@ -26,6 +26,7 @@ export interface PanelProps {
   readonly panel: PanelModel;
   readonly variables: Variables;
   readonly range: TimeRange;
+  readonly timeZone: 'utc' | 'browser';
   readonly prometheus: Prometheus;
   readonly width: number;
   readonly height: number;
@@ -38,11 +39,11 @@ interface Loaded {
   readonly error?: string;
 }
 
-export function Panel({ panel: stated, variables, range, prometheus, width, height, onSettled }: PanelProps) {
+export function Panel({ panel: stated, variables, range, timeZone, prometheus, width, height, onSettled }: PanelProps) {
   const theme = useTheme2();
   const [{ frames, error }, setLoaded] = useState<Loaded>({});
   const panel = { ...stated, fieldConfig: withDefaults(stated.type, stated.fieldConfig) };
-  const ownRange = stated.timeFrom ? lastOf(stated.timeFrom) : range;
+  const ownRange = stated.timeFrom ? lastOf(stated.timeFrom, timeZone) : range;
 
   useOnce(() => {
     const load = async () => {
@@ -62,7 +63,7 @@ export function Panel({ panel: stated, variables, range, prometheus, width, heig
         fieldConfig: panel.fieldConfig,
         replaceVariables: linkFiller(variables, ownRange),
         theme,
-        timeZone: 'browser',
+        timeZone,
         fieldConfigRegistry: fieldRegistry(),
       });
       cacheFieldDisplayNames(data);
@@ -97,7 +98,7 @@ export function Panel({ panel: stated, variables, range, prometheus, width, heig
           ) : frames ? (
             <PanelContextProvider value={{ eventBus: new EventBusSrv(), eventsScope: 'preview' } as never}>
               <Visualization
-                {...{ panel, frames }}
+                {...{ panel, frames, timeZone }}
                 range={ownRange}
                 width={innerWidth}
                 height={innerHeight}
@@ -119,9 +120,9 @@ function useOnce(effect: () => void): void {
   useEffect(effect, []);
 }
 
-function lastOf(duration: string): TimeRange {
+function lastOf(duration: string, timezone: string): TimeRange {
   const raw = { from: `now-${duration}`, to: 'now' };
-  return { from: dateMath.toDateTime(raw.from, {})!, to: dateMath.toDateTime(raw.to, {})!, raw };
+  return { from: dateMath.toDateTime(raw.from, { timezone })!, to: dateMath.toDateTime(raw.to, { timezone })!, raw };
 }
 
 /** Fills links, which may name the value they stand on. */

@@ -1,11 +1,9 @@
 // Asks Prometheus as Grafana's datasource would, and makes data frames of the answers.
 
 import { createDataFrame, type DataFrame, FieldType, rangeUtil, type TimeRange } from '@grafana/data';
+import { aligned, atLeast, timeVariables } from './grafana-time';
 import type { Target } from './model';
 import { fill, type Variables } from './variables';
-
-/** As the provisioned datasource says: `jsonData.timeInterval`. */
-const SCRAPE_SECONDS = 15;
 
 interface Series {
   readonly metric: Readonly<Record<string, string>>;
@@ -33,17 +31,17 @@ export class Prometheus {
 
   /** The frames of one query; none where nothing was found. @throws Error with what Prometheus says is wrong */
   async query({ target, range, variables, maxPoints, interval }: Ask): Promise<DataFrame[]> {
-    const [from, to] = [range.from.valueOf() / 1000, range.to.valueOf() / 1000];
-    const step = stepOf(to - from, maxPoints, target.interval ?? interval);
-    const expr = fill(target.expr, variables, timeVariables(to - from, step), true);
-    if (target.format === 'table') return tableOf(target, await this.#instant(expr, to));
-    if (!target.range) return (await this.#instant(expr, to)).map((series) => frameOf(target, series));
+    const [startS, endS] = [range.from.valueOf() / 1000, range.to.valueOf() / 1000];
+    const stated = { startS, endS, stepS: stepOf(endS - startS, maxPoints, target.interval ?? interval) };
+    const expr = fill(target.expr, variables, timeVariables(stated), true);
+    if (target.format === 'table') return tableOf(target, await this.#instant(expr, endS));
+    if (!target.range) return (await this.#instant(expr, endS)).map((series) => frameOf(target, series));
+    const asked = aligned(stated, range.to.utcOffset() * 60);
     const found = await this.#ask('query_range', {
       query: expr,
-      // Aligned, so that a refresh asks for the same points again.
-      start: String(Math.floor(from / step) * step),
-      end: String(to),
-      step: String(step),
+      start: String(asked.startS),
+      end: String(asked.endS),
+      step: String(asked.stepS),
     });
     return (found.result as Series[]).map((series) => frameOf(target, series));
   }
@@ -81,16 +79,7 @@ export class Prometheus {
 
 function stepOf(seconds: number, maxPoints: number, least: string | undefined): number {
   const rounded = rangeUtil.roundInterval((seconds / maxPoints) * 1000) / 1000;
-  return Math.max(rounded, least ? rangeUtil.intervalToSeconds(least) : SCRAPE_SECONDS);
-}
-
-function timeVariables(seconds: number, step: number): Record<string, string> {
-  return {
-    __interval: `${step}s`,
-    __rate_interval: `${Math.max(step + SCRAPE_SECONDS, 4 * SCRAPE_SECONDS)}s`,
-    __range: `${Math.round(seconds)}s`,
-    __range_s: String(Math.round(seconds)),
-  };
+  return atLeast(rounded, least ? rangeUtil.intervalToSeconds(least) : undefined);
 }
 
 function nameOf({ legendFormat }: Target, metric: Series['metric']): string {

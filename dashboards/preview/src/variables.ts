@@ -19,7 +19,7 @@ export type Variables = ReadonlyMap<string, Variable>;
 /** Values that only hold in one place, such as `__rate_interval`. */
 export type Scoped = Readonly<Record<string, string>>;
 
-const PLACEHOLDER = /\$(?:\{([\w.]+)(?::(\w+))?\}|(\w+))/g;
+const PLACEHOLDER = /\$(?:\{([\w.]+)(?::([\w:]+))?\}|(\w+))/g;
 
 /** Characters that a regular expression inside a PromQL string must escape twice. */
 const escapeRegex = (text: string) => text.replace(/[\\^$.*+?()[\]{}|]/g, '\\\\$&');
@@ -38,7 +38,7 @@ export function fill(text: string, variables: Variables, scoped: Scoped = {}, is
     PLACEHOLDER,
     (placeholder, braced: string | undefined, format: string | undefined, bare: string) => {
       const name = braced ?? bare;
-      const local = scoped[name];
+      const local = scoped[format ? `${name}:${format}` : name] ?? scoped[name];
       if (local !== undefined) return local;
       const variable = variables.get(name);
       if (!variable) return placeholder;
@@ -72,7 +72,7 @@ export async function resolveVariables(
     variables.set(model.name, {
       model,
       options,
-      chosen: chosenOf(model, options, address.getAll(`var-${model.name}`)),
+      chosen: chosenOf(model, options, model.skipUrlSync ? [] : address.getAll(`var-${model.name}`)),
     });
   }
   return variables;

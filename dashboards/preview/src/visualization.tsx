@@ -17,6 +17,7 @@ export interface VisualizationProps {
   readonly panel: PanelModel;
   readonly frames: DataFrame[];
   readonly range: TimeRange;
+  readonly timeZone: 'utc' | 'browser';
   readonly width: number;
   readonly height: number;
   readonly fill: (text: string) => string;
@@ -51,7 +52,7 @@ export function Visualization(props: VisualizationProps) {
 }
 
 /** One value for each series: large numbers or bars. */
-function Values({ panel, frames, width, height, fill }: VisualizationProps) {
+function Values({ panel, frames, timeZone, width, height, fill }: VisualizationProps) {
   const theme = useTheme2();
   const options: Options = panel.options;
   const isBars = panel.type === 'bargauge';
@@ -64,7 +65,7 @@ function Values({ panel, frames, width, height, fill }: VisualizationProps) {
       theme,
       data: frames,
       sparkline: options.graphMode === 'area',
-      timeZone: 'browser',
+      timeZone,
     });
   return (
     <VizRepeater<FieldDisplay, ReturnType<typeof getDisplayValueAlignmentFactors>>
@@ -129,14 +130,14 @@ function Table({ panel, frames, range, width, height }: VisualizationProps) {
   );
 }
 
-function Chart({ panel, frames, range, width, height }: VisualizationProps) {
+function Chart({ panel, frames, range, timeZone, width, height }: VisualizationProps) {
   const options: Options = panel.options;
   return (
     <TimeSeries
       frames={frames}
       {...{ width, height }}
       timeRange={range}
-      timeZone="browser"
+      timeZone={timeZone}
       legend={options.legend}
       options={options}
     >
