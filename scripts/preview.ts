@@ -6,7 +6,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { PLACED } from '../dashboards/grafana/pack.ts';
 import { openBrowser, shoot } from '../dashboards/preview/browser.ts';
-import { servePreview } from '../dashboards/preview/serve.ts';
+import { prometheusAddress, servePreview } from '../dashboards/preview/serve.ts';
 import { startDemoStage } from '../test/dashboards/demo-stage.ts';
 import { buildPreview } from './preview-build.ts';
 import { provideTools } from './test-tools.ts';
@@ -53,10 +53,20 @@ async function takePictures(): Promise<void> {
   }
 }
 
-buildPreview();
-if (values.shots) await takePictures();
-else {
-  const { prometheus, port } = values;
+async function serve({ prometheus, port }: { prometheus: string; port: string }): Promise<void> {
+  // Before minutes are spent on building.
+  const { url: shown } = prometheusAddress(prometheus);
+  buildPreview();
   const { url } = await servePreview({ prometheus, port: Number(port) });
-  say(`The dashboards are at ${url}/d/tollbridge-tiles, with the data of ${prometheus}. Ctrl-C ends it.`);
+  say(`The dashboards are at ${url}/d/tollbridge-tiles, with the data of ${shown}. Ctrl-C ends it.`);
+}
+
+if (values.shots) {
+  buildPreview();
+  await takePictures();
+} else {
+  await serve(values).catch((error: Error) => {
+    process.stderr.write(`tollbridge: ${error.message}\n`);
+    process.exitCode = 1;
+  });
 }
