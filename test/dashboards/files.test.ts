@@ -8,6 +8,8 @@ import { BRIDGE, TOLL } from '../../src/metrics/catalogue.ts';
 import { type DashboardJson, type PanelJson, panelsOf } from './expand.ts';
 
 const COLUMNS = 24;
+/** A variable's `hide`, in Grafana's numbers. */
+const HIDDEN = 2;
 const OURS = new Set([...Object.values(TOLL), ...Object.values(BRIDGE)].map(({ name }) => name));
 const dashboards = dashboardFiles().map(
   ({ text }) =>
@@ -97,6 +99,24 @@ describe('dashboards', () => {
         }
       });
 
+      it('is in UTC where it has bars by day, which are of UTC days, and else in the time zone of who looks', () => {
+        const hasDays = panels.some(({ interval }) => interval === '1d');
+        assert.equal(dashboard.timezone, hasDays ? 'utc' : 'browser');
+      });
+
+      it('keeps what is hidden out of addresses, where it would outlive what it was asked for', () => {
+        for (const { name, hide, skipUrlSync } of dashboard.templating.list) {
+          assert.equal(skipUrlSync === true, hide === HIDDEN, name);
+          assert.equal(hide === HIDDEN, name === 'start', name);
+        }
+      });
+
+      it('never takes end() for now, which Grafana rounds down to the step', () => {
+        for (const { title, targets = [] } of panels) {
+          for (const { expr } of targets) assert.doesNotMatch(expr, /@ end\(\)/, title);
+        }
+      });
+
       it('links to the others, keeping time and variables', () => {
         assert.deepEqual(
           dashboard.links.map(({ keepTime, includeVars }) => keepTime && includeVars),
@@ -105,6 +125,11 @@ describe('dashboards', () => {
       });
     });
   }
+
+  it('have bars by day and hidden variables, or nothing was judged', () => {
+    assert.ok(dashboards.filter(({ timezone }) => timezone === 'utc').length > 0);
+    assert.ok(dashboards.flatMap(({ templating }) => templating.list).some(({ hide }) => hide === HIDDEN));
+  });
 
   it('two panels on one place would be told', () => {
     const at = { x: 0, y: 0, w: 2, h: 1 };
