@@ -18,6 +18,7 @@ import { OtlpPush, otlpHeaders } from './metrics/otlp-push.ts';
 import { type ConfiguredAccount, LedgerMetricProducer } from './metrics/producer.ts';
 import { tileReport, unmappedReport } from './metrics/tile-report.ts';
 import { NatsSide } from './nats-side.ts';
+import { PolicySide } from './policy-side.ts';
 import { findAccounts, isPolled } from './poll/detect.ts';
 import { OpencodeAccount } from './poll/opencode-account.ts';
 import type { PollResult } from './poll/poll-result.ts';
@@ -84,6 +85,7 @@ export class Bridge {
   #openusage: OpenusagePull | undefined;
   #nats: NatsSide | undefined;
   #push: OtlpPush | undefined;
+  #policy!: PolicySide;
   #timers: NodeJS.Timeout[] = [];
   #metricsUrl = '';
   /** The ledger can be read. */
@@ -227,6 +229,7 @@ export class Bridge {
       retentionMs: config.retention,
       caps: config.labels.caps,
       log: this.#log,
+      policy: config,
       partition: config.nats && config.nats.partition.of > 1 ? partitionText(config.nats) : undefined,
       onCommit: (commit) => this.#health.committed(commit),
     });
@@ -241,7 +244,9 @@ export class Bridge {
       instance: `${os.hostname()}:${new URL(this.#metricsUrl).port || '80'}`,
       pushing: this.#push?.reader,
     });
-    const sink = new LedgerSink({ ledger: this.#ledger, attribution: this.#attribution() });
+    const attribution = this.#attribution();
+    const sink = new LedgerSink({ ledger: this.#ledger, attribution });
+    this.#policy = new PolicySide({ config, ledger: this.#ledger, attribution, log: this.#log });
     this.#ledgerIntake = new Intake({ sink, meter: this.#health });
     this.#intake = this.#ledgerIntake;
     if (config.nats) await this.#startNats({ ...config, nats: config.nats });
@@ -292,6 +297,7 @@ export class Bridge {
         group: socket.group,
         status: () => this.status(),
         health: () => healthAnswer(VERSION, TILE_IDS),
+        verdict: (question, identity) => this.#policy.answer(question, identity),
       });
       await server.start();
       this.#socket = server;

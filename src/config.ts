@@ -27,6 +27,7 @@ import {
 } from './config-mistake.ts';
 import { type NatsConfig, nats, natsMistakes } from './config-nats.ts';
 import { type OtlpConfig, otlp, otlpMistakes } from './config-otlp.ts';
+import { type PolicyConfig, policyKeys, policyMistakes } from './config-policy.ts';
 import { messageOf, PermanentFailure } from './failure.ts';
 import { LOG_LEVELS } from './log.ts';
 
@@ -146,6 +147,7 @@ const schema = z.strictObject({
         .prefault({}),
     })
     .prefault({}),
+  ...policyKeys,
   retention: duration(RETENTION_LIMITS).prefault('90d'),
   log: z.strictObject({ level: z.enum(LOG_LEVELS).default('info') }).prefault({}),
 });
@@ -168,7 +170,7 @@ type Parsed = z.output<typeof schema>;
 export type AccountConfig = Parsed['accounts'][number];
 export type PricingRule = Parsed['pricing'][number];
 export type GatewayRules = Parsed['gateways'];
-export type { NatsConfig, OtlpConfig };
+export type { NatsConfig, OtlpConfig, PolicyConfig };
 export type LabelCaps = Parsed['labels']['caps'];
 
 /** The configuration with every default filled in; durations in ms, paths absolute. */
@@ -188,12 +190,19 @@ interface ComparedParts {
   readonly nats?: NatsConfig | undefined;
   readonly otlp?: OtlpConfig | undefined;
   readonly poll: Parsed['poll'] | undefined;
+  readonly budgets: readonly (Parsed['budgets'][number] | undefined)[];
+  readonly caps: readonly (Parsed['caps'][number] | undefined)[];
+  readonly guardrails: readonly (Parsed['guardrails'][number] | undefined)[];
 }
 
 /** Mistakes that only the whole configuration can show. An account that has mistakes of its own comes as undefined. */
 function crossMistakes(parts: ComparedParts, socketPath: string | undefined): ConfigMistake[] {
   const { accounts, hub, nats, otlp, poll } = parts;
-  const mistakes: ConfigMistake[] = [...(nats ? natsMistakes(nats) : []), ...(otlp ? otlpMistakes(otlp) : [])];
+  const mistakes: ConfigMistake[] = [
+    ...(nats ? natsMistakes(nats) : []),
+    ...(otlp ? otlpMistakes(otlp) : []),
+    ...policyMistakes(parts),
+  ];
   if (poll?.publish && !nats?.jetstream.enabled) {
     const expected = 'expected nats.servers, with nats.jetstream.enabled, to publish to; or false';
     mistakes.push({ path: 'poll.publish', found: 'true', expected });
@@ -285,7 +294,8 @@ export function parseConfig(input: unknown, source = 'the configuration'): Confi
 function wellFormedParts(raw: unknown) {
   const { state_dir, socket, accounts, hub, nats, otlp, poll } = schema.shape;
   const source = (raw !== null && typeof raw === 'object' ? raw : {}) as Record<string, unknown>;
-  const entries = Array.isArray(source.accounts) ? source.accounts : [];
+  const each = <T>(list: z.ZodDefault<z.ZodArray<z.ZodType<T>>>, found: unknown) =>
+    (Array.isArray(found) ? found : []).map((entry) => list.unwrap().element.safeParse(entry).data);
   return {
     state_dir: state_dir.safeParse(source.state_dir).data,
     socket: socket.safeParse(source.socket).data ?? { enabled: false, path: undefined },
@@ -293,7 +303,10 @@ function wellFormedParts(raw: unknown) {
     nats: nats.safeParse(source.nats).data,
     otlp: otlp.safeParse(source.otlp).data,
     poll: poll.safeParse(source.poll).data,
-    accounts: entries.map((entry) => accounts.unwrap().element.safeParse(entry).data),
+    accounts: each(accounts, source.accounts),
+    budgets: each(policyKeys.budgets, source.budgets),
+    caps: each(policyKeys.caps, source.caps),
+    guardrails: each(policyKeys.guardrails, source.guardrails),
   };
 }
 

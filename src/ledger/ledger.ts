@@ -7,6 +7,7 @@ import { randomInt } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import type { LabelCaps as LabelCapsConfig } from '../config.ts';
+import type { PolicyConfig } from '../config-policy.ts';
 import type { Log } from '../log.ts';
 import { type MetricFamily, TOLL } from '../metrics/catalogue.ts';
 import type { PollResult } from '../poll/poll-result.ts';
@@ -18,9 +19,10 @@ import { Dimensions } from './dimensions.ts';
 import { LabelCaps } from './label-caps.ts';
 import { ModelTime } from './model-time.ts';
 import { PollBook } from './poll-book.ts';
-import type { CounterPoint, HistogramPoint, LedgerReading, Window, WindowRow } from './reading.ts';
+import type { CounterPoint, HistogramPoint, LedgerReading, Standing, Window, WindowRow } from './reading.ts';
 import { Retention } from './retention.ts';
 import { SessionCounts } from './session-counts.ts';
+import { SpendBook } from './spend-book.ts';
 import { type StreamPosition, StreamPositions, type StreamStep } from './stream-positions.ts';
 import { ToolBook } from './tool-book.ts';
 import { Totals } from './totals.ts';
@@ -45,6 +47,8 @@ export interface LedgerOptions {
   readonly log: Log;
   /** Which part of the turns it holds, as `k/N`, where it is not all of them. */
   readonly partition?: string | undefined;
+  /** The rules whose spending is followed. */
+  readonly policy?: Pick<PolicyConfig, 'budgets' | 'caps'>;
   /** Unix ms; for tests. */
   readonly now?: () => number;
   /** Called after every commit with what it held and how long it took. */
@@ -71,6 +75,7 @@ export class Ledger implements LedgerReading {
   readonly #caps: LabelCaps;
   readonly #windows: Windows;
   readonly #dimensions: Dimensions;
+  readonly #spend: SpendBook;
   readonly #turns: TurnBook;
   readonly #tools: ToolBook;
   readonly #polls: PollBook;
@@ -109,12 +114,15 @@ export class Ledger implements LedgerReading {
     this.#windows = new Windows(db, options.timeZone);
     this.#dimensions = new Dimensions(db, this.#windows);
     this.#balances = new BalanceBook(db, this.#totals);
+    const { timeZone, policy = { budgets: [], caps: [] } } = options;
+    this.#spend = new SpendBook(db, { dimensions: this.#dimensions, timeZone, policy });
     const parts = {
       totals: this.#totals,
       caps: this.#caps,
       windows: this.#windows,
       dimensions: this.#dimensions,
       balances: this.#balances,
+      spend: this.#spend,
     };
     this.#turns = new TurnBook(db, parts);
     this.#tools = new ToolBook(db, { ...parts, turns: this.#turns });
@@ -271,6 +279,18 @@ export class Ledger implements LedgerReading {
     return this.#polls.current(this.#now());
   }
 
+  standings(): Standing[] {
+    this.#commits.assertLoaded();
+    return this.#spend.standings(this.#now());
+  }
+
+  /** Counts what was answered to agents that asked. @throws RetryableFailure when it was not committed */
+  countVerdicts(answers: readonly { decision: string; rule: string; times: number }[]): Promise<void> {
+    return this.#commits.enqueue(0, () => {
+      for (const { times, ...labels } of answers) this.#totals.raise(TOLL.policyVerdicts, labels, times);
+    });
+  }
+
   balanceComparison(provider: string, account: string, window: Window): Comparison | undefined {
     return this.#balances.compare(provider, account, this.#windows.startMs(window, this.#now()));
   }
@@ -334,6 +354,7 @@ export class Ledger implements LedgerReading {
     this.#totals.flush(this.#db);
     this.#caps.flush(this.#db);
     this.#windows.flush();
+    this.#spend.flush();
   }
 
   #load(): void {
@@ -341,6 +362,7 @@ export class Ledger implements LedgerReading {
     this.#caps.load(this.#db);
     this.#windows.load(this.#now());
     this.#dimensions.load();
+    this.#spend.load();
     this.#balances.load();
     this.#polls.load();
     this.#retention.load();

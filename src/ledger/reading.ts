@@ -38,6 +38,24 @@ export interface WindowRow {
   readonly pricedTurns: number;
 }
 
+export const SPEND_UNITS = ['usd', 'tokens', 'turns'] as const;
+export type SpendUnit = (typeof SPEND_UNITS)[number];
+
+/** Where a budget or cap stands. Amounts are integers of its unit; USD in nano. */
+export interface Standing {
+  readonly kind: 'budget' | 'cap';
+  readonly name: string;
+  readonly unit: SpendUnit;
+  readonly limit: number;
+  /** Of a budget: net in this period, stated and estimated cost together. Of a cap: what has not drained yet. */
+  readonly spent: number;
+  /** Unix ms. Of a cap at its limit, `endMs` is when something is left again. */
+  readonly startMs: number;
+  readonly endMs: number;
+  /** The most that one turn of the last hour took; absent when there was none. */
+  readonly dearest?: number;
+}
+
 /** The read side of the ledger. Only committed state is ever visible. */
 export interface LedgerReading {
   /** When this ledger began to count, Unix ms. */
@@ -58,6 +76,8 @@ export interface LedgerReading {
   pricingStates(): readonly { readonly provider: string; readonly model: string; readonly state: PricingState }[];
   /** Every upstream provider that a turn was ever booked under. */
   upstreamProviders(): readonly string[];
+  /** Where every configured budget and cap stands now. */
+  standings(): readonly Standing[];
   /** What is known of every account that a poll told of, without what has expired. */
   pollResults(): readonly PollResult[];
   /**

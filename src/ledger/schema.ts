@@ -149,6 +149,19 @@ const MIGRATIONS: readonly string[] = [
     stream TEXT PRIMARY KEY, partition TEXT NOT NULL, seq INTEGER NOT NULL, stored_ms INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- Net sums by event time and label combination, for budgets and reports; bucket = Unix ms / 15 minutes.
+  CREATE TABLE spend (
+    bucket INTEGER NOT NULL, dimension_id INTEGER NOT NULL REFERENCES dimension (id),
+    cost_nano INTEGER NOT NULL, estimated_nano INTEGER NOT NULL, tokens INTEGER NOT NULL, turns INTEGER NOT NULL,
+    PRIMARY KEY (bucket, dimension_id)
+  ) STRICT, WITHOUT ROWID;
+  -- What is known of former times: the turns that are still kept.
+  INSERT INTO spend
+    SELECT dated_ms / 900000, dimension_id, sum(ifnull(cost_nano, 0)), sum(ifnull(estimated_nano, 0)),
+      sum(input + output + reasoning + cache_read + cache_write), sum(counted)
+    FROM turn WHERE phase > 0 GROUP BY 1, 2;
+  `,
 ];
 
 /** The schema version that this program writes. */

@@ -1,6 +1,7 @@
 // Calendar arithmetic in an IANA time zone, by Intl: the days and months that people mean.
 
-interface LocalDate {
+/** A day of the calendar. Days and months beyond its ends are taken on: the 32nd of January is the 1st of February. */
+export interface LocalDate {
   readonly year: number;
   /** 1..12 */
   readonly month: number;
@@ -51,4 +52,19 @@ export function startOfDayMs(ms: number, timeZone: string): number {
 /** The first moment (Unix ms) of the local month that holds `ms`. */
 export function startOfMonthMs(ms: number, timeZone: string): number {
   return firstMomentMs({ ...localParts(ms, timeZone), day: 1 }, timeZone);
+}
+
+/** The day of the calendar that holds `ms`. */
+export function localDate(ms: number, timeZone: string): LocalDate {
+  const { year, month, day } = localParts(ms, timeZone);
+  return { year, month, day };
+}
+
+/** The first moment (Unix ms) of a day of the calendar. */
+export function dayStartMs({ year, month, day }: LocalDate, timeZone: string): number {
+  const date = new Date(Date.UTC(year, month - 1, day));
+  return firstMomentMs(
+    { year: date.getUTCFullYear(), month: date.getUTCMonth() + 1, day: date.getUTCDate() },
+    timeZone,
+  );
 }

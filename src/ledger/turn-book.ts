@@ -17,8 +17,19 @@ import type { BalanceBook } from './balance-book.ts';
 import { type Dimension, type Dimensions, labelsOf } from './dimensions.ts';
 import type { LabelCaps } from './label-caps.ts';
 import { isAhead, plausibleDurationMs } from './plausible-time.ts';
+import type { SpendBook } from './spend-book.ts';
 import { OTHER, type Totals } from './totals.ts';
-import { amounts, beats, isPriced, NOTHING, sameUsage, type TurnRow, type Usage, usageOf } from './turn-vector.ts';
+import {
+  amounts,
+  beats,
+  isPriced,
+  NOTHING,
+  sameUsage,
+  spendOf,
+  type TurnRow,
+  type Usage,
+  usageOf,
+} from './turn-vector.ts';
 import type { Windows } from './windows.ts';
 
 /** A turn that finished but is never said to be completed counts after this. */
@@ -32,6 +43,7 @@ interface Parts {
   readonly caps: LabelCaps;
   readonly windows: Windows;
   readonly dimensions: Dimensions;
+  readonly spend: Pick<SpendBook, 'book' | 'noteTurn'>;
 }
 
 /** When a vector is booked and when it came, Unix ms: from a stream it may have come long before. */
@@ -228,7 +240,7 @@ export class TurnBook {
 
   /** Moves totals and rollups from what the turn had brought so far to what its row now holds. */
   #move(row: TurnRow, before: Usage, old: TurnRow | undefined): void {
-    const { totals, windows, balances } = this.#parts;
+    const { totals, windows, balances, spend } = this.#parts;
     const series = this.#dimension(row.series_id);
     const after = usageOf(row);
     const shift = (up: typeof TOLL.cost, down: typeof TOLL.cost, labels: Record<string, string>, delta: number) => {
@@ -247,6 +259,9 @@ export class TurnBook {
     }
     if (old) windows.book(row.cell_id, old.dated_ms, amounts(before, old.counted, -1));
     windows.book(row.cell_id, row.dated_ms, amounts(after, row.counted, 1));
+    if (old) spend.book(row.dimension_id, old.dated_ms, spendOf(before, old.counted, -1));
+    spend.book(row.dimension_id, row.dated_ms, spendOf(after, row.counted, 1));
+    spend.noteTurn(row.dimension_id, row.dated_ms, spendOf(after, 1, 1));
     const payer = this.#dimension(row.dimension_id);
     if (old) balances.turnMoved(payer, old.dated_ms, -before.costNano);
     balances.turnMoved(payer, row.dated_ms, after.costNano);
@@ -258,7 +273,7 @@ export class TurnBook {
 
   /** Counts a turn that is over, once; observes its duration when it is known, once. */
   #count(row: TurnRow): void {
-    const { totals, windows } = this.#parts;
+    const { totals, windows, spend } = this.#parts;
     const series = this.#dimension(row.series_id);
     const durationMs = plausibleDurationMs(row.started_ms, row.completed_ms);
     const timed = durationMs !== undefined;
@@ -272,6 +287,7 @@ export class TurnBook {
     this.#countUnpriced(row, series);
     this.#observeTokens(series, usage.tokens);
     windows.book(row.cell_id, row.dated_ms, { ...amounts(NOTHING, 1, 1), pricedTurns: isPriced(usage) ? 1 : 0 });
+    spend.book(row.dimension_id, row.dated_ms, spendOf(NOTHING, 1, 1));
     this.#touchSession.run(row.agent, row.session_id, series.upstream_provider, row.dated_ms);
     this.#notePricing(row, series);
   }

@@ -13,6 +13,7 @@ import {
   totalTokens,
   type UpstreamEvidence,
 } from '../turn/turn-event.ts';
+import type { Spend } from './spend-book.ts';
 import type { Amounts } from './windows.ts';
 
 /** A turn as its row holds it. */
@@ -122,6 +123,16 @@ export function amounts(usage: Usage, counted: number, sign: 1 | -1): Amounts {
     cacheRead: sign * tokens.cache_read,
     turns: sign * counted,
     pricedTurns: sign * (counted && isPriced(usage) ? 1 : 0),
+  };
+}
+
+/** A turn's contribution to what was spent, or with `sign` −1 what taking it out means. */
+export function spendOf({ costNano, estimatedNano, tokens }: Usage, counted: number, sign: 1 | -1): Spend {
+  return {
+    costNano: sign * costNano,
+    estimatedNano: sign * estimatedNano,
+    tokens: sign * totalTokens(tokens),
+    turns: sign * counted,
   };
 }
 

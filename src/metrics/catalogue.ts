@@ -3,6 +3,7 @@
 
 import { ACCOUNT_FAMILIES } from './account-families.ts';
 import { counted, family, type MetricFamily } from './metric-family.ts';
+import { POLICY_FAMILIES } from './policy-families.ts';
 import { WINDOW_FAMILIES } from './window-families.ts';
 
 export { type MetricFamily, PARTITION } from './metric-family.ts';
@@ -162,6 +163,7 @@ export const TOLL = {
   }),
   ...WINDOW_FAMILIES,
   ...ACCOUNT_FAMILIES,
+  ...POLICY_FAMILIES,
   genAiTokenUsage: counted('gen_ai_client_token_usage', {
     otelName: 'gen_ai.client.token.usage',
     type: 'histogram',

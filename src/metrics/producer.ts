@@ -25,6 +25,8 @@ export const LEDGER_SCOPE = 'tollbridge.ledger';
 /** Models shown by name per window and provider; beyond these a chart is unreadable and the series add up. */
 const WINDOW_MODELS_MAX = 20;
 
+const NANO_PER_USD = 1e9;
+
 const FAMILIES: readonly MetricFamily[] = Object.values(TOLL);
 
 /** An account that turns and polls are labelled with. */
@@ -113,6 +115,7 @@ export class LedgerMetricProducer implements MetricProducer {
     this.#tileGauges(set);
     this.#windowGauges(set);
     this.#accountGauges(set);
+    this.#policyGauges(set);
     return gauges;
   }
 
@@ -166,6 +169,18 @@ export class LedgerMetricProducer implements MetricProducer {
         set(TOLL.windowModelCost, { ...labels, model }, sum.costNano);
         set(TOLL.windowModelTokens, { ...labels, model }, sum.tokens);
       }
+    }
+  }
+
+  #policyGauges(set: SetGauge): void {
+    for (const { kind, name: budget, unit, limit, spent, startMs, endMs } of this.#reading.standings()) {
+      if (kind !== 'budget') continue;
+      const scale = unit === 'usd' ? NANO_PER_USD : 1;
+      set(TOLL.policyLimit, { budget, unit }, limit / scale);
+      set(TOLL.policySpent, { budget, unit }, spent / scale);
+      set(TOLL.policyUsedRatio, { budget }, spent / limit);
+      set(TOLL.policyPeriodStart, { budget }, startMs);
+      set(TOLL.policyPeriodEnd, { budget }, endMs);
     }
   }
 

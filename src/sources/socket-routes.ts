@@ -132,6 +132,17 @@ export async function takeEvents(body: Buffer, accept: Accept): Promise<Answer> 
   };
 }
 
+/** `POST /v1/verdict`: one JSON object. It is no event: nothing is booked or counted as one. */
+export function takeVerdict(body: Buffer, verdict: (asked: unknown) => Answer): Answer {
+  let asked: unknown;
+  try {
+    asked = JSON.parse(body.toString('utf8'));
+  } catch {
+    return { status: 400, body: { error: 'the question is not JSON' } };
+  }
+  return verdict(asked);
+}
+
 /** The answer of `GET /healthz`, in the shape that OpenUsage's clients read. */
 export function healthAnswer(version: string, tileIds: readonly string[]): object {
   const registry = [...new Set(tileIds)].sort().join(',');

@@ -10,7 +10,7 @@ import type { Log } from '../log.ts';
 import type { Identity } from '../turn/turn-event.ts';
 import { type Body, BodyReader, type BodyRefusal } from './request-body.ts';
 import { type ClaimedSocket, claimSocket } from './socket-file.ts';
-import { type Accept, type Answer, refuse, takeEvents, takeHook } from './socket-routes.ts';
+import { type Accept, type Answer, refuse, takeEvents, takeHook, takeVerdict } from './socket-routes.ts';
 import { type Intake, placeOf, type Source, type SourceMeter } from './source.ts';
 
 const SOURCE = 'socket';
@@ -68,6 +68,8 @@ export interface SocketServerOptions {
   readonly status: () => unknown;
   /** The body of `/healthz`. */
   readonly health: () => object;
+  /** Answers `POST /v1/verdict`. */
+  readonly verdict?: (question: unknown, identity: Identity) => Answer;
   readonly meter: SourceMeter;
   readonly log: Log;
   readonly limits?: Partial<SocketLimits>;
@@ -264,6 +266,9 @@ export class SocketServer implements Source {
 
   #taker(path: string, query: string): Take | undefined {
     if (path === '/v1/events') return (body) => takeEvents(body, this.#accept);
+    const { verdict, identity } = this.#options;
+    if (path === '/v1/verdict' && verdict)
+      return async (body) => takeVerdict(body, (asked) => verdict(asked, identity));
     if (path !== '/v1/hook' && !path.startsWith('/v1/hook/')) return undefined;
     const source = percentDecoded(path.slice('/v1/hook/'.length)).replace(/^[\s/]+|[\s/]+$/g, '');
     const accountId = new URLSearchParams(query).get('account_id')?.trim() ?? '';

@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto';
 import type { GatewayRules } from '../config.ts';
 import type { Pricing } from './pricing.ts';
+import type { ScopedLabels } from './scope.ts';
 import type { Identity, MeterEvent, StatedEvent, StatedTurn, TurnEvent } from './turn-event.ts';
 import { resolveUpstream } from './upstream-provider.ts';
 
@@ -19,6 +20,15 @@ export interface AttributionOptions {
   readonly accounts: readonly { readonly provider: string; readonly id: string }[];
   /** How a project is shown: by its name, by a hash of it, or not at all. */
   readonly project: 'name' | 'hash' | 'off';
+}
+
+/** What is known of a turn before it begins. */
+export interface PlannedTurn {
+  readonly agent: string;
+  readonly provider: string;
+  readonly model: string;
+  readonly project?: string | undefined;
+  readonly accountId?: string | undefined;
 }
 
 /** Turns what a sender stated into what the ledger books. */
@@ -40,6 +50,21 @@ export class Attribution {
     const project = shown === undefined ? {} : { project: shown };
     if (rest.kind === 'turn') return { ...this.#turn(rest, identity), ...project };
     return { ...rest, ...project };
+  }
+
+  /** The labels that a turn would be booked under which has not begun. */
+  labelsOf(
+    { agent, provider: called, model, project: name, accountId }: PlannedTurn,
+    { team, user }: Identity,
+  ): ScopedLabels {
+    const provider = called.trim().toLowerCase();
+    const { upstreamProvider } = resolveUpstream({ provider, model }, this.#options.gateways);
+    return {
+      ...{ agent, provider, upstream_provider: upstreamProvider, model },
+      account: this.#account(provider, accountId?.trim()),
+      project: this.#shownProject(name),
+      ...{ team, user },
+    };
   }
 
   #turn(stated: Omit<StatedTurn, 'project'>, { team, user }: Identity): TurnEvent {

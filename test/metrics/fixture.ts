@@ -18,6 +18,7 @@ export interface HandMade {
   unfinished?: ReturnType<LedgerReading['unfinishedTurns']>;
   pricing?: ReturnType<LedgerReading['pricingStates']>;
   comparison?: LedgerReading['balanceComparison'];
+  standings?: ReturnType<LedgerReading['standings']>;
   partition?: string;
 }
 
@@ -36,6 +37,7 @@ export function readingOf(hand: HandMade): LedgerReading {
     upstreamProviders: () => [...new Set((hand.rows ?? []).map((row) => row.upstreamProvider))],
     pollResults: () => hand.polls ?? [],
     balanceComparison: (provider, account, window) => hand.comparison?.(provider, account, window),
+    standings: () => hand.standings ?? [],
     sizeBytes: () => 40_960,
   };
 }

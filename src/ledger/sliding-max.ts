@@ -1,0 +1,27 @@
+// The largest value of the last while, without keeping all of them.
+
+export class SlidingMax {
+  readonly #spanMs: number;
+  /** Falling values with rising times: each is the largest of all that came after the one before it. */
+  #candidates: { readonly atMs: number; readonly value: number }[] = [];
+
+  constructor(spanMs: number) {
+    this.#spanMs = spanMs;
+  }
+
+  add(atMs: number, value: number): void {
+    let at = this.#candidates.length;
+    while (at > 0 && this.#candidates[at - 1]!.atMs > atMs) at--;
+    // A later one that is as large outlives it.
+    if (this.#candidates.slice(at).some((candidate) => candidate.value >= value)) return;
+    const before = this.#candidates.slice(0, at).filter((candidate) => candidate.value > value);
+    this.#candidates = [...before, { atMs, value }, ...this.#candidates.slice(at)];
+  }
+
+  /** The largest value of the span that ends at `nowMs`; undefined when there is none. */
+  max(nowMs: number): number | undefined {
+    const first = this.#candidates.findIndex(({ atMs }) => atMs >= nowMs - this.#spanMs);
+    this.#candidates = first === -1 ? [] : this.#candidates.slice(first);
+    return this.#candidates[0]?.value;
+  }
+}

@@ -1,0 +1,239 @@
+// What was spent, by label combination and quarter of an hour, and from it what each budget and cap has seen.
+//
+// Everything here can be told from rows alone: the quarters for budgets, the turns of the last hours for caps. A rule's
+// state is built from them when it is first asked for, and moved along by every booking after that.
+
+import type { DatabaseSync } from 'node:sqlite';
+import type { BudgetRule, CapRule, PolicyConfig, Scope } from '../config-policy.ts';
+import { isInScope } from '../turn/scope.ts';
+import { periodAt, type Span } from './budget-period.ts';
+import type { Dimension, Dimensions } from './dimensions.ts';
+import type { SpendUnit, Standing } from './reading.ts';
+import { SlidingMax } from './sliding-max.ts';
+
+/** As the rollups': local midnight lies on a quarter of an hour in every time zone of today. */
+const BUCKET_MS = 15 * 60_000;
+const HOUR_MS = 3_600_000;
+/** How far back a cap is rebuilt: what lies further back is forgiven, at most one cap's worth. */
+const PERIODS_REPLAYED = 2;
+const NANO_PER_USD = 1e9;
+
+/** A change of what was spent: stated and estimated cost in nano-USD, tokens of all types, turns. May be negative. */
+export interface Spend {
+  readonly costNano: number;
+  readonly estimatedNano: number;
+  readonly tokens: number;
+  readonly turns: number;
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+function inUnit(unit: SpendUnit, { costNano, estimatedNano, tokens, turns }: Spend): number {
+  // A cost that nobody stated was spent all the same, as far as it can be known.
+  if (unit === 'usd') return costNano + estimatedNano;
+  return unit === 'tokens' ? tokens : turns;
+}
+
+function limitOf(rule: BudgetRule | CapRule): { unit: SpendUnit; limit: number } {
+  if (rule.limit_usd !== undefined) return { unit: 'usd', limit: Math.round(rule.limit_usd * NANO_PER_USD) };
+  if (rule.limit_tokens !== undefined) return { unit: 'tokens', limit: rule.limit_tokens };
+  return { unit: 'turns', limit: rule.limit_turns! };
+}
+
+interface Meter {
+  readonly kind: Standing['kind'];
+  readonly name: string;
+  readonly scope: Scope;
+  readonly unit: SpendUnit;
+  readonly limit: number;
+  /** Undefined until it is asked for, and after its period. */
+  span: Span | undefined;
+  spent: number;
+  /** The dearest single turn of the last hour. */
+  readonly dearest: SlidingMax;
+  /** By label combination, whether it is in scope. */
+  readonly inScope: Map<number, boolean>;
+}
+
+interface BudgetMeter extends Meter {
+  readonly kind: 'budget';
+  readonly rule: BudgetRule;
+}
+
+/** A leaky bucket: what was used drains at the rate of the limit. */
+interface CapMeter extends Meter {
+  readonly kind: 'cap';
+  readonly periodMs: number;
+  drainedMs: number;
+}
+
+export interface SpendBookOptions {
+  readonly dimensions: Dimensions;
+  readonly timeZone: string;
+  readonly policy: Pick<PolicyConfig, 'budgets' | 'caps'>;
+}
+
+export class SpendBook {
+  readonly #db: DatabaseSync;
+  readonly #dimensions: Dimensions;
+  readonly #timeZone: string;
+  readonly #budgets: readonly BudgetMeter[];
+  readonly #caps: readonly CapMeter[];
+  readonly #dirty = new Map<string, { bucket: number; dimension: number; change: Mutable<Spend> }>();
+
+  constructor(db: DatabaseSync, { dimensions, timeZone, policy }: SpendBookOptions) {
+    this.#db = db;
+    this.#dimensions = dimensions;
+    this.#timeZone = timeZone;
+    const meter = ({ name, scope, ...rule }: BudgetRule | CapRule) => ({
+      ...{ name, scope, ...limitOf({ name, scope, ...rule } as BudgetRule) },
+      ...{ span: undefined, spent: 0, dearest: new SlidingMax(HOUR_MS), inScope: new Map<number, boolean>() },
+    });
+    this.#budgets = policy.budgets.map((rule) => ({ ...meter(rule), kind: 'budget', rule }));
+    this.#caps = policy.caps.map((rule) => ({
+      ...meter(rule),
+      ...{ kind: 'cap', periodMs: rule.per === 'minute' ? 60_000 : HOUR_MS, drainedMs: 0 },
+    }));
+  }
+
+  /** Books a change under a label combination at an event time, inside the caller's transaction. */
+  book(dimension: number, datedMs: number, change: Spend): void {
+    const bucket = Math.floor(datedMs / BUCKET_MS);
+    const key = `${bucket}/${dimension}`;
+    const pending = this.#dirty.get(key)?.change;
+    if (pending) {
+      pending.costNano += change.costNano;
+      pending.estimatedNano += change.estimatedNano;
+      pending.tokens += change.tokens;
+      pending.turns += change.turns;
+    } else this.#dirty.set(key, { bucket, dimension, change: { ...change } });
+    for (const meter of this.#budgets) {
+      if (meter.span && isWithin(meter.span, datedMs) && this.#isFor(meter, dimension)) {
+        meter.spent += inUnit(meter.unit, change);
+      }
+    }
+    for (const meter of this.#caps) {
+      if (meter.span && this.#isFor(meter, dimension)) useCap(meter, datedMs, inUnit(meter.unit, change));
+    }
+  }
+
+  /** Notes what one turn has cost by now, so that it is known how dear a single one can be. */
+  noteTurn(dimension: number, datedMs: number, whole: Spend): void {
+    for (const meter of this.#meters()) {
+      if (meter.span && this.#isFor(meter, dimension)) meter.dearest.add(datedMs, inUnit(meter.unit, whole));
+    }
+  }
+
+  /** Writes what changed; call it inside the transaction that books the cause. */
+  flush(): void {
+    if (this.#dirty.size === 0) return;
+    const upsert = this.#db.prepare(
+      `INSERT INTO spend (bucket, dimension_id, cost_nano, estimated_nano, tokens, turns) VALUES (?, ?, ?, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET cost_nano = cost_nano + excluded.cost_nano, estimated_nano = estimated_nano + excluded.estimated_nano,
+         tokens = tokens + excluded.tokens, turns = turns + excluded.turns`,
+    );
+    for (const { bucket, dimension, change } of this.#dirty.values()) {
+      upsert.run(bucket, dimension, change.costNano, change.estimatedNano, change.tokens, change.turns);
+    }
+    this.#dirty.clear();
+  }
+
+  /** Forgets what is in memory; the disk holds it all. */
+  load(): void {
+    this.#dirty.clear();
+    for (const meter of this.#meters()) {
+      meter.span = undefined;
+      meter.inScope.clear();
+    }
+  }
+
+  /** Where every budget and cap stands. Never to be called inside a transaction: it reads what is on disk. */
+  standings(nowMs: number): Standing[] {
+    return [
+      ...this.#budgets.map((meter) => this.#budgetStanding(meter, nowMs)),
+      ...this.#caps.map((meter) => this.#capStanding(meter, nowMs)),
+    ];
+  }
+
+  #meters(): readonly Meter[] {
+    return [...this.#budgets, ...this.#caps];
+  }
+
+  #isFor(meter: Meter, dimension: number): boolean {
+    let isFor = meter.inScope.get(dimension);
+    if (isFor === undefined) {
+      isFor = isInScope(meter.scope, this.#dimensions.byId(dimension) as Dimension);
+      meter.inScope.set(dimension, isFor);
+    }
+    return isFor;
+  }
+
+  #budgetStanding(meter: BudgetMeter, nowMs: number): Standing {
+    if (!meter.span || !isWithin(meter.span, nowMs)) {
+      meter.span = periodAt(nowMs, meter.rule, this.#timeZone);
+      meter.spent = this.#spentIn(meter, meter.span);
+      this.#replay(meter, nowMs - HOUR_MS, (datedMs, amount) => meter.dearest.add(datedMs, amount));
+    }
+    return standing(meter, { ...meter.span, spent: meter.spent, nowMs });
+  }
+
+  #spentIn(meter: Meter, { startMs, endMs }: Span): number {
+    const rows = this.#db
+      .prepare(
+        `SELECT dimension_id AS dimension, SUM(cost_nano) AS costNano, SUM(estimated_nano) AS estimatedNano,
+           SUM(tokens) AS tokens, SUM(turns) AS turns FROM spend WHERE bucket >= ? AND bucket < ? GROUP BY dimension_id`,
+      )
+      .iterate(Math.ceil(startMs / BUCKET_MS), Math.ceil(endMs / BUCKET_MS)) as Iterable<Spend & { dimension: number }>;
+    let spent = 0;
+    for (const row of rows) if (this.#isFor(meter, row.dimension)) spent += inUnit(meter.unit, row);
+    return spent;
+  }
+
+  #capStanding(meter: CapMeter, nowMs: number): Standing {
+    if (!meter.span) {
+      const fromMs = nowMs - PERIODS_REPLAYED * meter.periodMs;
+      meter.spent = 0;
+      meter.drainedMs = fromMs;
+      meter.span = { startMs: fromMs, endMs: Number.POSITIVE_INFINITY };
+      this.#replay(meter, fromMs, (datedMs, amount) => {
+        useCap(meter, datedMs, amount);
+        meter.dearest.add(datedMs, amount);
+      });
+    }
+    useCap(meter, nowMs, 0);
+    // When it has drained so far that something is left again.
+    const overMs = Math.ceil(((meter.spent - meter.limit) / meter.limit) * meter.periodMs) + 1;
+    const endMs = nowMs + Math.max(0, overMs);
+    return standing(meter, { startMs: nowMs - meter.periodMs, endMs, spent: Math.ceil(meter.spent), nowMs });
+  }
+
+  /** Hands over every turn in scope that is dated from `fromMs` on, oldest first. */
+  #replay(meter: Meter, fromMs: number, take: (datedMs: number, amount: number) => void): void {
+    const rows = this.#db
+      .prepare(
+        `SELECT dimension_id AS dimension, dated_ms AS datedMs, ifnull(cost_nano, 0) AS costNano,
+           ifnull(estimated_nano, 0) AS estimatedNano, input + output + reasoning + cache_read + cache_write AS tokens,
+           counted AS turns FROM turn WHERE dated_ms >= ? AND phase > 0 ORDER BY dated_ms`,
+      )
+      .iterate(fromMs) as Iterable<Spend & { dimension: number; datedMs: number }>;
+    for (const row of rows) if (this.#isFor(meter, row.dimension)) take(row.datedMs, inUnit(meter.unit, row));
+  }
+}
+
+const isWithin = ({ startMs, endMs }: Span, ms: number) => ms >= startMs && ms < endMs;
+
+/** Drains a cap up to a time and adds what was used then; what is dated before it was last looked at counts from now on. */
+function useCap(meter: CapMeter, atMs: number, amount: number): void {
+  const passedMs = Math.max(0, atMs - meter.drainedMs);
+  // What came late has drained meanwhile, as far as it would have.
+  const lateMs = Math.max(0, meter.drainedMs - atMs);
+  const left = amount > 0 ? Math.max(0, amount - (lateMs / meter.periodMs) * meter.limit) : amount;
+  meter.spent = Math.max(0, Math.max(0, meter.spent - (passedMs / meter.periodMs) * meter.limit) + left);
+  meter.drainedMs += passedMs;
+}
+
+function standing(meter: Meter, { nowMs, ...now }: Span & { spent: number; nowMs: number }): Standing {
+  const { kind, name, unit, limit } = meter;
+  const dearest = meter.dearest.max(nowMs);
+  return { kind, name, unit, limit, ...now, ...(dearest === undefined ? {} : { dearest }) };
+}

@@ -1,0 +1,122 @@
+// Where agents ask: reads the question, puts it to the policy, counts and logs what was answered. Nothing in it waits
+// for a disk, because a turn waits for it.
+
+import { z } from 'zod';
+import type { PolicyConfig } from '../config-policy.ts';
+import type { Log } from '../log.ts';
+import { agentName, model, name, optionalAccountId, provider, toolName } from '../turn/fields.ts';
+import type { ScopedLabels } from '../turn/scope.ts';
+import type { Identity } from '../turn/turn-event.ts';
+import { type Decision, exported, type Opinion, type Policy, type Verdict } from './policy.ts';
+
+/** Steps of budgets that were logged, per asker; beyond this many the oldest are forgotten and logged once more. */
+const WARNINGS_REMEMBERED = 10_000;
+const NO_RULE = 'none';
+
+const question = z.object({
+  agent: agentName,
+  provider,
+  model,
+  project: name.optional(),
+  tool: toolName.optional(),
+  account_id: optionalAccountId,
+  /** Whether the agent itself knows a price of the model. */
+  priced: z.boolean().optional(),
+});
+export type VerdictQuestion = z.output<typeof question>;
+
+/** What an agent is told. */
+export interface VerdictAnswer {
+  readonly decision: Decision;
+  readonly rule?: string;
+  readonly message?: string;
+  readonly budget?: string;
+  readonly step?: number;
+  readonly spent_usd?: number;
+  readonly limit_usd?: number;
+  /** ISO 8601. */
+  readonly resets_at?: string;
+  readonly in_flight?: 'stop' | 'finish';
+  readonly ttl_s: number;
+  readonly fail: 'open' | 'closed';
+}
+
+export interface VerdictDeskOptions {
+  readonly policy: Policy;
+  readonly fail: PolicyConfig['verdict']['fail'];
+  /** The labels that such a turn would be booked under. */
+  readonly labelsOf: (question: VerdictQuestion, identity: Identity) => ScopedLabels;
+  /** Whether the price of a model is known from its turns or from rules. */
+  readonly isPriced: (labels: ScopedLabels) => boolean;
+  readonly count: (decision: Decision, rule: string) => void;
+  readonly log: Log;
+}
+
+export class VerdictDesk {
+  readonly #options: VerdictDeskOptions;
+  readonly #warned = new Set<string>();
+
+  constructor(options: VerdictDeskOptions) {
+    this.#options = options;
+  }
+
+  /** Answers one question; `status` is 400 with an `error` when it is none. */
+  answer(asked: unknown, identity: Identity): { status: number; body: object } {
+    const read = question.safeParse(asked);
+    if (!read.success) {
+      const { path, message } = read.error.issues[0]!;
+      return { status: 400, body: { error: `${path.join('.') || 'the question'}: ${message}` } };
+    }
+    const { labels, verdict } = this.explain(read.data, identity);
+    const { deciding, decision } = verdict;
+    this.#options.count(decision, deciding?.rule ?? NO_RULE);
+    if (deciding && decision !== 'allow') this.#audit(deciding, labels, read.data.tool);
+    return { status: 200, body: { ...answerOf(verdict), fail: this.#options.fail } satisfies VerdictAnswer };
+  }
+
+  /** The verdict with every rule that took part; counts and logs nothing. */
+  explain(asked: VerdictQuestion, identity: Identity): { labels: ScopedLabels; verdict: Verdict } {
+    const labels = this.#options.labelsOf(asked, identity);
+    const isPriced = () => asked.priced === true || this.#options.isPriced(labels);
+    return { labels, verdict: this.#options.policy.decide({ labels, tool: asked.tool, isPriced }) };
+  }
+
+  /** One line for every stop, and one for every step of a budget that somebody is warned of. */
+  #audit({ rule, decision, step, standing }: Opinion, labels: ScopedLabels, tool: string | undefined): void {
+    const who = {
+      team: labels.team || undefined,
+      user: labels.user || undefined,
+      project: labels.project || undefined,
+    };
+    if (decision === 'warn') {
+      const key = JSON.stringify([rule, step, standing?.startMs, who]);
+      if (this.#warned.has(key)) return;
+      if (this.#warned.size >= WARNINGS_REMEMBERED) this.#warned.delete(this.#warned.values().next().value!);
+      this.#warned.add(key);
+    }
+    const { agent, provider, model } = labels;
+    const line = { decision, rule, ...(step !== undefined && { step }), agent, provider, model, tool, ...who };
+    if (decision === 'stop') this.#options.log.warn(line, tool ? 'a tool call was stopped' : 'a turn was stopped');
+    else this.#options.log.info(line, 'a budget reached a step of warn_at');
+  }
+}
+
+/** A verdict as the wire has it, without what the configuration adds. */
+function answerOf({ decision, deciding, ttlS }: Verdict): Omit<VerdictAnswer, 'fail'> {
+  if (!deciding) return { decision, ttl_s: ttlS };
+  const { rule, message, standing, step, inFlight } = deciding;
+  return {
+    decision,
+    rule,
+    ...(message !== undefined && { message }),
+    ...(standing?.kind === 'budget' && { budget: standing.name }),
+    ...(step !== undefined && { step }),
+    ...(standing?.unit === 'usd' && {
+      spent_usd: exported('usd', standing.spent),
+      limit_usd: exported('usd', standing.limit),
+    }),
+    ...(standing && { resets_at: new Date(standing.endMs).toISOString() }),
+    ...(inFlight && { in_flight: inFlight }),
+    ttl_s: ttlS,
+  };
+}
