@@ -21,6 +21,7 @@ export type Scope = Readonly<Partial<Record<ScopeLabel, readonly string[] | unde
 
 const PERIOD_FORM = 'expected day, week, month, or a number of days from 2d to 366d';
 const LIMIT_FORM = 'expected exactly one of limit_usd, limit_tokens and limit_turns';
+const SHARE_FORM = 'expected a share of the limit between 0 and 1, such as 0.8';
 const MESSAGE_MAX_CHARS = 300;
 
 const glob = z.string().trim().min(1, 'expected a name, or a pattern with *').max(128);
@@ -59,7 +60,7 @@ const budget = z
       .regex(/^(?:day|week|month|(?:[2-9]|[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6])d)$/, PERIOD_FORM),
     week_start: z.enum(['monday', 'sunday']).default('monday'),
     anchor: z.iso.date('expected the first day of a period, such as 2026-01-15').optional(),
-    warn_at: z.array(z.number().gt(0).lt(1)).max(10).default([0.5, 0.8, 0.95]),
+    warn_at: z.array(z.number().gt(0, SHARE_FORM).lt(1, SHARE_FORM)).max(10).default([0.5, 0.8, 0.95]),
     hard: z.boolean().default(false),
     in_flight: z.enum(['stop', 'finish']).default('stop'),
     message: message.optional(),

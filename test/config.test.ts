@@ -65,6 +65,10 @@ describe('configuration', () => {
         project: 'name',
         caps: { model: 200, project: 50, user: 200, tool: 100, mcp_server: 50, series: 20_000 },
       },
+      budgets: [],
+      caps: [],
+      guardrails: [],
+      verdict: { fail: 'open' },
       retention: 90 * 86_400_000,
       log: { level: 'info' },
     });

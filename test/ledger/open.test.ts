@@ -15,6 +15,7 @@ import {
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, type TestContext, test } from 'node:test';
+import { parseConfig } from '../../src/config.ts';
 import { PermanentFailure } from '../../src/failure.ts';
 import { Ledger } from '../../src/ledger/ledger.ts';
 import { SCHEMA_VERSION } from '../../src/ledger/schema.ts';
@@ -138,13 +139,17 @@ describe('a ledger that another process has', () => {
 
 describe('a ledger of another version', () => {
   test('of the first version is brought up to date: its turns stay, its readings are read anew', async (t) => {
-    const bench = new Bench(t);
-    await bench.submit(turn(), session());
+    const policy = parseConfig({ budgets: [{ name: 'b', limit_usd: 1, period: 'day' }] });
+    const bench = new Bench(t, { policy });
+    await bench.submit(turn({ costNano: 7 }), session());
     const before = shown(bench.ledger);
+    const standings = bench.ledger.standings();
+    assert.equal(standings[0]?.spent, 7);
     bench.ledger.close();
     const db = new DatabaseSync(bench.file);
     db.exec(`
       DROP TABLE balance; DROP TABLE balance_interval; DROP TABLE poll_result; DROP TABLE stream_position;
+      DROP TABLE spend;
       CREATE TABLE poll_result (provider TEXT NOT NULL, account TEXT NOT NULL, taken_ms INTEGER NOT NULL, body TEXT NOT NULL,
         PRIMARY KEY (provider, account)) STRICT, WITHOUT ROWID;
       INSERT INTO poll_result VALUES ('opencode', 'work', 1, '{"provider":"opencode","account":"work","routes":{}}');
@@ -153,6 +158,7 @@ describe('a ledger of another version', () => {
     db.close();
     bench.reopen();
     assert.deepEqual(shown(bench.ledger), before);
+    assert.deepEqual(bench.ledger.standings(), standings);
     assert.deepEqual(bench.ledger.pollResults(), []);
     assert.deepEqual(typesOf(await bench.submit(turn())), ['duplicate']);
   });

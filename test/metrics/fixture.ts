@@ -1,6 +1,6 @@
 // A ledger made by hand, and a reader of Prometheus text for the tests of this folder.
 
-import type { CounterPoint, HistogramPoint, LedgerReading, WindowRow } from '../../src/ledger/reading.ts';
+import type { CounterPoint, HistogramPoint, LedgerReading, Standing, WindowRow } from '../../src/ledger/reading.ts';
 import { WINDOWS } from '../../src/ledger/reading.ts';
 import { TOLL } from '../../src/metrics/catalogue.ts';
 import { LedgerMetricProducer } from '../../src/metrics/producer.ts';
@@ -61,6 +61,11 @@ const PERCENT = { quota: 'go', window: '5h', unit: 'percent', limit: 100 };
 const MONTHLY = { limit: 'monthly', currency: 'USD', limitNano: 60_000_000_000 };
 const RELOAD = { currency: 'USD', triggerNano: 5_000_000_000, amountNano: 20_000_000_000 };
 
+const BUDGET: Standing = {
+  ...{ kind: 'budget', name: 'core-month', unit: 'usd', limit: 500_000_000_000, spent: 125_000_000_001 },
+  ...{ startMs: CREATED_MS, endMs: CREATED_MS + 30 * 86_400_000 },
+};
+
 /** Feeds every family of the ledger at least once. */
 export function fullHand(): HandMade {
   const turn = { agent: 'opencode', provider: 'opencode', account: 'opencode', upstream_provider: 'anthropic' };
@@ -101,6 +106,7 @@ export function fullHand(): HandMade {
       [TOLL.sessions.name]: point({ agent: 'opencode', project: 'bridge' }, 2),
       [TOLL.balanceSpent.name]: point(MONEY, 3_000_000_000),
       [TOLL.balanceTopup.name]: point(MONEY, 12_000_000_000),
+      [TOLL.policyVerdicts.name]: point({ decision: 'stop', rule: 'budget/core-month' }, 2),
       [TOLL.seriesOverflow.name]: point({ metric: 'toll_cost_usd_total' }, 4),
     },
     histograms: {
@@ -156,6 +162,7 @@ export function fullHand(): HandMade {
         ],
       },
     ],
+    standings: [BUDGET],
     comparison: () => ({ fell: 3_000_000_000, observed: 2_000_000_000, unattributed: 0 }),
   };
 }
