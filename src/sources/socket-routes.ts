@@ -132,6 +132,20 @@ export async function takeEvents(body: Buffer, accept: Accept): Promise<Answer> 
   };
 }
 
+/** `POST /v1/verdict`: one JSON object, which is what `ask` is asked. Nothing of it is booked. */
+export function takeQuestion(body: Buffer, ask: (question: object) => Answer): Answer {
+  let question: unknown;
+  try {
+    question = isUtf8(body) ? JSON.parse(body.toString('utf8')) : undefined;
+  } catch {
+    // Told below, with everything else that is no question.
+  }
+  if (typeof question !== 'object' || question === null || Array.isArray(question)) {
+    return { status: 400, body: { error: 'the body is no JSON object; send one question, such as {"agent": …}' } };
+  }
+  return ask(question);
+}
+
 /** The answer of `GET /healthz`, in the shape that OpenUsage's clients read. */
 export function healthAnswer(version: string, tileIds: readonly string[]): object {
   const registry = [...new Set(tileIds)].sort().join(',');
