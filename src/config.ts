@@ -27,6 +27,7 @@ import {
 } from './config-mistake.ts';
 import { type NatsConfig, nats, natsMistakes } from './config-nats.ts';
 import { type OtlpConfig, otlp, otlpMistakes } from './config-otlp.ts';
+import { type TcpConfig, type TokenConfig, tcp, tcpMistakes, token, tokenMistakes } from './config-tokens.ts';
 import { messageOf, PermanentFailure } from './failure.ts';
 import { LOG_LEVELS } from './log.ts';
 
@@ -112,6 +113,8 @@ const schema = z.strictObject({
       identity: z.strictObject({ team: labelValue.optional(), user: labelValue.optional() }).optional(),
     })
     .prefault({}),
+  tcp: tcp.optional(),
+  tokens: z.array(token).default([]),
   spool: z.strictObject({ enabled: z.boolean().default(true), dir: filePath.optional() }).prefault({}),
   hub: z.strictObject({ listen: listen.optional(), token_env: envName.optional() }).prefault({}),
   openusage: z
@@ -168,7 +171,7 @@ type Parsed = z.output<typeof schema>;
 export type AccountConfig = Parsed['accounts'][number];
 export type PricingRule = Parsed['pricing'][number];
 export type GatewayRules = Parsed['gateways'];
-export type { NatsConfig, OtlpConfig };
+export type { NatsConfig, OtlpConfig, TcpConfig, TokenConfig };
 export type LabelCaps = Parsed['labels']['caps'];
 
 /** The configuration with every default filled in; durations in ms, paths absolute. */
@@ -188,12 +191,19 @@ interface ComparedParts {
   readonly nats?: NatsConfig | undefined;
   readonly otlp?: OtlpConfig | undefined;
   readonly poll: Parsed['poll'] | undefined;
+  readonly tcp?: TcpConfig | undefined;
+  readonly tokens: readonly (TokenConfig | undefined)[];
 }
 
 /** Mistakes that only the whole configuration can show. An account that has mistakes of its own comes as undefined. */
 function crossMistakes(parts: ComparedParts, socketPath: string | undefined): ConfigMistake[] {
-  const { accounts, hub, nats, otlp, poll } = parts;
-  const mistakes: ConfigMistake[] = [...(nats ? natsMistakes(nats) : []), ...(otlp ? otlpMistakes(otlp) : [])];
+  const { accounts, hub, nats, otlp, poll, tcp, tokens } = parts;
+  const mistakes: ConfigMistake[] = [
+    ...(nats ? natsMistakes(nats) : []),
+    ...(otlp ? otlpMistakes(otlp) : []),
+    ...(tcp ? tcpMistakes(tcp, tokens.length) : []),
+    ...tokenMistakes(tokens),
+  ];
   if (poll?.publish && !nats?.jetstream.enabled) {
     const expected = 'expected nats.servers, with nats.jetstream.enabled, to publish to; or false';
     mistakes.push({ path: 'poll.publish', found: 'true', expected });
@@ -283,9 +293,9 @@ export function parseConfig(input: unknown, source = 'the configuration'): Confi
 }
 
 function wellFormedParts(raw: unknown) {
-  const { state_dir, socket, accounts, hub, nats, otlp, poll } = schema.shape;
+  const { state_dir, socket, accounts, hub, nats, otlp, poll, tcp, tokens } = schema.shape;
   const source = (raw !== null && typeof raw === 'object' ? raw : {}) as Record<string, unknown>;
-  const entries = Array.isArray(source.accounts) ? source.accounts : [];
+  const entriesOf = (list: unknown): unknown[] => (Array.isArray(list) ? list : []);
   return {
     state_dir: state_dir.safeParse(source.state_dir).data,
     socket: socket.safeParse(source.socket).data ?? { enabled: false, path: undefined },
@@ -293,7 +303,9 @@ function wellFormedParts(raw: unknown) {
     nats: nats.safeParse(source.nats).data,
     otlp: otlp.safeParse(source.otlp).data,
     poll: poll.safeParse(source.poll).data,
-    accounts: entries.map((entry) => accounts.unwrap().element.safeParse(entry).data),
+    tcp: tcp.safeParse(source.tcp).data,
+    tokens: entriesOf(source.tokens).map((entry) => tokens.unwrap().element.safeParse(entry).data),
+    accounts: entriesOf(source.accounts).map((entry) => accounts.unwrap().element.safeParse(entry).data),
   };
 }
 

@@ -18,7 +18,7 @@ const FLOORS: readonly { readonly floor: number; readonly holds: RegExp }[] = [
   {
     floor: 0,
     holds:
-      /^src\/(command-text|config|config-fields|config-mistake|config-nats|config-otlp|listen|log|failure|version)\.ts$/,
+      /^src\/(command-text|config|config-fields|config-mistake|config-nats|config-otlp|config-tokens|listen|log|failure|version)\.ts$/,
   },
   { floor: 0, holds: /^src\/metrics\/(catalogue|account-families|metric-family|window-families)\.ts$/ },
   { floor: 1, holds: /^src\/turn\// },
