@@ -26,14 +26,17 @@ import { HubServer } from './sources/hub-server.ts';
 import { LedgerSink } from './sources/ledger-sink.ts';
 import { OpenusagePull } from './sources/openusage-pull.ts';
 import { Poller } from './sources/poller.ts';
+import { SenderTokens } from './sources/sender-tokens.ts';
 import { healthAnswer } from './sources/socket-routes.ts';
 import { SocketServer } from './sources/socket-server.ts';
 import { Intake } from './sources/source.ts';
 import { SpoolDrain } from './sources/spool-drain.ts';
+import { TcpServer } from './sources/tcp-server.ts';
 import type { BridgeStatus, SourceStatus } from './status.ts';
 import { Attribution } from './turn/attribution.ts';
 import { Pricing } from './turn/pricing.ts';
 import { TILE_IDS, Tiles } from './turn/tiles.ts';
+import type { Identity } from './turn/turn-event.ts';
 import { VERSION } from './version.ts';
 
 const SETTLE_EVERY_MS = 5000;
@@ -79,6 +82,7 @@ export class Bridge {
   /** Takes what this machine's own senders bring: into the ledger, or into the stream. */
   #intake!: Intake;
   #socket: SocketServer | undefined;
+  #tcp: TcpServer | undefined;
   #spool: SpoolDrain | undefined;
   #poller: Poller | undefined;
   #hub: HubServer | undefined;
@@ -193,6 +197,7 @@ export class Bridge {
       `  metrics   ${this.#metricsUrl}/metrics   (a page for people: ${this.#metricsUrl}/)`,
       ...(this.#push ? [`  otlp      ${this.#push.endpoint} (every ${this.#push.intervalMs / 1e3} s)`] : []),
       `  socket    ${socket.enabled ? socket.path : 'off (socket.enabled is false)'}`,
+      ...(this.#tcp ? [`  tcp       ${this.#tcp.url}`] : []),
       ...(hub.listen
         ? [`  hub       ${this.#hub?.url}/v1/push   (for OpenUsage's export.target: ${this.#hub?.url})`]
         : []),
@@ -288,19 +293,22 @@ export class Bridge {
   }
 
   async #startSources(): Promise<void> {
-    const { socket, spool } = this.#config;
+    const { socket, spool, tcp, tokens } = this.#config;
     const common = { intake: this.#intake, identity: ownIdentity(this.#config), meter: this.#health, log: this.#log };
+    const answers = {
+      status: () => this.status(),
+      health: () => healthAnswer(VERSION, TILE_IDS),
+      verdict: (question: unknown, identity: Identity) => this.#policy.answer(question, identity),
+    };
     if (socket.enabled) {
-      const server = new SocketServer({
-        ...common,
-        path: socket.path,
-        group: socket.group,
-        status: () => this.status(),
-        health: () => healthAnswer(VERSION, TILE_IDS),
-        verdict: (question, identity) => this.#policy.answer(question, identity),
-      });
+      const server = new SocketServer({ ...common, ...answers, path: socket.path, group: socket.group });
       await server.start();
       this.#socket = server;
+    }
+    if (tcp) {
+      const server = new TcpServer({ ...common, ...answers, tcp, tokens: new SenderTokens(tokens, this.#env) });
+      await server.start();
+      this.#tcp = server;
     }
     if (spool.enabled) {
       this.#spool = new SpoolDrain({ ...common, dir: spool.dir });
@@ -332,7 +340,7 @@ export class Bridge {
 
   async #stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
-    const sources = [this.#socket, this.#spool, this.#poller, this.#hub, this.#openusage, this.#guest];
+    const sources = [this.#socket, this.#tcp, this.#spool, this.#poller, this.#hub, this.#openusage, this.#guest];
     await Promise.all(sources.map((source) => source?.stop()));
     await this.#nats?.stopReading();
     // Last: acknowledgements and answers of what was just booked leave with it.
@@ -360,9 +368,10 @@ export class Bridge {
   }
 
   #sourceNames(): string[] {
-    const { socket, spool, hub, openusage } = this.#config;
+    const { socket, tcp, spool, hub, openusage } = this.#config;
     const names: string[] = [];
     if (socket.enabled) names.push('socket');
+    if (tcp) names.push('tcp');
     if (spool.enabled) names.push('spool');
     if (this.#polled.length > 0) names.push('poller');
     if (hub.listen) names.push('hub');

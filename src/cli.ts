@@ -9,6 +9,7 @@ import util from 'node:util';
 import { Argument, Command, CommanderError } from 'commander';
 import { commandText } from './command-text.ts';
 import type { Report } from './commands/show.ts';
+import type { TokenOwner } from './commands/token.ts';
 import type { Config } from './config.ts';
 import { messageOf, PermanentFailure, RetryableFailure } from './failure.ts';
 import type { Log } from './log.ts';
@@ -236,6 +237,19 @@ function buildProgram(): Command {
     .action(async (options: ConfigOption & { readonly json: boolean }) => {
       const { showStatus } = await import('./commands/status.ts');
       finish(await showStatus({ config: await loadConfig(options), json: options.json, nowMs: Date.now(), ...place }));
+    });
+
+  program
+    .command('token')
+    .description("look after senders' tokens")
+    .command('new')
+    .description('make a token for a sender on TCP; it is printed once and kept nowhere')
+    .option('--team <team>', 'whose turns it brings')
+    .option('--user <user>', 'whose turns it brings')
+    .option('--project <project>', 'the only project that it brings turns of')
+    .action(async (owner: TokenOwner) => {
+      const { newToken } = await import('./commands/token.ts');
+      finish(newToken(owner));
     });
 
   const nats = program.command('nats').description('look after the streams in NATS');

@@ -9,7 +9,7 @@ import { PermanentFailure } from './failure.ts';
 /** More of a value says nothing more, and a whole pasted file would bury the other mistakes. */
 const SHOWN_MAX_CHARACTERS = 60;
 /** A key pasted where its variable, file or URL belongs must not be repeated on a screen or in a log. */
-const SECRET_KEYS = /(_env|_key|_file|_url|_workspace_id|_function_id|token|cookie|secret|password)$/i;
+const SECRET_KEYS = /(_env|_key|_file|sha256|_url|_workspace_id|_function_id|token|cookie|secret|password)$/i;
 
 const TYPE_NAMES: Readonly<Record<string, string>> = {
   object: 'a mapping',

@@ -28,6 +28,7 @@ import {
 import { type NatsConfig, nats, natsMistakes } from './config-nats.ts';
 import { type OtlpConfig, otlp, otlpMistakes } from './config-otlp.ts';
 import { type PolicyConfig, policyKeys, policyMistakes } from './config-policy.ts';
+import { type TcpConfig, type TokenConfig, tcp, tcpMistakes, token, tokenMistakes } from './config-tokens.ts';
 import { messageOf, PermanentFailure } from './failure.ts';
 import { LOG_LEVELS } from './log.ts';
 
@@ -113,6 +114,8 @@ const schema = z.strictObject({
       identity: z.strictObject({ team: labelValue.optional(), user: labelValue.optional() }).optional(),
     })
     .prefault({}),
+  tcp: tcp.optional(),
+  tokens: z.array(token).default([]),
   spool: z.strictObject({ enabled: z.boolean().default(true), dir: filePath.optional() }).prefault({}),
   hub: z.strictObject({ listen: listen.optional(), token_env: envName.optional() }).prefault({}),
   openusage: z
@@ -170,7 +173,7 @@ type Parsed = z.output<typeof schema>;
 export type AccountConfig = Parsed['accounts'][number];
 export type PricingRule = Parsed['pricing'][number];
 export type GatewayRules = Parsed['gateways'];
-export type { NatsConfig, OtlpConfig, PolicyConfig };
+export type { NatsConfig, OtlpConfig, PolicyConfig, TcpConfig, TokenConfig };
 export type LabelCaps = Parsed['labels']['caps'];
 
 /** The configuration with every default filled in; durations in ms, paths absolute. */
@@ -193,14 +196,18 @@ interface ComparedParts {
   readonly budgets: readonly (Parsed['budgets'][number] | undefined)[];
   readonly caps: readonly (Parsed['caps'][number] | undefined)[];
   readonly guardrails: readonly (Parsed['guardrails'][number] | undefined)[];
+  readonly tcp?: TcpConfig | undefined;
+  readonly tokens: readonly (TokenConfig | undefined)[];
 }
 
 /** Mistakes that only the whole configuration can show. An account that has mistakes of its own comes as undefined. */
 function crossMistakes(parts: ComparedParts, socketPath: string | undefined): ConfigMistake[] {
-  const { accounts, hub, nats, otlp, poll } = parts;
+  const { accounts, hub, nats, otlp, poll, tcp, tokens } = parts;
   const mistakes: ConfigMistake[] = [
     ...(nats ? natsMistakes(nats) : []),
     ...(otlp ? otlpMistakes(otlp) : []),
+    ...(tcp ? tcpMistakes(tcp, tokens.length) : []),
+    ...tokenMistakes(tokens),
     ...policyMistakes(parts),
   ];
   if (poll?.publish && !nats?.jetstream.enabled) {
@@ -292,7 +299,7 @@ export function parseConfig(input: unknown, source = 'the configuration'): Confi
 }
 
 function wellFormedParts(raw: unknown) {
-  const { state_dir, socket, accounts, hub, nats, otlp, poll } = schema.shape;
+  const { state_dir, socket, accounts, hub, nats, otlp, poll, tcp, tokens } = schema.shape;
   const source = (raw !== null && typeof raw === 'object' ? raw : {}) as Record<string, unknown>;
   const each = <T>(list: z.ZodDefault<z.ZodArray<z.ZodType<T>>>, found: unknown) =>
     (Array.isArray(found) ? found : []).map((entry) => list.unwrap().element.safeParse(entry).data);
@@ -303,6 +310,8 @@ function wellFormedParts(raw: unknown) {
     nats: nats.safeParse(source.nats).data,
     otlp: otlp.safeParse(source.otlp).data,
     poll: poll.safeParse(source.poll).data,
+    tcp: tcp.safeParse(source.tcp).data,
+    tokens: each(tokens, source.tokens),
     accounts: each(accounts, source.accounts),
     budgets: each(policyKeys.budgets, source.budgets),
     caps: each(policyKeys.caps, source.caps),

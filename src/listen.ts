@@ -33,18 +33,23 @@ export class BearerToken {
   readonly #digest: Buffer;
 
   constructor(token: string) {
-    this.#digest = digest(token);
+    this.#digest = tokenDigest(token);
   }
 
   /** Whether an Authorization header bears it; undefined when the header bears none at all. */
   isBorneBy(authorization: string | undefined): boolean | undefined {
-    const given = /^Bearer +(\S+) *$/i.exec(authorization ?? '')?.[1];
-    return given === undefined ? undefined : timingSafeEqual(digest(given), this.#digest);
+    const given = bearerOf(authorization);
+    return given === undefined ? undefined : timingSafeEqual(tokenDigest(given), this.#digest);
   }
 }
 
-/** Of equal length whatever was given. */
-function digest(token: string): Buffer {
+/** The token in an Authorization header; undefined when it bears none. */
+export function bearerOf(authorization: string | undefined): string | undefined {
+  return /^Bearer +(\S+) *$/i.exec(authorization ?? '')?.[1];
+}
+
+/** The SHA-256 of a token: of equal length whatever was given. */
+export function tokenDigest(token: string): Buffer {
   return createHash('sha256').update(token).digest();
 }
 

@@ -51,6 +51,7 @@ describe('configuration', () => {
       time_zone: Intl.DateTimeFormat().resolvedOptions().timeZone,
       metrics: { listen: { host: '127.0.0.1', port: 9464 } },
       socket: { enabled: true, path: path.join(stateDir, 'tollbridge.sock') },
+      tokens: [],
       spool: { enabled: true, dir: path.join(stateDir, 'hook-spool') },
       hub: {},
       openusage: { interval: 60_000 },

@@ -154,8 +154,8 @@ test('answers are counted for good and logged once, without a word of content', 
 test('a question that is none is told why, and is no event', async (t) => {
   const side = await Side.start(t, policy(t, {}));
   for (const [body, error] of [
-    ['{', /not JSON/],
-    ['[]', /expected object/],
+    ['{', /no JSON object/],
+    ['[]', /no JSON object/],
     [{}, /agent: expected the name/],
     [{ ...QUESTION, model: 'sk-abcdefgh12345678' }, /model: expected the id of a model, not a key/],
     [{ ...QUESTION, tool: '/bin/sh' }, /tool: expected a tool's name/],

@@ -273,7 +273,7 @@ export const BRIDGE = {
     type: 'counter',
     unit: '{event}',
     labels: ['source'],
-    help: 'Events that name another team, user or account than the credential or subject they came with, which was believed.',
+    help: 'Events that name another team, user, project or account than the credential or subject they came with, which was believed.',
   }),
   truncated: family('tollbridge_requests_truncated_total', {
     type: 'counter',
@@ -285,7 +285,7 @@ export const BRIDGE = {
     type: 'counter',
     unit: '{request}',
     labels: ['source', 'reason'],
-    help: 'Requests told to come again later, by reason: backlog, ledger or connections. Senders that wait lose nothing.',
+    help: 'Requests turned away, by reason: backlog, ledger or connections (told to come again later; senders that wait lose nothing), or unauthorized (without a token that is known).',
   }),
   lost: family('tollbridge_requests_lost_total', {
     type: 'counter',

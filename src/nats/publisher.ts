@@ -5,6 +5,7 @@ import { type JetStreamClient, jetstream } from '@nats-io/jetstream';
 import { type KV, Kvm } from '@nats-io/kv';
 import { errors, type NatsConnection } from 'nats';
 import type { NatsConfig } from '../config.ts';
+import { ofBoundProject } from '../turn/attribution.ts';
 import type { Bookable } from '../turn/decoded.ts';
 import { encodeRecord } from '../turn/encode-record.ts';
 import type { Identity } from '../turn/turn-event.ts';
@@ -55,7 +56,9 @@ function keyOf(item: Bookable): string {
 
 /** The message that brings an event to a bridge. Its body is written from the normal form, never from a payload. */
 export function outgoing(item: Bookable, identity: Identity): Outgoing {
-  const body = JSON.stringify(encodeRecord(item));
+  // A subject names team and user; a bound project has no place in it, so it goes into the body.
+  const bound: Bookable = item.type === 'event' ? { ...item, event: ofBoundProject(item.event, identity) } : item;
+  const body = JSON.stringify(encodeRecord(bound));
   return {
     subject: item.type === 'poll' ? pollSubject(item.poll.snapshot) : turnSubject(identity),
     // Never the key alone: the stream would swallow the turn's last description as a copy of its first.

@@ -3,6 +3,7 @@
 import type { StreamStep } from '../ledger/stream-positions.ts';
 import { readSnapshot } from '../poll/openusage.ts';
 import type { PollResult } from '../poll/poll-result.ts';
+import { contradictsProject } from '../turn/attribution.ts';
 import type { Bookable, StatedPoll } from '../turn/decoded.ts';
 import type { Booking, Identity, MeterEvent, StatedEvent } from '../turn/turn-event.ts';
 import type { Delivery, EventSink } from './source.ts';
@@ -73,10 +74,10 @@ export class LedgerSink implements EventSink {
   }
 }
 
-/** Whether an event's sender names another team or user than its credential. */
+/** Whether an event's sender names another team, user or project than its credential. */
 function isMismatch(event: StatedEvent, identity: Identity): boolean {
   const stated = event.kind === 'turn' ? event.statedIdentity : undefined;
-  const differs = (key: keyof Identity) =>
+  const differs = (key: 'team' | 'user') =>
     stated?.[key] !== undefined && identity[key] !== undefined && stated[key] !== identity[key];
-  return differs('team') || differs('user');
+  return differs('team') || differs('user') || contradictsProject(event, identity);
 }

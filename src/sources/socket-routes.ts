@@ -132,15 +132,18 @@ export async function takeEvents(body: Buffer, accept: Accept): Promise<Answer> 
   };
 }
 
-/** `POST /v1/verdict`: one JSON object. It is no event: nothing is booked or counted as one. */
-export function takeVerdict(body: Buffer, verdict: (asked: unknown) => Answer): Answer {
-  let asked: unknown;
+/** `POST /v1/verdict`: one JSON object, which is what `ask` is asked. Nothing of it is booked. */
+export function takeQuestion(body: Buffer, ask: (question: object) => Answer): Answer {
+  let question: unknown;
   try {
-    asked = JSON.parse(body.toString('utf8'));
+    question = isUtf8(body) ? JSON.parse(body.toString('utf8')) : undefined;
   } catch {
-    return { status: 400, body: { error: 'the question is not JSON' } };
+    // Told below, with everything else that is no question.
   }
-  return verdict(asked);
+  if (typeof question !== 'object' || question === null || Array.isArray(question)) {
+    return { status: 400, body: { error: 'the body is no JSON object; send one question, such as {"agent": …}' } };
+  }
+  return ask(question);
 }
 
 /** The answer of `GET /healthz`, in the shape that OpenUsage's clients read. */

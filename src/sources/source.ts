@@ -25,8 +25,8 @@ export interface SourceMeter {
   /** One call per received event. */
   booked(source: string, booking: Booking): void;
   truncated(source: string): void;
-  /** A sender was told to come again later. */
-  refused(source: string, reason: 'backlog' | 'ledger' | 'connections'): void;
+  /** A sender was told to come again later, or (`unauthorized`) with a credential. */
+  refused(source: string, reason: 'backlog' | 'ledger' | 'connections' | 'unauthorized'): void;
   /** Requests or messages are gone for good. */
   lost(source: string, requests?: number): void;
   /** A sender named somebody else than its credential or subject does. */

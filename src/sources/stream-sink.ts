@@ -10,6 +10,7 @@ import type { DiskQueue } from '../nats/disk-queue.ts';
 import { isUnpublishable, type Outgoing, outgoing, StreamPublisher } from '../nats/publisher.ts';
 import { streamNames } from '../nats/streams.ts';
 import { streamTrouble } from '../nats/trouble.ts';
+import { contradictsProject } from '../turn/attribution.ts';
 import type { Bookable } from '../turn/decoded.ts';
 import type { Booking } from '../turn/turn-event.ts';
 import { type Delivery, type EventSink, placeOf, type SourceMeter } from './source.ts';
@@ -89,7 +90,13 @@ export class StreamSink implements EventSink {
         await this.#options.queue.put(waiting);
         this.#wake();
       }
-      return fates.map((fate) => (fate === 'refused' ? TOO_LARGE : FORWARDED));
+      return fates.map((fate, index) => {
+        if (fate === 'refused') return TOO_LARGE;
+        const item = items[index]!;
+        // Team and user are compared by the bridge that reads them; what a project was stated does not travel.
+        const isMismatch = item.type === 'event' && contradictsProject(item.event, identity);
+        return isMismatch ? { ...FORWARDED, identityMismatch: true } : FORWARDED;
+      });
     } finally {
       this.#backlogEvents -= items.length;
     }

@@ -14,6 +14,17 @@ const PROJECT_HASH_CHARS = 12;
 /** Providers that one account of another provider pays for as well: one key opens Zen and Go. */
 const PAID_BY: ReadonlyMap<string, string> = new Map([['opencode-go', 'opencode']]);
 
+/** An event with the project that its credential is bound to, whatever its sender stated. */
+export function ofBoundProject<T extends StatedEvent>(event: T, { project }: Identity): T {
+  return project === undefined || event.kind === 'permission' ? event : { ...event, project };
+}
+
+/** Whether an event's sender names another project than the one its credential is bound to. */
+export function contradictsProject(event: StatedEvent, identity: Identity): boolean {
+  if (event.kind === 'permission' || identity.project === undefined) return false;
+  return event.project !== undefined && event.project !== identity.project;
+}
+
 export interface AttributionOptions {
   readonly gateways: GatewayRules;
   readonly pricing: Pricing;
@@ -41,11 +52,11 @@ export class Attribution {
 
   /**
    * Adds to an event what the sender does not decide.
-   * @param identity whose credential the event came with; it belongs to turns only
+   * @param identity whose credential the event came with; its team and user belong to turns only
    */
   attribute(event: StatedEvent, identity: Identity): MeterEvent {
     if (event.kind === 'permission') return event;
-    const { project: name, ...rest } = event;
+    const { project: name, ...rest } = ofBoundProject(event, identity);
     const shown = this.#shownProject(name);
     const project = shown === undefined ? {} : { project: shown };
     if (rest.kind === 'turn') return { ...this.#turn(rest, identity), ...project };
@@ -55,14 +66,14 @@ export class Attribution {
   /** The labels that a turn would be booked under which has not begun. */
   labelsOf(
     { agent, provider: called, model, project: name, accountId }: PlannedTurn,
-    { team, user }: Identity,
+    { team, user, project: bound }: Identity,
   ): ScopedLabels {
     const provider = called.trim().toLowerCase();
     const { upstreamProvider } = resolveUpstream({ provider, model }, this.#options.gateways);
     return {
       ...{ agent, provider, upstream_provider: upstreamProvider, model },
       account: this.#account(provider, accountId?.trim()),
-      project: this.#shownProject(name),
+      project: this.#shownProject(bound ?? name),
       ...{ team, user },
     };
   }

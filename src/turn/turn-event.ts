@@ -42,10 +42,12 @@ export type UpstreamEvidence = 'direct' | 'hint' | 'config' | 'model_id' | 'none
 export const PRICING_STATES = ['stated', 'estimated', 'free', 'included', 'unknown'] as const;
 export type PricingState = (typeof PRICING_STATES)[number];
 
-/** Who sent an event, as its credential says; absent where the credential says nothing. */
+/** Whose event it is, as its credential says; absent where the credential says nothing. */
 export interface Identity {
   readonly team?: string;
   readonly user?: string;
+  /** The only project that the credential is for. */
+  readonly project?: string;
 }
 
 /** One description ("vector") of one turn, as the agent stated it. */

@@ -11,8 +11,9 @@ import type { TestContext } from 'node:test';
 import { RetryableFailure } from '../../src/failure.ts';
 import { createLog } from '../../src/log.ts';
 import type { PollResult } from '../../src/poll/poll-result.ts';
+import type { ReceiverLimits } from '../../src/sources/event-receiver.ts';
 import { type EventLedger, LedgerSink } from '../../src/sources/ledger-sink.ts';
-import { type SocketLimits, SocketServer } from '../../src/sources/socket-server.ts';
+import { SocketServer } from '../../src/sources/socket-server.ts';
 import { Intake, type SourceMeter } from '../../src/sources/source.ts';
 import { Attribution } from '../../src/turn/attribution.ts';
 import { Pricing } from '../../src/turn/pricing.ts';
@@ -141,7 +142,7 @@ export function newIntake(now?: () => number) {
 /** A socket server in a folder of its own, stopped when the test ends. */
 export async function startServer(
   t: TestContext,
-  options: { limits?: Partial<SocketLimits>; group?: string; watchEveryMs?: number } = {},
+  options: { limits?: Partial<ReceiverLimits>; group?: string; watchEveryMs?: number } = {},
 ) {
   const parts = newIntake();
   const { log, lines } = readableLog();

@@ -1,0 +1,68 @@
+// The tokens that senders on TCP bear, and whose events each of them brings. Only digests are held.
+
+import { timingSafeEqual } from 'node:crypto';
+import type { TokenConfig } from '../config.ts';
+import { PermanentFailure } from '../failure.ts';
+import { bearerOf, tokenDigest } from '../listen.ts';
+import { inFile, inVariable } from '../poll/credential.ts';
+import type { Identity } from '../turn/turn-event.ts';
+import type { Unidentified } from './event-receiver.ts';
+
+interface KnownToken {
+  readonly digest: Buffer;
+  readonly identity: Identity;
+}
+
+export class SenderTokens {
+  readonly #tokens: readonly KnownToken[];
+
+  /**
+   * Reads the tokens that the configuration lists or leads to.
+   * @throws PermanentFailure when one cannot be read, or is there twice
+   */
+  constructor(tokens: readonly TokenConfig[], env: NodeJS.ProcessEnv) {
+    const places = new Map<string, number>();
+    this.#tokens = tokens.map((token, index) => {
+      const digest = digestOf(token, { place: `tokens[${index}]`, env });
+      const first = places.get(digest.toString('hex'));
+      if (first !== undefined) {
+        throw new PermanentFailure(
+          `tokens[${index}] is the same token as tokens[${first}], so it cannot be told whose events it brings. ` +
+            'Remove one of them, or give one sender another token.',
+        );
+      }
+      places.set(digest.toString('hex'), index);
+      const { team, user, project } = token;
+      const identity = { ...(team && { team }), ...(user && { user }), ...(project && { project }) };
+      return { digest, identity };
+    });
+  }
+
+  get isEmpty(): boolean {
+    return this.#tokens.length === 0;
+  }
+
+  /** Whose token an Authorization header bears. All are compared, so that the time tells nothing about which it was. */
+  identify(authorization: string | undefined): Identity | Exclude<Unidentified, 'web_page'> {
+    const given = bearerOf(authorization);
+    if (given === undefined) return 'missing';
+    const digest = tokenDigest(given);
+    let found: Identity | undefined;
+    for (const token of this.#tokens) if (timingSafeEqual(token.digest, digest)) found = token.identity;
+    return found ?? 'wrong';
+  }
+}
+
+function digestOf(token: TokenConfig, { place, env }: { place: string; env: NodeJS.ProcessEnv }): Buffer {
+  if (token.sha256 !== undefined) return Buffer.from(token.sha256, 'hex');
+  const credential =
+    token.token_env === undefined
+      ? inFile(token.token_file!, { key: 'token_file', account: place })
+      : inVariable(token.token_env, env);
+  const secret = credential.read();
+  if (secret.type === 'found') return tokenDigest(secret.secret);
+  const why = secret.type === 'absent' ? `it holds no token; ${credential.remedy}` : secret.problem;
+  throw new PermanentFailure(
+    `${place} leads to ${credential.place}, but its senders would all be turned away: ${why}, or remove the entry.`,
+  );
+}
