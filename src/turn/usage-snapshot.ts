@@ -101,7 +101,8 @@ export function decodedSnapshot(stated: z.output<typeof usageSnapshot>, context:
 
 /** What a daemon answers before it has read anything: "not ready", which is not zero. */
 function isTemplate({ status, metrics }: Readonly<Record<string, unknown>>): boolean {
-  const isUnknown = status === undefined || status === null || /^(unknown)?$/i.test(String(status).trim());
+  const isUnknown =
+    status === undefined || status === null || (typeof status === 'string' && /^(unknown)?$/i.test(status.trim()));
   const isEmpty = !isObject(metrics) || Object.keys(metrics).length === 0;
   return isUnknown && isEmpty;
 }

@@ -166,6 +166,15 @@ test('it can be written again as it is read', () => {
   assert.deepEqual(again, { type: 'poll', poll: { snapshot } });
 });
 
+test('a status that cannot be made a text is refused like any other', () => {
+  const status = JSON.parse('{"toString":0}');
+  const decoded = decodeSnapshot(
+    { provider_id: 'opencode', account_id: 'a', timestamp: TAKEN, status, metrics: {} },
+    {},
+  );
+  assert.equal(decoded.type, 'rejected');
+});
+
 test('anything at all gives a reading with fitting labels, "not ready", or a rejection with a reason', () => {
   const mostly = <T>(usual: fc.Arbitrary<T>) =>
     fc.oneof({ weight: 9, arbitrary: usual as fc.Arbitrary<unknown> }, fc.anything());
