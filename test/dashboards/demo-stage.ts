@@ -108,7 +108,8 @@ async function withGap(file: string, endMs: number): Promise<string> {
   return `${file}.gap`;
 }
 
-function importBlocks(file: string, to: string): void {
+/** Makes Prometheus' own blocks of a file in OpenMetrics. */
+export function importBlocks(file: string, to: string): void {
   // Blocks as long as they can be: promtool reads the whole file for each.
   const args = ['tsdb', 'create-blocks-from', 'openmetrics', '--max-block-duration=720h', '--quiet', file, to];
   const { status, stderr, stdout } = spawnSync('promtool', args, { encoding: 'utf8' });
