@@ -24,6 +24,17 @@ export function series(family: MetricFamily, matchers: Matchers = {}, suffix = '
 /** Whichever bridge says it. */
 export const fold = (inner: string): string => `max without (instance, replica) (${inner})`;
 
+/**
+ * What bridges say of accounts. Several that read the same account say the same of it, in whichever environment they run,
+ * so labels of the target never tell two accounts apart.
+ */
+export const ofAccounts = (family: MetricFamily, inner: string): string =>
+  `max by (${family.labels.join(', ')}) (${inner})`;
+
+/** A gauge of accounts as it was read. */
+export const reading = (family: MetricFamily, matchers: Matchers = {}): string =>
+  ofAccounts(family, series(family, matchers));
+
 /** Replicas folded, then added up. @param by label names; '' for one sum of all */
 export const total = (by: string, inner: string): string =>
   by === '' ? `sum(${fold(inner)})` : `sum by (${by}) (${fold(inner)})`;
@@ -113,7 +124,10 @@ const before = (duration: string): Stretch => ({
 
 const netOf = ({ counter, corrections }: Net, by: string, grown: (family: MetricFamily) => string): string => {
   const taken = corrections && ` or label_replace(0 - ${grown(corrections)}, "sign", "-", "", "")`;
-  return `sum${by === '' ? '' : ` by (${by})`} (${grown(counter)}${taken ?? ''})`;
+  // A ledger counts what its own turns cost, but of an account's balance every bridge counts the same.
+  const isOfAccounts = counter.labels.includes('account') && !counter.labels.includes('agent');
+  const gained = isOfAccounts ? ofAccounts(counter, grown(counter)) : grown(counter);
+  return `sum${by === '' ? '' : ` by (${by})`} (${gained}${taken ?? ''})`;
 };
 
 /** Net growth since the start of the window that a dashboard shows; its variable `start` holds when that is. */

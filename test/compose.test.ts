@@ -1,4 +1,4 @@
-// docker-compose.yml without Docker: what it mounts exists, and its parts work together as the same programs with the
+// The compose files without Docker: what it mounts exists, and its parts work together as the same programs with the
 // same files, passwords and health check.
 
 import assert from 'node:assert/strict';
@@ -24,6 +24,7 @@ const read = (file: string) => readFileSync(path.join(ROOT, file), 'utf8');
 
 interface Service {
   readonly image?: string;
+  readonly profiles?: readonly string[];
   readonly read_only?: boolean;
   readonly cap_drop?: readonly string[];
   readonly command: readonly string[];
@@ -32,12 +33,18 @@ interface Service {
   readonly ports?: readonly string[];
   readonly healthcheck?: { readonly test: readonly string[] };
 }
-const { services } = parse(read('docker-compose.yml'), { merge: true }) as { services: Record<string, Service> };
+const COMPOSE = 'docker-compose.yml';
+const DEMO = 'docker-compose.demo.yml';
+const servicesOf = (file: string) =>
+  (parse(read(file), { merge: true }) as { services: Record<string, Service> }).services;
+const services = servicesOf(COMPOSE);
+const demoServices = servicesOf(DEMO);
+const BOTH = [...Object.entries(services), ...Object.entries(demoServices)];
 
 test('every file and folder that is mounted is in the repository, and every password is in the example', () => {
   const example = read('.env.example');
   let mounts = 0;
-  for (const [name, { volumes = [], environment = {} }] of Object.entries(services)) {
+  for (const [name, { volumes = [], environment = {} }] of BOTH) {
     for (const volume of volumes.filter((one) => one.startsWith('./'))) {
       mounts += 1;
       assert.ok(existsSync(path.join(ROOT, volume.split(':')[0]!)), `${name} mounts ${volume}`);
@@ -75,19 +82,40 @@ test('Prometheus scrapes the bridge and tells Alertmanager, by the names and por
     );
   }
   // What is published on all interfaces is published to everybody.
-  for (const { ports = [] } of Object.values(services)) for (const one of ports) assert.match(one, /^127\.0\.0\.1:/);
+  for (const [, { ports = [] }] of BOTH) for (const one of ports) assert.match(one, /^127\.0\.0\.1:/);
 });
 
-test('the file is what the compose specification allows', () => {
-  const ajv = new Ajv({ strict: false, allErrors: true });
-  const validate = ajv.compile({ ...composeSchema, $schema: 'http://json-schema.org/draft-04/schema#' });
-  const compose: object = parse(read('docker-compose.yml'), { merge: true });
-  assert.ok(validate(compose), JSON.stringify(validate.errors));
-  // Controls: a typing error, and a condition that does not exist.
-  assert.equal(validate({ ...compose, services: { bridge: { ...services.bridge, helthcheck: {} } } }), false);
-  const depends_on = { demo: { condition: 'service_well' } };
-  assert.equal(validate({ ...compose, services: { bridge: { ...services.bridge, depends_on } } }), false);
+test('the demonstration needs no setting, and nothing of the other file', () => {
+  const asked = (file: string) => [...read(file).matchAll(/\$\{(\w+):\?/g)].map(([, variable]) => variable);
+  assert.deepEqual(asked(DEMO), []);
+  assert.ok(asked(COMPOSE).includes('GRAFANA_PASSWORD'), 'control: the other file asks for passwords');
+  assert.deepEqual(Object.keys(demoServices), ['demo', 'prometheus', 'grafana']);
+  for (const { profiles } of Object.values(demoServices)) assert.equal(profiles, undefined, 'all of it starts');
+  // Else each file would take the other's containers for its own.
+  assert.equal((parse(read(DEMO)) as { name: string }).name, 'tollbridge-demo');
 });
+
+test('the steps for a look without Docker scrape where the demonstration listens, under the job of its past', () => {
+  const [, listen] = /'--listen <address>', '[^']+', '([\d.:]+)'/.exec(read('src/cli.ts'))!;
+  const [, steps] = read('docs/existing-stack.md').split('## Look before you install');
+  const [, config] = /```yaml\n([\s\S]*?)```/.exec(steps!)!;
+  const { scrape_configs } = parse(config!) as { scrape_configs: unknown };
+  assert.deepEqual(scrape_configs, [{ job_name: 'tollbridge', static_configs: [{ targets: [listen] }] }]);
+});
+
+for (const file of [COMPOSE, DEMO])
+  test(`${file} is what the compose specification allows`, () => {
+    const ajv = new Ajv({ strict: false, allErrors: true });
+    const validate = ajv.compile({ ...composeSchema, $schema: 'http://json-schema.org/draft-04/schema#' });
+    // This edition of the schema is older than the project's name at the top.
+    const { name: _, ...compose } = parse(read(file), { merge: true }) as Record<string, unknown>;
+    const [name, service] = Object.entries(servicesOf(file))[0]!;
+    assert.ok(validate(compose), JSON.stringify(validate.errors));
+    // Controls: a typing error, and a condition that does not exist.
+    assert.equal(validate({ ...compose, services: { [name]: { ...service, helthcheck: {} } } }), false);
+    const depends_on = { demo: { condition: 'service_well' } };
+    assert.equal(validate({ ...compose, services: { [name]: { ...service, depends_on } } }), false);
+  });
 
 test('Grafana finds its datasource and its dashboards, and has no default password', () => {
   const [datasource] = (parse(read('deploy/grafana/datasource.yaml')) as { datasources: Record<string, unknown>[] })
@@ -97,23 +125,24 @@ test('Grafana finds its datasource and its dashboards, and has no default passwo
   assert.equal(datasource!.url, '${' + 'PROMETHEUS_URL}');
   const [provider] = (parse(read('deploy/grafana/dashboards.yaml')) as { providers: { options: { path: string } }[] })
     .providers;
-  for (const [name, prometheus] of [
-    ['grafana', 'prometheus'],
-    ['grafana-demo', 'prometheus-demo'],
-  ] as const) {
-    const { environment = {}, volumes = [] } = services[name]!;
-    assert.equal(environment.PROMETHEUS_URL, `http://${prometheus}:9090`);
-    assert.ok(services[prometheus], `${prometheus} is a service`);
+  for (const { grafana, prometheus } of [services, demoServices]) {
+    const { environment = {}, volumes = [] } = grafana!;
+    assert.equal(environment.PROMETHEUS_URL, 'http://prometheus:9090');
+    assert.ok(prometheus);
     const home = environment.GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH!;
     assert.ok(volumes.includes(`./dashboards/json:${provider!.options.path}:ro`));
     assert.ok(existsSync(path.join(ROOT, 'dashboards/json', path.basename(home))), home);
     assert.equal(path.dirname(home), provider!.options.path);
-    assert.match(environment.GF_SECURITY_ADMIN_PASSWORD!, /^\$\{GRAFANA_PASSWORD:\?/);
   }
+  assert.match(services.grafana!.environment!.GF_SECURITY_ADMIN_PASSWORD!, /^\$\{GRAFANA_PASSWORD:\?/);
+  // Without an admin there is nobody whose password could be the default one.
+  const { environment } = demoServices.grafana!;
+  assert.equal(environment!.GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION, 'true');
+  assert.equal(environment!.GF_AUTH_DISABLE_LOGIN_FORM, 'true');
 });
 
 test('what is ours runs without rights, on a file system that it cannot write to', () => {
-  const ours = Object.entries(services).filter(([, { image }]) => image === 'tollbridge');
+  const ours = BOTH.filter(([, { image }]) => image === 'tollbridge');
   assert.deepEqual(
     ours.map(([name]) => name),
     ['setup', 'bridge', 'relay', 'demo'],

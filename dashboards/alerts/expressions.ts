@@ -1,7 +1,7 @@
 // Pieces of PromQL of the alerts, written from the catalogue. Currencies are never added up.
 
 import { BRIDGE, type MetricFamily, TOLL } from '../../src/metrics/catalogue.ts';
-import { total } from '../promql.ts';
+import { ofAccounts, reading, total } from '../promql.ts';
 
 /** Thresholds that panels colour by and alerts fire at. */
 export const LIMIT_WARN = 0.8;
@@ -59,8 +59,11 @@ export interface RecordingRule {
 export const RECORDING_RULES: readonly RecordingRule[] = [
   { record: RECORDED.limit, expr: LIMIT },
   { record: RECORDED.limitUsed, expr: `${USED_OF_LIMIT} / ${RECORDED.limit}` },
-  { record: RECORDED.balance, expr: total(MONEY, TOLL.balance.name) },
-  { record: RECORDED.balanceSpent, expr: total(MONEY, rate(TOLL.balanceSpent, '6h')) },
+  { record: RECORDED.balance, expr: `sum by (${MONEY}) (${reading(TOLL.balance)})` },
+  {
+    record: RECORDED.balanceSpent,
+    expr: `sum by (${MONEY}) (${ofAccounts(TOLL.balanceSpent, rate(TOLL.balanceSpent, '6h'))})`,
+  },
   {
     // Auto-reload that is on and not known to fail: a low balance is then nobody's trouble.
     record: RECORDED.working,

@@ -9,21 +9,22 @@ import { ATTRIBUTION_UID } from './uids.ts';
 
 const CHOSEN: Matchers = { team: '=~$team', agent: '=~$agent' };
 const TURNS: Net = { counter: TOLL.turns };
-const UNNAMED = 'turns name a team and a user where a credential, a subject or socket.identity does';
+/** Labels that a turn may lack, and what such turns stand under. */
+const NOBODY = { team: 'no team', user: 'no user', project: 'no project' } as const;
+const named = (expr: string, ...labels: (keyof typeof NOBODY)[]): string =>
+  labels.reduce((inner, label) => `label_replace(${inner}, "${label}", "${NOBODY[label]}", "${label}", "")`, expr);
+const WHO_IS_NAMED = 'Turns name a team and a user where a credential, a subject or socket.identity does.';
 
-function share(label: 'team' | 'user' | 'project' | 'agent', title: string, mayBeEmpty?: string): PanelSpec {
+function share(label: keyof typeof NOBODY | 'agent', title: string): PanelSpec {
+  const cost = inWindow(label, NET_COST, CHOSEN);
+  const nobody = label === 'agent' ? '' : ` What names none is "${NOBODY[label]}".`;
   return bars({
     key: `by-${label}`,
     title,
-    description: `Net cost in the window in USD, by ${label}. What names none is not shown.`,
-    ...{ w: 6, h: 8, ...(mayBeEmpty && { mayBeEmpty }) },
+    description: `Net cost in the window in USD, by ${label}.${nobody}`,
+    ...{ w: 6, h: 8 },
     look: { unit: 'currencyUSD', decimals: 2, colour: plain('blue') },
-    queries: [
-      {
-        expr: `topk(10, ${inWindow(label, NET_COST, { ...CHOSEN, [label]: label in CHOSEN ? CHOSEN[label]! : '!=' })} > 0)`,
-        legend: `{{${label}}}`,
-      },
-    ],
+    queries: [{ expr: `topk(10, ${label === 'agent' ? cost : named(cost, label)} > 0)`, legend: `{{${label}}}` }],
   });
 }
 
@@ -41,17 +42,17 @@ export const ATTRIBUTION: DashboardSpec = {
   bands: [
     {
       panels: [
-        share('team', 'Teams', UNNAMED),
-        share('user', 'Users', UNNAMED),
+        share('team', 'Teams'),
+        share('user', 'Users'),
         share('project', 'Projects'),
         share('agent', 'Agents'),
         table({
           key: 'everybody',
           title: 'Who did what',
-          description: 'Net cost, tokens (with those read from the cache) and turns in the window.',
-          ...{ w: 14, h: 12, joinBy: 'who', mayBeEmpty: UNNAMED },
+          description: `Net cost, tokens (with those read from the cache) and turns in the window. ${WHO_IS_NAMED}`,
+          ...{ w: 14, h: 12, joinBy: 'who' },
           queries: [TURNS, NET_COST, NET_TOKENS].map((net, index) => {
-            const sum = `label_join(${inWindow('team, project, agent', net, CHOSEN)}, "who", " ", "team", "project", "agent")`;
+            const sum = `label_join(${named(inWindow('team, project, agent', net, CHOSEN), 'team', 'project')}, "who", " ", "team", "project", "agent")`;
             return { expr: index === 0 ? `${sum} > 0` : `sum by (who) (${sum})` };
           }),
           columns: [
@@ -68,9 +69,9 @@ export const ATTRIBUTION: DashboardSpec = {
           key: 'cost-by-team',
           title: 'Cost by day and team',
           description: 'Net cost of each UTC day in USD, by team; of today so far.',
-          ...{ w: 10, h: 12, isBars: true, isStacked: true, interval: '1d', mayBeEmpty: UNNAMED },
+          ...{ w: 10, h: 12, isBars: true, isStacked: true, interval: '1d' },
           look: { unit: 'currencyUSD', decimals: 2 },
-          queries: [{ expr: `${byDay('team', NET_COST, CHOSEN)} > 0`, legend: '{{team}}' }],
+          queries: [{ expr: `${named(byDay('team', NET_COST, CHOSEN), 'team')} > 0`, legend: '{{team}}' }],
         }),
       ],
     },
@@ -85,7 +86,7 @@ export const ATTRIBUTION: DashboardSpec = {
           look: { unit: 'locale', decimals: 0, colour: plain('blue') },
           queries: [
             {
-              expr: `topk(10, ${inWindow('project', { counter: TOLL.sessions }, { agent: '=~$agent' })} > 0)`,
+              expr: `topk(10, ${named(inWindow('project', { counter: TOLL.sessions }, { agent: '=~$agent' }), 'project')} > 0)`,
               legend: '{{project}}',
             },
           ],

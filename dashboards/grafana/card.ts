@@ -2,7 +2,7 @@
 // the window. Every card has the same lines, so that equal tiles look equal; what is not known is a dash.
 
 import { TOLL } from '../../src/metrics/catalogue.ts';
-import { fold, inWindow, type Matchers, series } from '../promql.ts';
+import { inWindow, type Matchers, reading } from '../promql.ts';
 import { NOT_POLLED, STATUS_TEXT, STATUSES } from './look.ts';
 import type { Query } from './panel.ts';
 import { windowGauge } from './tile-sums.ts';
@@ -22,74 +22,96 @@ const orDash = (expr: string, label: string, name: string) =>
 
 /** Code of the state that each account is in (look.ts has their names). */
 export function statusCode(matchers: Matchers): string {
-  const codes = STATUSES.map(
-    (status, code) => `${fold(series(TOLL.accountStatus, { ...matchers, status }))} * ${code}`,
-  );
+  const codes = STATUSES.map((status, code) => `${reading(TOLL.accountStatus, { ...matchers, status })} * ${code}`);
   return `max by (provider, account) (${codes.join(' or ')})`;
 }
 
-/** Used share of every plan window and of every limit on spending, each with a label `gauge` that names it. */
+/** What names a plan window or a limit on spending, under the label `gauge`. */
+const ofQuota = (expr: string) => `label_join(${expr}, "gauge", " ", "quota", "window")`;
+const ofLimit = (expr: string) => `label_replace(${expr}, "gauge", "$1 limit", "limit", "(.*)")`;
+const GAUGE = 'provider, account, gauge';
+
+/** Used share of every plan window and of every limit on spending, by account and `gauge`; 1 is all of it. */
 export function usedShares(matchers: Matchers): string {
-  const of = 'provider, account';
-  const quota = fold(series(TOLL.quotaUsedRatio, matchers));
-  const used = fold(series(TOLL.spendLimitUsed, matchers));
-  const limit = fold(series(TOLL.spendLimit, matchers));
-  return (
-    `max by (${of}, gauge) (label_join(${quota}, "gauge", " ", "quota", "window") ` +
-    `or label_replace(${used} / (${limit} > 0), "gauge", "$1 limit", "limit", "(.*)"))`
-  );
+  const used = reading(TOLL.spendLimitUsed, matchers);
+  const limit = reading(TOLL.spendLimit, matchers);
+  const quotas = ofQuota(reading(TOLL.quotaUsedRatio, matchers));
+  return `max by (${GAUGE}) (${quotas} or ${ofLimit(`${used} / (${limit} > 0)`)})`;
 }
 
 /**
- * Share that will be used when a plan window starts anew, at its pace so far: what tiles call "by reset". Nothing before
- * a twentieth of the window has passed, because one turn would look like a disaster.
+ * Share that will be used when a plan window starts anew, at its pace so far: what tiles call "by reset", by account and
+ * `gauge`. It may be more than all. Nothing before a twentieth of the window has passed, because one turn would look like
+ * a disaster; what is used up stays so.
  */
 export function projectedShares(matchers: Matchers): string {
   const each = Object.entries(WINDOW_SECONDS).map(([window, seconds]) => {
-    const used = fold(series(TOLL.quotaUsedRatio, { ...matchers, window }));
-    const left = `(${fold(series(TOLL.quotaReset, { ...matchers, window }))} - time())`;
+    const used = reading(TOLL.quotaUsedRatio, { ...matchers, window });
+    const left = `(${reading(TOLL.quotaReset, { ...matchers, window })} - time())`;
     const elapsed = `((${seconds} - ${left}) > ${seconds / 20} < ${seconds})`;
-    return `clamp_max((${used} > 0 < 1) * ${seconds} / ${elapsed}, 1)`;
+    return `${used} >= 1 or (${used} < 1) * ${seconds} / ${elapsed}`;
   });
-  return each.join(' or ');
+  return `max by (${GAUGE}) (${ofQuota(`(${each.join(' or ')})`)})`;
 }
 
-/** Seconds until a plan window starts anew. */
-export const secondsToReset = (matchers: Matchers): string =>
-  `(${fold(series(TOLL.quotaReset, matchers))} or ${fold(series(TOLL.spendLimitReset, matchers))}) - time() > 0`;
+/** Seconds until each plan window and limit starts anew, by account and `gauge`. */
+export function secondsToReset(matchers: Matchers): string {
+  const quotas = ofQuota(reading(TOLL.quotaReset, matchers));
+  const limits = ofLimit(reading(TOLL.spendLimitReset, matchers));
+  return `(max by (${GAUGE}) (${quotas} or ${limits}) - time() > 0)`;
+}
+
+/** The fullest plan window or limit. @param by of each of these; of all where it is left out */
+export const fullest = (matchers: Matchers, by = ''): string =>
+  `topk${by && ` by (${by})`} (1, ${usedShares(matchers)})`;
+/** What is known of the fullest one, and of no other. @param expr by account and `gauge` */
+export const ofFullest = (expr: string, matchers: Matchers, by = ''): string =>
+  `(${expr} and on (${GAUGE}) ${fullest(matchers, by)})`;
+
+/** Of each account the first that is known; then accounts are added up that show the same in the same currency. */
+function firstKnown(label: string, choices: readonly (readonly [name: string, expr: string])[]): string {
+  const ofEach = choices.map(
+    ([name, expr]) => `sum by (account, ${label}, currency) (label_replace(${expr}, "${label}", "${name}", "", ""))`,
+  );
+  return `sum by (${label}, currency) (${ofEach.join(' or on (account) ')})`;
+}
+
+/** Limits that a card is about, the first of them that there is. */
+const CARD_LIMITS = ['spend', 'plan', 'plan_total', 'monthly'] as const;
 
 /**
  * The money that a card is about, the first that is known: what was spent of a limit, else what is left. The label `hero`
  * says which; the currency is never converted.
  */
 function heroMoney(matchers: Matchers): string {
-  const spent = (limit: string) =>
-    `label_replace(${fold(series(TOLL.spendLimitUsed, { ...matchers, limit }))} ` +
-    `and ${fold(series(TOLL.spendLimit, { ...matchers, limit }))}, "hero", "Spent of ${limit} limit", "", "")`;
-  const balance = `label_replace(sum by (account, currency) (${fold(series(TOLL.balance, matchers))}), "hero", "Balance", "", "")`;
-  const reported = `label_replace(${fold(series(TOLL.reportedCost, { ...matchers, window: '1d' }))}, "hero", "Today, as reported", "", "")`;
-  const choices = [
-    spent('spend'),
-    spent('plan'),
-    spent('plan_total'),
-    spent('monthly'),
-    balance,
+  const spent = (limit: string) => {
+    const of = { ...matchers, limit };
+    return [
+      `Spent of ${limit} limit`,
+      `${reading(TOLL.spendLimitUsed, of)} and ${reading(TOLL.spendLimit, of)}`,
+    ] as const;
+  };
+  return firstKnown('hero', [
+    ...CARD_LIMITS.map(spent),
+    ['Balance', reading(TOLL.balance, matchers)],
     spent('credit'),
-    reported,
-  ];
-  return choices.map((choice) => `sum by (hero, currency) (${choice})`).join(' or on () ');
+    ['Today, as reported', reading(TOLL.reportedCost, { ...matchers, window: '1d' })],
+  ]);
 }
 
 /** What is left of that limit; where the card is about a balance, what was spent of it in the window. */
 function moneyLeft(matchers: Matchers): string {
-  const limits = { ...matchers, limit: '!=credit' };
-  const left = `${fold(series(TOLL.spendLimit, limits))} - ${fold(series(TOLL.spendLimitUsed, limits))}`;
-  const spent = inWindow('currency', { counter: TOLL.balanceSpent }, matchers);
-  return (
-    `sum by (left, currency) (label_replace(${left}, "left", "Left of $1 limit", "limit", "(.*)")) ` +
-    `or on () label_replace(${spent}, "left", "Spent of balance", "", "")`
-  );
+  const left = (limit: string) => {
+    const of = { ...matchers, limit };
+    return [`Left of ${limit} limit`, `${reading(TOLL.spendLimit, of)} - ${reading(TOLL.spendLimitUsed, of)}`] as const;
+  };
+  const spent = inWindow('account, currency', { counter: TOLL.balanceSpent }, matchers);
+  return firstKnown('left', [...CARD_LIMITS.map(left), ['Spent of balance', spent]]);
 }
+
+/** What a card says of itself. */
+export const CARD_DESCRIPTION =
+  'State and plan of the account as its provider reports them, of its fullest plan window or limit; of several accounts the one that needs you most, and their money together. Cost, turns and tokens of the turns that this provider served in the window, or that were paid through it where it serves none itself; so do not add up cards. A dash is unknown, which is not zero.';
 
 /** The lines of the card of the tile `$tile` in the window `$window`, from top to bottom. */
 export function cardLines(): Query[] {
@@ -101,16 +123,20 @@ export function cardLines(): Query[] {
       look: { mappings: [STATUS_TEXT], unit: 'none' },
     },
     {
-      expr: orDash(`topk(1, max by (gauge) (${usedShares(account)}))`, 'gauge', 'Plan or limit'),
-      legend: '{{gauge}} used',
+      expr: orDash(fullest(account), 'gauge', 'Plan or limit'),
+      legend: '{{account}} {{gauge}} used',
       look: { unit: 'percentunit', decimals: 1, thresholds: 'used', min: 0, max: 1 },
     },
     {
-      expr: orDash(`topk(1, max by (quota, window) (${projectedShares(account)}))`, 'quota', 'Plan'),
-      legend: '{{quota}} {{window}} by reset',
+      expr: `max(${ofFullest(projectedShares(account), account)}) ${UNKNOWN}`,
+      legend: 'By reset',
       look: { unit: 'percentunit', decimals: 0, thresholds: 'used', min: 0, max: 1 },
     },
-    { expr: `min(${secondsToReset(account)}) ${UNKNOWN}`, legend: 'Resets in', look: { unit: 'dtdhms', decimals: 0 } },
+    {
+      expr: `min(${ofFullest(secondsToReset(account), account)}) ${UNKNOWN}`,
+      legend: 'Resets in',
+      look: { unit: 'dtdhms', decimals: 0 },
+    },
     {
       expr: orDash(heroMoney(account), 'hero', 'Money'),
       legend: '{{hero}} {{currency}}',
@@ -138,7 +164,7 @@ export function cardLines(): Query[] {
       look: { unit: 'none', decimals: 0 },
     },
     {
-      expr: `time() - max(${fold(series(TOLL.snapshotTimestamp, account))}) ${UNKNOWN}`,
+      expr: `time() - min(${reading(TOLL.snapshotTimestamp, account)}) ${UNKNOWN}`,
       legend: 'Read',
       look: { unit: 's', decimals: 0, thresholds: 'age' },
     },

@@ -17,7 +17,7 @@ import {
   VariableSort,
 } from '@grafana/grafana-foundation-sdk/dashboard';
 import { type MetricFamily, TOLL } from '../../src/metrics/catalogue.ts';
-import { fold, series } from '../promql.ts';
+import { fold, type Matchers, series } from '../promql.ts';
 import { DATASOURCE, type PanelSpec } from './panel.ts';
 
 const COLUMNS = 24;
@@ -84,22 +84,36 @@ export const startVariable: Variable = {
   }),
 };
 
-/** All values of a label, of which some can be chosen. @param isSingle one only */
-export function labelVariable(label: string, title: string, family: MetricFamily, isSingle = false): Variable {
+/** All values of a label, of which some can be chosen. All is also what has no such label. */
+export const labelVariable = (label: string, title: string, family: MetricFamily): Variable => ({
+  name: label,
+  build: () =>
+    choosable(labelValues(label, title, { family }))
+      .allValue('.*')
+      .build(),
+});
+
+/** One value of a label. @param of the series to look for it in */
+export const oneLabelVariable = (label: string, title: string, of: Labelled): Variable => ({
+  name: label,
+  build: () => labelValues(label, title, of).build(),
+});
+
+interface Labelled {
+  readonly family: MetricFamily;
+  readonly matchers?: Matchers;
+}
+
+function labelValues(label: string, title: string, { family, matchers }: Labelled): QueryVariableBuilder {
   if (!family.labels.includes(label)) throw new Error(`${family.name} has no label ${label}`);
-  return {
-    name: label,
-    build() {
-      const builder = new QueryVariableBuilder(label)
-        .label(title)
-        .query({ query: `label_values(${family.name}, ${label})`, refId: label })
-        .definition(`label_values(${family.name}, ${label})`)
-        .datasource(DATASOURCE)
-        .refresh(VariableRefresh.OnTimeRangeChanged)
-        .sort(VariableSort.AlphabeticalAsc);
-      return (isSingle ? builder : choosable(builder)).build();
-    },
-  };
+  const query = `label_values(${series(family, matchers)}, ${label})`;
+  return new QueryVariableBuilder(label)
+    .label(title)
+    .query({ query, refId: label })
+    .definition(query)
+    .datasource(DATASOURCE)
+    .refresh(VariableRefresh.OnTimeRangeChanged)
+    .sort(VariableSort.AlphabeticalAsc);
 }
 
 /** Tiles by their title. */

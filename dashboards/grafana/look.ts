@@ -54,17 +54,25 @@ export const UNKNOWN_IS_DASH: SpecialValueMap = {
   options: { match: SpecialValueMatch.NullAndNan, result: { text: '–', color: 'text', index: 99 } },
 };
 
-/** States of an account, in the order of their codes. */
-export const STATUSES = ['ok', 'near_limit', 'limited', 'auth_required', 'error', 'unsupported', 'unknown'] as const;
+/**
+ * States of an account. The place is the code, and the greatest code is shown: a bridge that knows hides one that does not,
+ * and of several accounts the one that wants somebody most is told.
+ */
+export const STATUSES = ['unknown', 'unsupported', 'ok', 'near_limit', 'error', 'auth_required', 'limited'] as const;
+/** What is above it wants somebody. */
+export const OK_CODE = STATUSES.indexOf('ok');
 export const NOT_POLLED = STATUSES.length;
+const STATUS_LOOKS: Readonly<Record<(typeof STATUSES)[number], readonly [text: string, colour: string]>> = {
+  unknown: ['…', '#8e8e8e'],
+  unsupported: ['N/A', '#8e8e8e'],
+  ok: ['OK', 'green'],
+  near_limit: ['WARN', 'yellow'],
+  error: ['ERR', 'red'],
+  auth_required: ['AUTH', 'orange'],
+  limited: ['LIMIT', 'red'],
+};
 export const STATUS_TEXT = textOf({
-  0: ['OK', 'green'],
-  1: ['WARN', 'yellow'],
-  2: ['LIMIT', 'red'],
-  3: ['AUTH', 'orange'],
-  4: ['ERR', 'red'],
-  5: ['N/A', '#8e8e8e'],
-  6: ['…', '#8e8e8e'],
+  ...Object.fromEntries(STATUSES.map((status, code) => [code, STATUS_LOOKS[status]])),
   [NOT_POLLED]: ['not polled', '#8e8e8e'],
 });
 export const YES_NO = textOf({ 0: ['no', 'text'], 1: ['yes', 'text'] });

@@ -1,27 +1,48 @@
 // An OpenCode account: balance and auto-reload, the monthly limit, Go's plan windows, and whether the books agree.
 
-import { TOLL } from '../../src/metrics/catalogue.ts';
-import { fold, type Matchers, series } from '../promql.ts';
+import { type MetricFamily, TOLL } from '../../src/metrics/catalogue.ts';
+import {
+  byDay,
+  inWindow,
+  type Matchers,
+  NET_COST,
+  NET_TOKENS,
+  type Net,
+  ofAccounts,
+  reading,
+  series,
+} from '../promql.ts';
 import { statusCode, usedShares } from './card.ts';
-import { type DashboardSpec, labelVariable, startVariable, windowVariable } from './dashboard.ts';
+import { type DashboardSpec, oneLabelVariable, startVariable, windowVariable } from './dashboard.ts';
 import { FAILING, plain, STATUS_TEXT, YES_NO } from './look.ts';
 import { bars, chart, stat, table } from './panel.ts';
 import { OPENCODE_UID } from './uids.ts';
 
-const ACCOUNT: Matchers = { provider: 'opencode', account: '=~$account' };
+const PROVIDER = 'opencode';
+const ACCOUNT: Matchers = { provider: PROVIDER, account: '$account' };
 const MONTHLY = { ...ACCOUNT, limit: 'monthly' };
-const of = (family: Parameters<typeof series>[0], matchers: Matchers = ACCOUNT) => fold(series(family, matchers));
+/** Zen and Go are billed to one account. */
+const PAID: Matchers = { ...ACCOUNT, provider: `=~${PROVIDER}.*` };
+const of = (family: Parameters<typeof reading>[0], matchers: Matchers = ACCOUNT) => reading(family, matchers);
 const PLAN = 'only accounts with Go have one';
 const NO_ANSWER = 'only where the account has been read for long enough';
 const BALANCE = `sum by (account, currency) (${of(TOLL.balance)})`;
-const SPENT_PER_DAY = `sum by (account, currency) (${fold(`rate(${series(TOLL.balanceSpent, ACCOUNT)}[1d])`)}) * 86400`;
+const SPENT_PER_DAY = `sum by (account, currency) (${ofAccounts(TOLL.balanceSpent, `rate(${series(TOLL.balanceSpent, ACCOUNT)}[1d])`)}) * 86400`;
+const BALANCE_READ = 'only accounts whose balance was read more than once';
+const byModel = (net: Net, matchers: Matchers = {}) =>
+  `label_join(${inWindow('model, upstream_provider', net, { ...PAID, ...matchers })}, "what", " ", "model", "upstream_provider")`;
+const moved = (counter: MetricFamily) => byDay('currency', { counter }, ACCOUNT);
 
 export const OPENCODE: DashboardSpec = {
   uid: OPENCODE_UID,
   title: 'Tollbridge / OpenCode account',
   description: 'Balance, monthly limit, Go and models of an OpenCode account.',
   range: '14d',
-  variables: [windowVariable, labelVariable('account', 'Account', TOLL.balance), startVariable],
+  variables: [
+    windowVariable,
+    oneLabelVariable('account', 'Account', { family: TOLL.accountStatus, matchers: { provider: PROVIDER } }),
+    startVariable,
+  ],
   bands: [
     {
       panels: [
@@ -69,8 +90,11 @@ export const OPENCODE: DashboardSpec = {
           look: { decimals: 2 },
           colours: { 'reload below': 'orange' },
           queries: [
-            { expr: BALANCE, legend: 'balance {{account}} {{currency}}' },
-            { expr: `max by (currency) (${of(TOLL.reloadTrigger)})`, legend: 'reload below' },
+            { expr: BALANCE, legend: 'balance {{currency}}' },
+            {
+              expr: `max by (currency) (${of(TOLL.reloadTrigger)} and on (account) ${of(TOLL.reloadEnabled)} == 1)`,
+              legend: 'reload below',
+            },
           ],
         }),
         stat({
@@ -165,17 +189,18 @@ export const OPENCODE: DashboardSpec = {
           key: 'models',
           title: 'Models paid through this account',
           description:
-            'Net cost and tokens in the window (without those read from the cache), by model and who served it.',
-          ...{ w: 10, h: 9 },
+            'Net cost and tokens in the window (without those read from the cache), by model and who served it. Turns that name no account are not in it.',
+          ...{ w: 10, h: 9, joinBy: 'what', mayBeEmpty: 'only turns of this account' },
           queries: [
-            {
-              expr: `sum by (model, upstream_provider) (${fold(series(TOLL.windowModelCost, { provider: '=~opencode.*', window: '$window' }))})`,
-            },
+            { expr: `${byModel({ counter: TOLL.turns })} > 0` },
+            { expr: `max by (what) (${byModel(NET_COST)})` },
+            { expr: `max by (what) (${byModel(NET_TOKENS, { token_type: '!=cache_read' })})` },
           ],
           columns: [
             { of: 'model', title: 'Model' },
             { of: 'upstream_provider', title: 'Served by' },
-            { of: 0, title: 'Cost', width: 90, look: { unit: 'currencyUSD', decimals: 2 } },
+            { of: 2, title: 'Tokens', width: 76, look: { unit: 'sishort', decimals: 1 } },
+            { of: 1, title: 'Cost', width: 76, look: { unit: 'currencyUSD', decimals: 2 } },
           ],
           sortBy: { column: 'Cost' },
         }),
@@ -185,26 +210,23 @@ export const OPENCODE: DashboardSpec = {
           description: 'Used share of the monthly limit and of each plan window, as they were reported.',
           ...{ w: 14, h: 9 },
           look: { unit: 'percentunit', decimals: 0, min: 0, max: 1 },
-          queries: [{ expr: `max by (gauge) (${usedShares(ACCOUNT)})`, legend: '{{gauge}}' }],
+          queries: [{ expr: usedShares(ACCOUNT), legend: '{{gauge}}' }],
         }),
         chart({
-          key: 'money-in-and-out',
-          title: 'Spent and topped up',
-          description: 'What readings of the balance show, in its currency per hour: spent is a lower bound.',
-          ...{ w: 24, h: 8 },
-          look: { decimals: 2 },
-          colours: { 'topped up': 'green' },
-          queries: [
-            {
-              expr: `3600 * sum(${fold(`rate(${series(TOLL.balanceSpent, ACCOUNT)}[$__rate_interval])`)})`,
-              legend: 'spent',
-              look: { colour: plain('blue') },
-            },
-            {
-              expr: `3600 * sum(${fold(`rate(${series(TOLL.balanceTopup, ACCOUNT)}[$__rate_interval])`)})`,
-              legend: 'topped up',
-            },
-          ],
+          key: 'spent-by-day',
+          title: 'Spent of the balance by day',
+          description: 'What readings of the balance show for each UTC day, in its currency: a lower bound.',
+          ...{ w: 12, h: 8, isBars: true, interval: '1d', mayBeEmpty: BALANCE_READ },
+          look: { decimals: 2, colour: plain('blue') },
+          queries: [{ expr: moved(TOLL.balanceSpent), legend: '{{currency}}' }],
+        }),
+        chart({
+          key: 'topped-up-by-day',
+          title: 'Topped up by day',
+          description: 'What readings of the balance show for each UTC day, in its currency.',
+          ...{ w: 12, h: 8, isBars: true, interval: '1d', mayBeEmpty: BALANCE_READ },
+          look: { decimals: 2, colour: plain('green') },
+          queries: [{ expr: moved(TOLL.balanceTopup), legend: '{{currency}}' }],
         }),
       ],
     },

@@ -1,7 +1,7 @@
 // The sections of a tile, as OpenUsage names and orders them, for the tile `$tile` in the window `$window`.
 
 import { type MetricFamily, TOLL } from '../../src/metrics/catalogue.ts';
-import { fold, NET_COST, NET_TOKENS, type Net, series } from '../promql.ts';
+import { NET_COST, NET_TOKENS, type Net, reading } from '../promql.ts';
 import { usedShares } from './card.ts';
 import { plain } from './look.ts';
 import { bars, type PanelSpec, type Query, stat, table } from './panel.ts';
@@ -92,7 +92,9 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       description: 'Used share of each, as the provider reports it. Yellow from 80 %, red from 95 %.',
       ...{ w: 5, h: 8, mayBeEmpty: planIsOptional },
       look: { unit: 'percentunit', decimals: 1, thresholds: 'used', min: 0, max: 1 },
-      queries: [{ expr: `sort_desc(max by (account, gauge) (${usedShares(ACCOUNT)}))`, legend: '{{gauge}}' }],
+      queries: [
+        { expr: `sort_desc(max by (account, gauge) (${usedShares(ACCOUNT)}))`, legend: '{{account}} {{gauge}}' },
+      ],
     }),
     bars({
       key: key('projects'),
@@ -166,13 +168,17 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       ...{ w: 6, h: 7, hasSparkline: true, timeFrom: '14d', interval: '1d', mayBeEmpty: NO_TURNS },
       queries: [
         {
-          expr: daysOfTile(NET_COST),
+          expr: daysOfTile('', NET_COST),
           legend: 'Cost',
           look: { unit: 'currencyUSD', decimals: 2, colour: plain('#94e2d5') },
         },
-        { expr: daysOfTile(TURNS), legend: 'Turns', look: { unit: 'locale', decimals: 0, colour: plain('yellow') } },
         {
-          expr: daysOfTile(NET_TOKENS),
+          expr: daysOfTile('', TURNS),
+          legend: 'Turns',
+          look: { unit: 'locale', decimals: 0, colour: plain('yellow') },
+        },
+        {
+          expr: daysOfTile('', NET_TOKENS),
           legend: 'Tokens',
           look: { unit: 'sishort', decimals: 1, colour: plain('#74c7ec') },
         },
@@ -208,8 +214,9 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       queries: [{ expr: otherData() }],
       columns: [
         { of: 'metric', title: 'What' },
-        { of: 'of', title: 'Of', width: 96 },
-        { of: 'unit', title: 'Unit', width: 104 },
+        { of: 'of', title: 'Of', width: 84 },
+        { of: 'unit', title: 'Unit', width: 96 },
+        { of: 'account', title: 'Account', width: 66 },
         { of: 0, title: 'Value', width: 66, look: { decimals: 2 } },
       ],
       sortBy: { column: 'What', isAscending: true },
@@ -225,16 +232,19 @@ const TOKEN_TITLES = {
   reasoning: 'Reason',
 } as const;
 
-/** Everything reported that has no panel of its own, under the labels metric, of (its field and window) and unit. */
+/**
+ * Everything reported that has no panel of its own, under the labels account, metric, of (its field and
+ * window) and unit.
+ */
 function otherData(): string {
   const named = (metric: string, family: MetricFamily, unit: string) =>
-    `label_replace(label_join(${fold(series(family, ACCOUNT))}, "unit", "", "${unit}"), "metric", "${metric}", "", "")`;
+    `label_replace(label_join(${reading(family, ACCOUNT)}, "unit", "", "${unit}"), "metric", "${metric}", "", "")`;
   const all = [
-    fold(series(TOLL.reportedValue, ACCOUNT)),
+    reading(TOLL.reportedValue, ACCOUNT),
     named('reported cost', TOLL.reportedCost, 'currency'),
     named('reload below', TOLL.reloadTrigger, 'currency'),
     named('reload by', TOLL.reloadAmount, 'currency'),
     named('models available', TOLL.modelsAvailable, 'currency'),
   ].join(' or ');
-  return `sum by (metric, of, unit) (label_join(${all}, "of", " ", "field", "window"))`;
+  return `max by (account, metric, of, unit) (label_join(${all}, "of", " ", "field", "window"))`;
 }

@@ -1,23 +1,20 @@
 // One tile in full: all its sections, what becomes of its plan and its money, and when everything starts anew.
 
 import { TOLL } from '../../src/metrics/catalogue.ts';
-import { byDay, fold, NET_COST, NET_TOKENS, series } from '../promql.ts';
-import { cardLines, projectedShares, usedShares } from './card.ts';
+import { NET_COST, NET_TOKENS, ofAccounts, reading, series } from '../promql.ts';
+import { CARD_DESCRIPTION, cardLines, projectedShares, secondsToReset, usedShares } from './card.ts';
 import { type DashboardSpec, startVariable, tileVariable, windowVariable } from './dashboard.ts';
 import { chart, stat, table } from './panel.ts';
 import { sections } from './sections.ts';
-import { windowOfTile } from './tile-sums.ts';
+import { daysOfTile, paceOfTile, windowOfTile } from './tile-sums.ts';
 import { DETAIL_UID } from './uids.ts';
 
 const ACCOUNT = { provider: '$tile' };
 const ONLY_REPORTED = 'only what the provider reports is there';
 const NO_TURNS = 'a tile without turns has none';
-const served = (expr: string, by: string) =>
-  `sum by (${by}) (${expr} and on (upstream_provider) ${fold(series(TOLL.tileInfo, { tile: '$tile' }))})`;
-
-/** Hours that something lasts at the pace of the last day. */
+/** How long something lasts at the pace of the last day. */
 const lasts = (left: string, perSecond: string) => `${left} / (${perSecond} > 0)`;
-const SPENT_PER_SECOND = `sum by (account, currency) (${fold(`rate(${series(TOLL.balanceSpent, ACCOUNT)}[1d])`)})`;
+const SPENT_PER_SECOND = `sum by (account, currency) (${ofAccounts(TOLL.balanceSpent, `rate(${series(TOLL.balanceSpent, ACCOUNT)}[1d])`)})`;
 
 export const TILE_DETAIL: DashboardSpec = {
   uid: DETAIL_UID,
@@ -31,8 +28,7 @@ export const TILE_DETAIL: DashboardSpec = {
         stat({
           key: 'card',
           title: '${tile:text} · $window',
-          description:
-            'State and plan of the account as its provider reports them; cost, turns and tokens of the turns that this provider served, in the window. A dash is unknown, which is not zero.',
+          description: CARD_DESCRIPTION,
           ...{ w: 6, h: 8 },
           queries: cardLines(),
         }),
@@ -44,7 +40,7 @@ export const TILE_DETAIL: DashboardSpec = {
           ...{ w: 6, h: 8 },
           queries: [
             {
-              expr: `min(${lasts(`sum by (account, currency) (${fold(series(TOLL.balance, ACCOUNT))})`, SPENT_PER_SECOND)}) / 86400 or on () vector(NaN)`,
+              expr: `min(${lasts(`sum by (account, currency) (${reading(TOLL.balance, ACCOUNT)})`, SPENT_PER_SECOND)}) / 86400 or on () vector(NaN)`,
               legend: 'Balance lasts, days',
               look: { decimals: 1, thresholds: 'days' },
             },
@@ -53,13 +49,13 @@ export const TILE_DETAIL: DashboardSpec = {
               { days: 7, name: 'a week' },
               { days: 30, name: '30 days' },
             ].map(({ days, name }) => ({
-              expr: `${days * 86_400} * sum(${served(fold(`rate(${TOLL.cost.name}[1d])`), 'upstream_provider')}) or on () vector(NaN)`,
+              expr: `${days * 86_400} * ${paceOfTile('1d', NET_COST)} or on () vector(NaN)`,
               legend: `Cost of ${name}`,
               look: { unit: 'currencyUSD', decimals: 2 },
             })),
             {
-              expr: `max(${projectedShares(ACCOUNT)}) or on () vector(NaN)`,
-              legend: 'Fullest plan by reset',
+              expr: `topk(1, ${projectedShares(ACCOUNT)}) or on () label_replace(vector(NaN), "gauge", "fullest plan", "", "")`,
+              legend: '{{account}} {{gauge}} by reset',
               look: { unit: 'percentunit', decimals: 0, thresholds: 'used' },
             },
             {
@@ -74,14 +70,9 @@ export const TILE_DETAIL: DashboardSpec = {
           title: 'Timers',
           description: 'When each plan window and limit starts anew. Yellow within the hour, red within 15 minutes.',
           ...{ w: 6, h: 8, mayBeEmpty: ONLY_REPORTED },
-          queries: [
-            {
-              expr:
-                `min by (gauge) (label_join(${fold(series(TOLL.quotaReset, ACCOUNT))}, "gauge", " ", "quota", "window") ` +
-                `or label_replace(${fold(series(TOLL.spendLimitReset, ACCOUNT))}, "gauge", "$1 limit", "limit", "(.*)")) - time() > 0`,
-            },
-          ],
+          queries: [{ expr: secondsToReset(ACCOUNT) }],
           columns: [
+            { of: 'account', title: 'Account', width: 70 },
             { of: 'gauge', title: 'What' },
             {
               of: 0,
@@ -100,7 +91,7 @@ export const TILE_DETAIL: DashboardSpec = {
           ...{ w: 6, h: 8, mayBeEmpty: ONLY_REPORTED },
           queries: [
             {
-              expr: `max by (account, plan, subscription, auth_scope, machine) (${fold(series(TOLL.accountInfo, ACCOUNT))})`,
+              expr: `max by (account, plan, subscription, auth_scope, machine) (${series(TOLL.accountInfo, ACCOUNT)})`,
             },
           ],
           columns: [
@@ -120,12 +111,11 @@ export const TILE_DETAIL: DashboardSpec = {
         chart({
           key: 'cost-by-model',
           title: 'Cost by day and model',
-          description: 'Net cost of each UTC day in USD, by model; of today so far.',
+          description:
+            'Net cost of each UTC day in USD, by model; of today so far. Of a tile that serves none, what was paid through it.',
           ...{ w: 12, h: 8, isBars: true, isStacked: true, interval: '1d', mayBeEmpty: NO_TURNS },
           look: { unit: 'currencyUSD', decimals: 2 },
-          queries: [
-            { expr: `${served(byDay('upstream_provider, model', NET_COST), 'model')} > 0`, legend: '{{model}}' },
-          ],
+          queries: [{ expr: `${daysOfTile('model', NET_COST)} > 0`, legend: '{{model}}' }],
         }),
         chart({
           key: 'tokens-by-model',
@@ -133,9 +123,7 @@ export const TILE_DETAIL: DashboardSpec = {
           description: 'Net tokens of each UTC day, by model, with those read from the cache; of today so far.',
           ...{ w: 12, h: 8, isBars: true, isStacked: true, interval: '1d', mayBeEmpty: NO_TURNS },
           look: { unit: 'sishort', decimals: 1 },
-          queries: [
-            { expr: `${served(byDay('upstream_provider, model', NET_TOKENS), 'model')} > 0`, legend: '{{model}}' },
-          ],
+          queries: [{ expr: `${daysOfTile('model', NET_TOKENS)} > 0`, legend: '{{model}}' }],
         }),
         chart({
           key: 'turns-by-status',
@@ -146,7 +134,7 @@ export const TILE_DETAIL: DashboardSpec = {
           colours: { ok: 'green', error: 'red', aborted: 'yellow' },
           queries: [
             {
-              expr: `${served(byDay('upstream_provider, status', { counter: TOLL.turns }), 'status')} > 0`,
+              expr: `${daysOfTile('status', { counter: TOLL.turns })} > 0`,
               legend: '{{status}}',
             },
           ],
@@ -157,7 +145,7 @@ export const TILE_DETAIL: DashboardSpec = {
           description: 'Used share of each, as the provider reported it.',
           ...{ w: 8, h: 8, mayBeEmpty: ONLY_REPORTED },
           look: { unit: 'percentunit', decimals: 0, min: 0, max: 1 },
-          queries: [{ expr: `max by (gauge) (${usedShares(ACCOUNT)})`, legend: '{{gauge}}' }],
+          queries: [{ expr: usedShares(ACCOUNT), legend: '{{account}} {{gauge}}' }],
         }),
         chart({
           key: 'balance-over-time',
@@ -167,8 +155,8 @@ export const TILE_DETAIL: DashboardSpec = {
           look: { decimals: 2 },
           queries: [
             {
-              expr: `sum by (account, kind, currency) (${fold(series(TOLL.balance, ACCOUNT))})`,
-              legend: '{{kind}} {{currency}}',
+              expr: `sum by (account, kind, currency) (${reading(TOLL.balance, ACCOUNT)})`,
+              legend: '{{account}} {{kind}} {{currency}}',
             },
           ],
         }),

@@ -1,7 +1,7 @@
 // Sums of the tile `$tile` in the window `$window`: from window gauges where there is one, else from counters.
 
 import { type MetricFamily, TOLL } from '../../src/metrics/catalogue.ts';
-import { byDay, fold, inWindow, type Matchers, type Net, series } from '../promql.ts';
+import { byDay, fold, inWindow, type Matchers, type Net, series, total } from '../promql.ts';
 
 const TILE = { tile: '$tile' };
 
@@ -30,4 +30,7 @@ function ofTile(by: string, net: Net, grown: (by: string, matchers: Matchers) =>
 export const windowOfTile = (by: string, net: Net, matchers: Matchers = {}) =>
   ofTile(by, net, (all, of) => inWindow(all, net, of), matchers);
 /** The same by day, for charts whose step is a day. */
-export const daysOfTile = (net: Net) => ofTile('', net, (all, of) => byDay(all, net, of), {});
+export const daysOfTile = (by: string, net: Net) => ofTile(by, net, (all, of) => byDay(all, net, of), {});
+/** How fast it grew in a time until now, per second, as an estimate: what was taken back is not taken off. */
+export const paceOfTile = (duration: string, net: Net) =>
+  ofTile('', net, (all, of) => total(all, `rate(${series(net.counter, of)}[${duration}])`), {});

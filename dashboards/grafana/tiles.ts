@@ -1,18 +1,31 @@
 // The home dashboard: every tile as a card, then each with its sections.
 
 import { TOLL } from '../../src/metrics/catalogue.ts';
-import { fold, inWindow, NET_TOKENS, now, series } from '../promql.ts';
-import { cardLines, projectedShares, secondsToReset, statusCode, usedShares } from './card.ts';
+import { inWindow, NET_TOKENS, now, reading, series } from '../promql.ts';
+import {
+  CARD_DESCRIPTION,
+  cardLines,
+  fullest,
+  ofFullest,
+  projectedShares,
+  secondsToReset,
+  statusCode,
+} from './card.ts';
 import { type DashboardSpec, linkTo, startVariable, tileVariable, windowVariable } from './dashboard.ts';
-import { STATUS_TEXT } from './look.ts';
+import { OK_CODE, STATUS_TEXT } from './look.ts';
 import { stat, table, text } from './panel.ts';
 import { sections } from './sections.ts';
 import { DETAIL_UID, TILES_UID } from './uids.ts';
 
 const WINDOW = { window: '$window' };
-/** One row for each account, under the label `id` that tables join by. */
-const byAccount = (aggregate: string, by: string, expr: string) =>
-  `${aggregate} by (${by}) (label_join(${expr}, "id", " · ", "provider", "account"))`;
+const EACH = 'provider, account';
+const BALANCES = `sum by (${EACH}, currency) (${reading(TOLL.balance)})`;
+/** One row for each account, and one more for each further currency that it holds, under the label `id` that tables join by. */
+const asRow = (expr: string) => `label_join(${expr}, "id", " · ", "provider", "account", "currency")`;
+/** Repeats what is known of an account on each of its rows. @param expr one value for each account */
+const onItsRows = (expr: string) =>
+  asRow(`${expr} + on (${EACH}) group_right () (${BALANCES} * 0 or on (${EACH}) ${statusCode({})} * 0)`);
+const byRow = (expr: string) => `max by (id) (${expr})`;
 const PLAN_IS_OPTIONAL = 'only accounts with a plan window or a limit have one';
 
 export const TILES: DashboardSpec = {
@@ -67,13 +80,12 @@ export const TILES: DashboardSpec = {
           description: 'Accounts that are near or at a limit, want a login, or cannot be read.',
           ...{ w: 5, h: 3, isSingle: true },
           look: { unit: 'none', decimals: 0, thresholds: 'zero' },
-          queries: [{ expr: `count(${statusCode({})} > 0 < 5) or on () vector(0)`, legend: 'Accounts' }],
+          queries: [{ expr: `count(${statusCode({})} > ${OK_CODE}) or on () vector(0)`, legend: 'Accounts' }],
         }),
         stat({
           key: 'card',
           title: '${tile:text} · $window',
-          description:
-            'State and plan of the account as its provider reports them; cost, turns and tokens of the turns that this provider served, in the window. A dash is unknown, which is not zero.',
+          description: CARD_DESCRIPTION,
           ...{ w: 6, h: 8 },
           repeat: { variable: 'tile', perRow: 4 },
           link: { title: 'All of this tile', url: linkTo(DETAIL_UID, 'var-tile=${tile}') },
@@ -87,16 +99,17 @@ export const TILES: DashboardSpec = {
         table({
           key: 'accounts',
           title: 'All accounts',
-          description: 'Every account that is configured or was reported, with its fullest plan window or limit.',
+          description:
+            'Every account that is configured or was reported, with its fullest plan window or limit: how much of it is used, where that leads by its reset, and when that is.',
           ...{ w: 15, h: 10 },
           joinBy: 'id',
           queries: [
-            { expr: byAccount('max', 'id, provider, account', statusCode({})) },
-            { expr: byAccount('max', 'id', usedShares({})) },
-            { expr: byAccount('min', 'id', secondsToReset({})) },
-            { expr: byAccount('max', 'id', projectedShares({})) },
-            { expr: byAccount('sum', 'id, currency', fold(TOLL.balance.name)) },
-            { expr: `time() - ${byAccount('max', 'id', fold(TOLL.snapshotTimestamp.name))}` },
+            { expr: onItsRows(statusCode({})) },
+            { expr: byRow(onItsRows(fullest({}, EACH))) },
+            { expr: byRow(onItsRows(ofFullest(secondsToReset({}), {}, EACH))) },
+            { expr: byRow(onItsRows(ofFullest(projectedShares({}), {}, EACH))) },
+            { expr: `max by (id, currency) (${asRow(BALANCES)})` },
+            { expr: byRow(onItsRows(`(time() - ${reading(TOLL.snapshotTimestamp)})`)) },
           ],
           columns: [
             {

@@ -45,6 +45,8 @@ export interface VariableModel {
   readonly regex?: string;
   readonly multi?: boolean;
   readonly includeAll?: boolean;
+  /** What stands for all values in a query, as it is. */
+  readonly allValue?: string;
   readonly sort?: number;
   readonly hide?: number;
   /** Not taken from the address. */

@@ -42,7 +42,8 @@ export function fill(text: string, variables: Variables, scoped: Scoped = {}, is
       if (local !== undefined) return local;
       const variable = variables.get(name);
       if (!variable) return placeholder;
-      const { model, chosen } = variable;
+      const { model, chosen, options } = variable;
+      if (isQuery && model.allValue !== undefined && chosen.length === options.length) return model.allValue;
       switch (format ?? (isQuery && model.multi ? 'regex' : undefined)) {
         case 'regex':
           return asRegex(chosen);
