@@ -2,7 +2,7 @@
 // the window. Every card has the same lines, so that equal tiles look equal; what is not known is a dash.
 
 import { TOLL } from '../../src/metrics/catalogue.ts';
-import { inWindow, type Matchers, reading } from '../promql.ts';
+import { inWindow, type Matchers, reading, series } from '../promql.ts';
 import { NOT_POLLED, STATUS_TEXT, STATUSES } from './look.ts';
 import type { Query } from './panel.ts';
 import { windowGauge } from './tile-sums.ts';
@@ -59,6 +59,16 @@ export function secondsToReset(matchers: Matchers): string {
   const quotas = ofQuota(reading(TOLL.quotaReset, matchers));
   const limits = ofLimit(reading(TOLL.spendLimitReset, matchers));
   return `(max by (${GAUGE}) (${quotas} or ${limits}) - time() > 0)`;
+}
+
+/**
+ * Adds a label `whose` for legends: the account and a space where a tile has several, else nothing, because one account
+ * needs no name. @param expr by account, of one provider
+ */
+export function whose(expr: string, matchers: Matchers): string {
+  const accounts = `max by (account) (${series(TOLL.accountInfo, matchers)})`;
+  const named = `label_replace(${accounts}, "whose", "$1 ", "account", "(.*)")`;
+  return `${expr} * on (account) group_left (whose) (${named} and on () count(${accounts}) > 1 or on (account) ${accounts})`;
 }
 
 /** The fullest plan window or limit. @param by of each of these; of all where it is left out */
@@ -123,8 +133,8 @@ export function cardLines(): Query[] {
       look: { mappings: [STATUS_TEXT], unit: 'none' },
     },
     {
-      expr: orDash(fullest(account), 'gauge', 'Plan or limit'),
-      legend: '{{account}} {{gauge}} used',
+      expr: orDash(whose(fullest(account), account), 'gauge', 'Plan or limit'),
+      legend: '{{whose}}{{gauge}} used',
       look: { unit: 'percentunit', decimals: 1, thresholds: 'used', min: 0, max: 1 },
     },
     {

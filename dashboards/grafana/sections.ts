@@ -2,7 +2,7 @@
 
 import { type MetricFamily, TOLL } from '../../src/metrics/catalogue.ts';
 import { NET_COST, NET_TOKENS, type Net, reading } from '../promql.ts';
-import { usedShares } from './card.ts';
+import { usedShares, whose } from './card.ts';
 import { plain } from './look.ts';
 import { bars, type PanelSpec, type Query, stat, table } from './panel.ts';
 import { daysOfTile, windowGauge, windowOfTile } from './tile-sums.ts';
@@ -92,9 +92,7 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       description: 'Used share of each, as the provider reports it. Yellow from 80 %, red from 95 %.',
       ...{ w: 5, h: 8, mayBeEmpty: planIsOptional },
       look: { unit: 'percentunit', decimals: 1, thresholds: 'used', min: 0, max: 1 },
-      queries: [
-        { expr: `sort_desc(max by (account, gauge) (${usedShares(ACCOUNT)}))`, legend: '{{account}} {{gauge}}' },
-      ],
+      queries: [{ expr: `sort_desc(${whose(usedShares(ACCOUNT), ACCOUNT)})`, legend: '{{whose}}{{gauge}}' }],
     }),
     bars({
       key: key('projects'),
@@ -213,10 +211,9 @@ export function sections({ prefix, isWide, planIsOptional }: SectionsOptions): P
       ...{ w: 8, h: 7, mayBeEmpty: 'only what the provider reports is there' },
       queries: [{ expr: otherData() }],
       columns: [
-        { of: 'metric', title: 'What' },
-        { of: 'of', title: 'Of', width: 84 },
-        { of: 'unit', title: 'Unit', width: 96 },
-        { of: 'account', title: 'Account', width: 66 },
+        { of: 'what', title: 'What' },
+        { of: 'of', title: 'Of', width: 96 },
+        { of: 'unit', title: 'Unit', width: 104 },
         { of: 0, title: 'Value', width: 66, look: { decimals: 2 } },
       ],
       sortBy: { column: 'What', isAscending: true },
@@ -233,8 +230,8 @@ const TOKEN_TITLES = {
 } as const;
 
 /**
- * Everything reported that has no panel of its own, under the labels account, metric, of (its field and
- * window) and unit.
+ * Everything reported that has no panel of its own, under the labels what (with its account where there are
+ * several), of (its field and window) and unit.
  */
 function otherData(): string {
   const named = (metric: string, family: MetricFamily, unit: string) =>
@@ -246,5 +243,6 @@ function otherData(): string {
     named('reload by', TOLL.reloadAmount, 'currency'),
     named('models available', TOLL.modelsAvailable, 'currency'),
   ].join(' or ');
-  return `max by (account, metric, of, unit) (label_join(${all}, "of", " ", "field", "window"))`;
+  const byAccount = `max by (account, metric, of, unit) (label_join(${all}, "of", " ", "field", "window"))`;
+  return `label_join(${whose(byAccount, ACCOUNT)}, "what", "", "whose", "metric")`;
 }

@@ -2,7 +2,7 @@
 
 import { TOLL } from '../../src/metrics/catalogue.ts';
 import { NET_COST, NET_TOKENS, ofAccounts, reading, series } from '../promql.ts';
-import { CARD_DESCRIPTION, cardLines, projectedShares, secondsToReset, usedShares } from './card.ts';
+import { CARD_DESCRIPTION, cardLines, projectedShares, secondsToReset, usedShares, whose } from './card.ts';
 import { type DashboardSpec, startVariable, tileVariable, windowVariable } from './dashboard.ts';
 import { chart, stat, table } from './panel.ts';
 import { sections } from './sections.ts';
@@ -54,8 +54,8 @@ export const TILE_DETAIL: DashboardSpec = {
               look: { unit: 'currencyUSD', decimals: 2 },
             })),
             {
-              expr: `topk(1, ${projectedShares(ACCOUNT)}) or on () label_replace(vector(NaN), "gauge", "fullest plan", "", "")`,
-              legend: '{{account}} {{gauge}} by reset',
+              expr: `${whose(`topk(1, ${projectedShares(ACCOUNT)})`, ACCOUNT)} or on () label_replace(vector(NaN), "gauge", "fullest plan", "", "")`,
+              legend: '{{whose}}{{gauge}} by reset',
               look: { unit: 'percentunit', decimals: 0, thresholds: 'used' },
             },
             {
@@ -145,7 +145,7 @@ export const TILE_DETAIL: DashboardSpec = {
           description: 'Used share of each, as the provider reported it.',
           ...{ w: 8, h: 8, mayBeEmpty: ONLY_REPORTED },
           look: { unit: 'percentunit', decimals: 0, min: 0, max: 1 },
-          queries: [{ expr: usedShares(ACCOUNT), legend: '{{account}} {{gauge}}' }],
+          queries: [{ expr: whose(usedShares(ACCOUNT), ACCOUNT), legend: '{{whose}}{{gauge}}' }],
         }),
         chart({
           key: 'balance-over-time',
@@ -155,8 +155,8 @@ export const TILE_DETAIL: DashboardSpec = {
           look: { decimals: 2 },
           queries: [
             {
-              expr: `sum by (account, kind, currency) (${reading(TOLL.balance, ACCOUNT)})`,
-              legend: '{{account}} {{kind}} {{currency}}',
+              expr: whose(`sum by (account, kind, currency) (${reading(TOLL.balance, ACCOUNT)})`, ACCOUNT),
+              legend: '{{whose}}{{kind}} {{currency}}',
             },
           ],
         }),

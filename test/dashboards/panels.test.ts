@@ -40,11 +40,12 @@ const said = (target: Labels, facts: readonly Said[]) =>
   facts.map((fact) => ({ ...fact, labels: { ...target, ...fact.labels } }));
 
 function statusOf(labels: Labels, current: (typeof STATUSES)[number]): Said[] {
-  return STATUSES.map((status) => ({
+  const states = STATUSES.map((status) => ({
     family: TOLL.accountStatus,
     labels: { ...labels, status },
     value: status === current ? 1 : 0,
   }));
+  return [...states, { family: TOLL.accountInfo, labels, value: 1 }];
 }
 
 /** A plan window: how full it is, and in how many hours it starts anew. */
@@ -106,6 +107,8 @@ const plans: Said[] = [
   ...quota({ ...CLAUDE, window: '7d' }, 0.9, 6 * 24),
   ...statusOf({ provider: 'claude_code', account: 'second' }, 'ok'),
   ...quota({ ...CLAUDE, account: 'second', window: '5h' }, 0.5, 0.5),
+  ...statusOf({ provider: 'codex', account: 'only' }, 'ok'),
+  ...quota({ provider: 'codex', account: 'only', quota: 'primary', window: '5h' }, 0.2, 2),
   ...statusOf({ provider: 'deepseek', account: 'x' }, 'ok'),
   ...balance({ ...DEEPSEEK, currency: 'CNY' }, 30, 0),
   ...balance({ ...DEEPSEEK, currency: 'USD' }, 2, 0),
@@ -281,11 +284,20 @@ describe('a card', () => {
   const tile = { tile: 'claude_code' };
 
   it('is about one plan window, the fullest, which may come to more than all of it', async () => {
-    assert.deepEqual(await shown(TILES, 'card', 1, tile), { 'first usage 7d claude_code': 0.9 });
+    assert.deepEqual(await shown(TILES, 'card', 1, tile), { 'first usage 7d claude_code first ': 0.9 });
     assert.deepEqual(await shown(TILES, 'card', 2, tile), { '': 6.3 });
     assert.deepEqual(await shown(TILES, 'card', 3, tile), { '': 6 * DAY_S });
     const soonest = `min(${series(TOLL.quotaReset, { provider: 'claude_code' })}) - time()`;
     assert.deepEqual(await found(soonest), { '': HOUR_S / 2 }, 'control: another window starts anew first');
+  });
+
+  it('names accounts where there are several, and nowhere else', async () => {
+    const named = async (of: string) => {
+      const points = await prometheus.query(queryOf(TILES, 'band-gauges', 0, { tile: of }), END_S);
+      return points.map(({ metric: { whose = '', gauge } }) => `${whose}${gauge}`).sort();
+    };
+    assert.deepEqual(await named('claude_code'), ['first usage 5h', 'first usage 7d', 'second usage 5h']);
+    assert.deepEqual(await named('codex'), ['primary 5h']);
   });
 
   it('shows the money of each of its accounts, the first kind that is known of each', async () => {
