@@ -24,6 +24,7 @@ const SECRETS = {
   cookie: `Fe26.2**${secret('cookie')}`,
   env: `sk-${secret('env')}`,
   token: secret('hubtoken'),
+  sender: `tb_${secret('sender')}`,
 };
 
 /** Every text of an answer becomes a canary, but amounts, dates and the words that are read stay; more are added. */
@@ -86,6 +87,8 @@ function layOut(url: string) {
 state_dir: ${home}/state
 metrics: { listen: 127.0.0.1:0 }
 hub: { listen: 127.0.0.1:0, token_env: HUB_TOKEN }
+tcp: { listen: 127.0.0.1:0 }
+tokens: [{ token_file: ${file('sender', SECRETS.sender)}, team: core }]
 poll: { interval: 1s, console_interval: 1s }
 accounts:
   - { id: keys, provider: opencode, api_key_file: ${file('key', SECRETS.key)}, base_url: '${url}', console_url: '${url}/console',
@@ -147,8 +150,15 @@ for (const failing of [false, true]) {
       body: secret('push'),
     });
 
+    const tcpUrl = /tcp +(http:\S+)/.exec(said)![1]!;
+    const asSender = (token: string) => fetch(`${tcpUrl}/v1/status`, { headers: { authorization: `Bearer ${token}` } });
+    const [status, refusal] = await Promise.all([asSender(SECRETS.sender), asSender(`${SECRETS.sender}x`)]);
+    assert.deepEqual([status.status, refusal.status], [200, 401]);
+
     const outputs: Record<string, string> = { 'what it said': said };
     outputs['the metrics'] = await get(`${metricsUrl}/metrics`);
+    outputs['the status on TCP'] = await status.text();
+    outputs['a refusal on TCP'] = await refusal.text();
     outputs['the page'] = await get(metricsUrl);
     for (const command of [['doctor'], ['doctor', '--json'], ['status'], ['status', '--json'], ['check-config']]) {
       const { stdout, stderr } = spawnSync(process.execPath, [CLI, ...command, '--config', config], {

@@ -20,8 +20,6 @@ const REFUSAL_LINGER_MS = 1000;
 const ABANDONED_PATIENCE_MS = 60_000;
 /** How long open requests may take after a stop; it is what an operator waits for at a shutdown. */
 const STOP_GRACE_MS = 2000;
-/** Turns of the event loop without a new connection after which nobody can be waiting to be accepted or read. */
-const QUIET_TURNS = 5;
 /** How long it may take until we see that a sender has left. */
 const LEAVING_SEEN_MS = 20;
 const REFUSALS_LOGGED_EVERY_MS = 10_000;
@@ -127,18 +125,6 @@ export class EventReceiver {
     server.on('checkContinue', (request, response) => this.#receive(request, response));
     // A connection beyond the cap may have come with a whole request that nobody will read.
     server.on('drop', () => this.#options.meter.refused(this.#options.source, 'connections'));
-  }
-
-  /** Stock senders are gone as soon as they are connected; what they wrote still waits in the kernel's queue. */
-  async acceptWaiting(server: http.Server): Promise<void> {
-    // Each turn of the loop accepts one connection, and what it brings is read in the next.
-    let quietTurns = 0;
-    const note = () => {
-      quietTurns = 0;
-    };
-    server.on('connection', note);
-    for (; quietTurns < QUIET_TURNS; quietTurns++) await new Promise((resolve) => setImmediate(resolve));
-    server.off('connection', note);
   }
 
   /** Closes servers: what was sent is booked and answered, within bounds. */
@@ -253,12 +239,11 @@ export class EventReceiver {
 
   async #refused(refusal: BodyRefusal, { isBooked }: Route): Promise<Answer> {
     if (refusal === 'overloaded') return this.#overloaded();
-    const detail = `a body may hold ${this.limits.maxBodyBytes} bytes; send the events in smaller parts`;
-    const answer = { status: 413, error: detail };
+    const limit = `a body may hold ${this.limits.maxBodyBytes} bytes`;
     // A question brings no event that could be counted as rejected.
-    if (!isBooked)
-      return { status: answer.status, body: { error: `a body may hold ${this.limits.maxBodyBytes} bytes` } };
-    return refuse(this.#accept({}), answer, { reason: 'too_large', detail });
+    if (!isBooked) return { status: 413, body: { error: limit } };
+    const detail = `${limit}; send the events in smaller parts`;
+    return refuse(this.#accept({}), { status: 413, error: detail }, { reason: 'too_large', detail });
   }
 
   #overloaded(): Answer {

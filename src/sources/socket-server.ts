@@ -11,6 +11,8 @@ import type { Source } from './source.ts';
 const SOURCE = 'socket';
 /** The kernel's own limit on Linux (somaxconn). A full queue is the one refusal that a stock sender does see. */
 const LISTEN_BACKLOG = 4096;
+/** Turns of the event loop without a new connection after which nobody can be waiting to be accepted or read. */
+const QUIET_TURNS = 5;
 /** How long a deleted socket file goes unnoticed. Senders use their spool meanwhile. */
 const WATCH_EVERY_MS = 5000;
 
@@ -108,7 +110,7 @@ export class SocketServer implements Source {
   async #retire(server: http.Server): Promise<void> {
     this.#retired.add(server);
     server.once('close', () => this.#retired.delete(server));
-    await this.#receiver.acceptWaiting(server);
+    await this.#acceptWaiting(server);
     server.close();
     // A closed server no longer ends slow requests by itself.
     const forced = setTimeout(() => server.closeAllConnections(), this.#receiver.limits.requestTimeoutMs);
@@ -132,8 +134,20 @@ export class SocketServer implements Source {
     const servers = [server, ...this.#retired];
     this.#listening = undefined;
     file.release();
-    await this.#receiver.acceptWaiting(server);
+    await this.#acceptWaiting(server);
     await this.#receiver.close(servers);
     this.#options.meter.up(SOURCE, false);
+  }
+
+  /** Stock senders are gone as soon as they are connected; what they wrote still waits in the kernel's queue. */
+  async #acceptWaiting(server: http.Server): Promise<void> {
+    // Each turn of the loop accepts one connection, and what it brings is read in the next.
+    let quietTurns = 0;
+    const note = () => {
+      quietTurns = 0;
+    };
+    server.on('connection', note);
+    for (; quietTurns < QUIET_TURNS; quietTurns++) await new Promise((resolve) => setImmediate(resolve));
+    server.off('connection', note);
   }
 }

@@ -14,6 +14,8 @@ import type { SenderTokens } from './sender-tokens.ts';
 import type { Source } from './source.ts';
 
 const SOURCE = 'tcp';
+/** Anybody on the network may connect, and must not take the descriptors that the socket and the ledger need. */
+const CONNECTIONS_MAX = 1024;
 /** How a failure to listen is told. */
 const LISTENING = { key: 'tcp.listen', serves: 'senders on TCP', example: { host: '127.0.0.1', port: 9465 } };
 
@@ -35,6 +37,7 @@ export class TcpServer implements Source {
     this.#receiver = new EventReceiver({
       ...options,
       source: SOURCE,
+      limits: { maxConnections: CONNECTIONS_MAX, ...options.limits },
       identify: (request) => this.#identify(request),
     });
   }
@@ -82,14 +85,14 @@ export class TcpServer implements Source {
     const server = this.#server;
     if (!server) return;
     this.#server = undefined;
-    await this.#receiver.acceptWaiting(server);
+    // Who waits to be accepted is reset and sees it, unlike those who write to the socket's file and leave.
     await this.#receiver.close([server]);
     this.#options.meter.up(SOURCE, false);
   }
 
   #identify(request: IncomingMessage): Identity | Unidentified {
     const { tokens, tcp } = this.#options;
-    // A page can make a browser post here, but it has no token, and a browser tells of every page that posts.
+    // A page that makes a browser ask here knows no token, so then it does not matter by which name it was asked.
     if (!tokens.isEmpty) return tokens.identify(request.headers.authorization);
     const isPage = request.headers.origin !== undefined || !isAskedByItsName(request, tcp.listen);
     return isPage ? 'web_page' : {};

@@ -63,6 +63,25 @@ test('an event is forwarded when the stream has it, under the subject of its ide
   assert.equal(queue.events, 0);
 });
 
+test('a project that the credential is bound to travels in place of the stated one, and the difference is told', async (t) => {
+  const { sink, connection } = await start(t);
+  const projects = ['shop', 'work'];
+  const bookings = [];
+  for (const [n, project] of projects.entries()) {
+    bookings.push(...(await sink.submit([turn(n)], { identity: { ...identity, project } })));
+  }
+  const outcome = { type: 'forwarded' };
+  assert.deepEqual(bookings, [{ outcome, identityMismatch: true }, { outcome }]);
+  const manager = await jetstreamManager(connection);
+  for (const [n, project] of projects.entries()) {
+    const message = await manager.streams.getMessage('TOLL', { seq: n + 1 });
+    assert.deepEqual(
+      [message?.subject, message?.json<Record<string, unknown>>().project],
+      ['toll.turns.core.ada', project],
+    );
+  }
+});
+
 test('while the server is away it waits on disk; it is published when the server is back', async (t) => {
   const { server, sink, queue, link, stored } = await start(t);
   await server.kill();

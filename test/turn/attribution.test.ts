@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Attribution, type AttributionOptions } from '../../src/turn/attribution.ts';
 import { Pricing } from '../../src/turn/pricing.ts';
-import type { PermissionEvent, SessionEvent, StatedTurn, ToolEvent } from '../../src/turn/turn-event.ts';
+import type { PermissionEvent, SessionEvent, StatedEvent, StatedTurn, ToolEvent } from '../../src/turn/turn-event.ts';
 
 const TURN: StatedTurn = {
   kind: 'turn',
@@ -138,6 +138,20 @@ describe('the account of a turn', () => {
 });
 
 describe('the project of an event', () => {
+  it('a credential that is bound to a project has the last word on it, and its name is shown as any other', () => {
+    const { project: _, ...unnamed } = SESSION;
+    const shownBy = (mode: 'name' | 'hash' | 'off', event: StatedEvent) => {
+      const shown = attribution({ project: mode }).attribute(event, { project: 'shop' });
+      return 'project' in shown ? shown.project : undefined;
+    };
+    for (const event of [TURN, TOOL, SESSION, unnamed]) {
+      assert.equal(shownBy('name', event), 'shop');
+      // The first 12 digits of SHA-256("shop"), as sha256sum prints them.
+      assert.equal(shownBy('hash', event), '8d9001d32c6a');
+      assert.equal(shownBy('off', event), undefined);
+    }
+  });
+
   // The first 12 digits of SHA-256("secret-project"), as sha256sum prints them.
   const HASH = '2cdd4451155b';
   for (const event of [TURN, TOOL, SESSION]) {
