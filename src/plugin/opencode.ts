@@ -592,8 +592,8 @@ class Enforcement {
 
 /** Whether any price of OpenCode's is above zero; undefined when it names none. */
 function isPriced(cost: unknown): boolean | undefined {
-  if (cost === undefined) return undefined;
   const { input, output, cache } = fields(cost);
+  if (finite(input) === undefined) return undefined;
   return [input, output, fields(cache).read, fields(cache).write].some((usd) => (finite(usd) ?? 0) > 0);
 }
 
