@@ -37,6 +37,8 @@ const touch = (name: string): PlannedStep => ({ tool: 'bash', args: { command: `
 const isThere = (name: string) => existsSync(path.join(scratch.project, name));
 const withEnv = (env: Record<string, string>): Scratch => ({ ...scratch, env: { ...scratch.env, ...env } });
 
+const withoutColours = (text: string) => text.replace(new RegExp(`${String.fromCharCode(27)}\\[\\d+m`, 'g'), '');
+
 /** Does something while a bridge answers, and gives how many calls reached the provider meanwhile. */
 async function judged<T>(act: (bridge: VerdictServer) => Promise<T>): Promise<{ result: T; calls: number }> {
   const bridge = new VerdictServer();
@@ -53,9 +55,11 @@ test('opencode run under its budget: the provider is called, and a warning is on
   const { result, calls } = await judged(async (bridge) => {
     bridge.reply = WARN;
     const ran = await run(binary, scratch, [touch('run-under'), done]);
-    const projects = bridge.questions.map((question) => (question as { project?: string }).project);
-    assert.deepEqual([...new Set(projects)], [PROJECT]);
-    assert.deepEqual([...new Set(bridge.questions.map(({ tool }) => tool))].sort(), ['bash', undefined]);
+    const asked = { agent: 'opencode', provider: 'my-gateway', project: PROJECT, priced: true };
+    const step = { ...asked, model: 'gpt-5.1' };
+    const said = new Set(bridge.questions.map((question) => JSON.stringify(Object.entries(question).sort())));
+    const expected = [{ ...asked, model: 'small' }, step, { ...step, tool: 'bash' }];
+    assert.deepEqual([...said].sort(), expected.map((one) => JSON.stringify(Object.entries(one).sort())).sort());
     return ran;
   });
   assert.equal(result.code, 0, result.stderr);
@@ -89,9 +93,6 @@ test('opencode run without a bridge: it goes ahead when that was left open, and 
   assert.ok(withoutColours(closed.stderr).includes(`Error: ${NO_ANSWER}`), closed.stderr);
 });
 
-const withoutColours = (text: string) => text.replace(new RegExp(`${String.fromCharCode(27)}\\[\\d+m`, 'g'), '');
-
-/** What a running OpenCode does as the bridge changes its mind. A step's number counts the calls of a turn. */
 test('a running OpenCode follows every verdict', async (t) => {
   const openCode = await OpenCode.start(binary, scratch);
   /** One turn in a session of its own: how it ended, and how many of its steps reached the provider. */
