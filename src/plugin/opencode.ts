@@ -522,13 +522,14 @@ class Enforcement {
     this.#settings = settings;
   }
 
-  /** Lets a call go ahead, or throws an Error with a text for the user; never another. */
-  async permit(asked: Asked | undefined): Promise<void> {
-    const refusal = await this.#refusal(asked).catch(() => this.#unanswered('the plugin failed'));
+  /** Lets a call go ahead, or throws an Error with a text for the user; never another, not even one of `whatIsAsked`. */
+  async permit(whatIsAsked: () => Asked | undefined): Promise<void> {
+    const refusal = await this.#refusal(whatIsAsked).catch(() => this.#unanswered('the plugin failed'));
     if (refusal) throw new Error(refusal);
   }
 
-  async #refusal(asked: Asked | undefined): Promise<string | undefined> {
+  async #refusal(whatIsAsked: () => Asked | undefined): Promise<string | undefined> {
+    const asked = whatIsAsked();
     if (!asked) return this.#unanswered('it could not be asked: the model is not known');
     const { question, prompt } = asked;
     const verdict = await this.#answer(JSON.stringify(question));
@@ -603,16 +604,18 @@ function setting(name: string, installed: string): string {
 }
 
 /** Does what may fail without anybody's harm. */
-const quietly = (act: () => unknown) =>
-  Promise.resolve()
-    .then(act)
-    .catch(() => {});
+async function quietly(act: () => unknown): Promise<void> {
+  try {
+    await act();
+  } catch {
+    // As promised.
+  }
+}
 
 /**
- * Meters this OpenCode instance and holds it to the bridge's verdicts. Environment: TOLLBRIDGE_SOCKET and
- * TOLLBRIDGE_SPOOL override where records go, TOLLBRIDGE_ACCOUNT_ID names the account they belong to, TOLLBRIDGE_FAIL
- * (`open` or `closed`) decides about calls for which the bridge gives no verdict, TOLLBRIDGE_DISABLED=1 switches the
- * plugin off.
+ * Meters this OpenCode instance and holds it to the bridge's verdicts. Environment: TOLLBRIDGE_SOCKET, TOLLBRIDGE_SPOOL
+ * and TOLLBRIDGE_FAIL (`open` or `closed`: what becomes of calls without a verdict) override what was installed,
+ * TOLLBRIDGE_ACCOUNT_ID names the account that turns belong to, TOLLBRIDGE_DISABLED=1 switches the plugin off.
  */
 export const Tollbridge: Plugin = async ({ client, worktree, directory }) => {
   const socket = setting('TOLLBRIDGE_SOCKET', INSTALLED.socket);
@@ -645,7 +648,7 @@ export const Tollbridge: Plugin = async ({ client, worktree, directory }) => {
   const enforcement = new Enforcement({ socket, fail, tell, show });
   const project = baseName(worktree) ?? baseName(directory);
   /** What each session's prompt asks: a tool call says only which session it belongs to. */
-  const current = new Map<unknown, Asked>();
+  const current = new Map<string, Asked>();
 
   /** What is to be asked about a call that is made for a prompt of the user's. */
   const askedOf = (message: unknown, called: { provider: unknown; model: unknown; cost?: unknown }) => {
@@ -671,21 +674,22 @@ export const Tollbridge: Plugin = async ({ client, worktree, directory }) => {
       }
     },
     // A prompt may call a tool before it calls a model.
-    'chat.message': async (_, output) => {
-      const { message } = fields(output);
-      const { providerID, modelID } = fields(fields(message).model);
-      askedOf(message, { provider: providerID, model: modelID });
-    },
-    'chat.params': async (input) => {
-      const { message, model } = fields(input);
-      const { providerID, id, cost } = fields(model);
-      await enforcement.permit(askedOf(message, { provider: providerID, model: id, cost }));
-    },
-    'tool.execute.before': async (input) => {
-      const asked = current.get(fields(input).sessionID);
-      const tool = text(fields(input).tool);
-      await enforcement.permit(asked && tool ? { ...asked, question: { ...asked.question, tool } } : undefined);
-    },
+    'chat.message': (_, output) =>
+      quietly(() => {
+        const { providerID, modelID } = fields(output.message.model);
+        askedOf(output.message, { provider: providerID, model: modelID });
+      }),
+    'chat.params': (input) =>
+      enforcement.permit(() => {
+        const { providerID, id, cost } = fields(input.model);
+        return askedOf(input.message, { provider: providerID, model: id, cost });
+      }),
+    'tool.execute.before': (input) =>
+      enforcement.permit(() => {
+        const asked = current.get(input.sessionID);
+        const tool = text(input.tool);
+        return asked && tool ? { ...asked, question: { ...asked.question, tool } } : undefined;
+      }),
     dispose: async () => {
       try {
         await delivery.close();

@@ -218,6 +218,15 @@ test('a prompt under way goes on or not, as the stop says', async (t) => {
   }
 });
 
+test('an allowed tool does not make its prompt one that was allowed', async () => {
+  const bridge = await scratch.judge();
+  const plugin = await scratch.load();
+  await plugin.hooks['chat.message']?.({ sessionID: 'ses_1' }, paramsOf() as never);
+  assert.equal(await callTool(plugin), undefined);
+  bridge.reply = { ...STOP, in_flight: 'finish' };
+  assert.equal((await callModel(plugin))?.message, STOP.message);
+});
+
 /** Bridges that give no verdict. */
 const NO_VERDICTS: Readonly<Record<string, Reply | 'absent'>> = {
   'nobody listens': 'absent',
