@@ -54,12 +54,13 @@ function places(place: Place, extension: string): [string, ...string[]] {
   return [target, ...all.filter((file) => file !== target)];
 }
 
-/** The plugin's text with this configuration's socket and spool written into it. */
+/** The plugin's text with what it needs of this configuration written into it. */
 function render({ config }: Installation): { text: string; extension: string } {
   const { text, extension } = pluginSource();
   const values = {
     __TOLLBRIDGE_SOCKET__: config.socket.enabled ? config.socket.path : '',
     __TOLLBRIDGE_SPOOL__: config.spool.enabled ? config.spool.dir : '',
+    __TOLLBRIDGE_FAIL__: (config as { verdict?: { fail?: string } }).verdict?.fail ?? 'open',
     __TOLLBRIDGE_VERSION__: VERSION,
   };
   let body = text;

@@ -1,7 +1,9 @@
-// The OpenCode plugin of Tollbridge: tells the bridge what each turn cost, and nothing of what was said in it.
+// The OpenCode plugin of Tollbridge: tells the bridge what each turn cost, and nothing of what was said in it; and asks
+// the bridge before each model call and tool call whether it may go ahead.
 //
-// OpenCode runs this one file inside its own process (Bun), so it imports only node: built-ins, never throws, never
-// delays a turn, and exports one thing: OpenCode takes every export of a plugin file for a plugin of its own.
+// OpenCode runs this one file inside its own process (Bun), so it imports only node: built-ins and exports one thing:
+// OpenCode takes every export of a plugin file for a plugin of its own. Metering never throws and never delays a turn;
+// asking waits `ASKING_MAX_MS` at most and throws nothing but a refusal.
 //
 // Two rules hold everywhere below:
 //  - What is sent is copied field by field from an allow-list. No prompt, answer, title, tool argument, tool output or
@@ -10,15 +12,18 @@
 //    twice is harmless (the ledger knows it again); losing one is counted and told.
 
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Plugin } from '@opencode-ai/plugin';
 
 /** Filled in by `tollbridge install opencode`; the environment overrides them. */
 const INSTALLED = {
   socket: '__TOLLBRIDGE_SOCKET__',
   spool: '__TOLLBRIDGE_SPOOL__',
+  fail: '__TOLLBRIDGE_FAIL__',
   version: '__TOLLBRIDGE_VERSION__',
 };
 
@@ -36,7 +41,7 @@ const DISPOSE_MAX_MS = 3000;
 const QUEUE_MAX_RECORDS = 2000;
 /** Files in the spool folder, whoever wrote them, beyond which records are dropped: the disk stays bounded. */
 const SPOOL_MAX_FILES = 5000;
-/** Messages and tool calls whose last sent state is remembered, so that a repeated event is not sent again. */
+/** Of everything that is remembered at most so many: sent messages and tool calls, verdicts, notices, prompts. */
 const REMEMBERED_MAX = 2000;
 /** Ids and names longer than this are no ids and names. */
 const TEXT_MAX_CHARS = 256;
@@ -44,6 +49,12 @@ const TEXT_MAX_CHARS = 256;
 const ERROR_BODY_MAX_CHARS = 64 * 1024;
 /** Enough of a shell call's output, from its end, to hold the note that the user stopped it. */
 const SHELL_NOTE_MAX_CHARS = 200;
+/** How long a model call or a tool call may be held up by asking the bridge, and the steps in which that is waited. */
+const ASKING_MAX_MS = 50;
+const ASKING_STEP_MS = 10;
+/** A verdict is a few fields; a longer answer is none, and neither is one with a longer message. */
+const VERDICT_MAX_CHARS = 16 * 1024;
+const NOTICE_MAX_CHARS = 1000;
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -69,6 +80,13 @@ function baseName(value: unknown): string | undefined {
   if (typeof value !== 'string') return undefined;
   const name = value.split(/[\\/]/).filter(Boolean).at(-1);
   return name && !/^[A-Za-z]:$/.test(name) ? text(name) : undefined;
+}
+
+/** Puts it last in the map, and takes out the first when there are too many: the one that was silent for longest. */
+function remember<K, V>(map: Map<K, V>, key: K, value: V): void {
+  map.delete(key);
+  map.set(key, value);
+  if (map.size > REMEMBERED_MAX) map.delete(map.keys().next().value as K);
 }
 
 /** What may be copied out of an object, by field: a rule for its value, or the same for an object inside. */
@@ -216,10 +234,7 @@ class Selection {
   #isKnown({ about, properties }: ContentFree): boolean {
     const says = JSON.stringify(properties);
     const isKnown = this.#lastSaid.get(about) === says;
-    // Taken out and put in again, so that the map's first key is the one that was silent for longest.
-    this.#lastSaid.delete(about);
-    this.#lastSaid.set(about, says);
-    if (this.#lastSaid.size > REMEMBERED_MAX) this.#lastSaid.delete(this.#lastSaid.keys().next().value);
+    remember(this.#lastSaid, about, says);
     return isKnown;
   }
 }
@@ -407,16 +422,198 @@ function writeSpoolFile(spool: string, body: string): string | undefined {
   }
 }
 
+/** What the bridge is asked before a call. Nothing else leaves with it. */
+interface Question {
+  readonly agent: 'opencode';
+  readonly provider: string;
+  readonly model: string;
+  readonly project: string | undefined;
+  readonly tool?: string;
+  readonly account_id: string | undefined;
+  /** Whether OpenCode knows a price for the model; absent when it does not say. */
+  readonly priced: boolean | undefined;
+}
+
+/** The question about a prompt's model calls, and what the prompt is known by. */
+interface Asked {
+  readonly question: Question;
+  readonly prompt: string;
+}
+
+/** What to do with a call for which the bridge gives no verdict: let it through, or refuse it. */
+type Fail = 'open' | 'closed';
+
+interface Verdict {
+  readonly decision: 'allow' | 'warn' | 'stop';
+  /** One line, ready to show; never empty for `warn` and `stop`. */
+  readonly message: string;
+  /** What a warning is about: it is shown once. */
+  readonly occasion: string;
+  readonly hasRule: boolean;
+  /** Whether a prompt that was allowed before this stop may go on. */
+  readonly mayFinish: boolean;
+  readonly ttlMs: number;
+  readonly fail: Fail | undefined;
+}
+
+const failIn = (value: unknown): Fail | undefined => (value === 'open' || value === 'closed' ? value : undefined);
+
+/** The verdict in a body; undefined when it holds none that can be acted on. Throws a SyntaxError when it is no JSON. */
+function verdictIn(body: string): Verdict | undefined {
+  const { decision, rule, message, step, resets_at, in_flight, ttl_s, fail } = fields(JSON.parse(body));
+  if (decision !== 'allow' && decision !== 'warn' && decision !== 'stop') return undefined;
+  const ttlSeconds = finite(ttl_s) ?? -1;
+  // One line and no control sequences: it is written to a terminal.
+  const line = typeof message === 'string' ? message.replace(/\p{Cc}+/gu, ' ').trim() : '';
+  if (ttlSeconds < 0 || line.length > NOTICE_MAX_CHARS || (line === '' && decision !== 'allow')) return undefined;
+  return {
+    decision,
+    message: line,
+    occasion: JSON.stringify([text(rule), finite(step), text(resets_at)]),
+    hasRule: rule !== undefined,
+    mayFinish: in_flight === 'finish',
+    ttlMs: ttlSeconds * 1000,
+    fail: failIn(fail),
+  };
+}
+
+/** Asks the bridge. Gives its verdict, or in a few words why there is none. */
+async function ask(socket: string, body: string): Promise<Verdict | string> {
+  const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+  const asked = request({ socketPath: socket, path: '/v1/verdict', method: 'POST', headers, agent: false });
+  asked.on('error', () => {});
+  const bound = async () => {
+    // In steps, because OpenCode may be busy for longer than the whole: what was answered meanwhile is read in between.
+    for (let ms = 0; ms < ASKING_MAX_MS; ms += ASKING_STEP_MS) await sleep(ASKING_STEP_MS);
+    return 'it took too long';
+  };
+  const answer = async () => {
+    const [response] = await once(asked.end(body), 'response');
+    if (response.statusCode !== 200) return `it answered ${response.statusCode}`;
+    let said = '';
+    for await (const chunk of response.setEncoding('utf8')) {
+      said += chunk;
+      if (said.length > VERDICT_MAX_CHARS) break;
+    }
+    return verdictIn(said) ?? 'it gave no verdict';
+  };
+  const problem = (error: unknown) => (error instanceof SyntaxError ? 'it gave no verdict' : 'nobody listens');
+  return Promise.race([bound(), answer().catch(problem)]).finally(() => asked.destroy());
+}
+
+interface EnforcementSettings extends Pick<Settings, 'socket' | 'tell'> {
+  /** `forced` wins over what the bridge said last, and that over `installed`. */
+  readonly fail: { readonly forced: Fail | undefined; readonly installed: Fail | undefined };
+  /** Puts something before the user's eyes; content-free. */
+  readonly show: (message: string) => void;
+}
+
+/** Asks for verdicts, remembers each for as long as it says, and turns them into refusals and notices. */
+class Enforcement {
+  readonly #settings: EnforcementSettings;
+  readonly #answers = new Map<string, { verdict: Verdict; askedAtMs: number; asking?: Promise<Verdict | string> }>();
+  readonly #shown = new Map<string, true>();
+  readonly #allowedPrompts = new Map<string, true>();
+  #saidFail: Fail | undefined;
+  #hasSeenRule = false;
+  #unchecked = 0;
+
+  constructor(settings: EnforcementSettings) {
+    this.#settings = settings;
+  }
+
+  /** Lets a call go ahead, or throws an Error with a text for the user; never another, not even one of `whatIsAsked`. */
+  async permit(whatIsAsked: () => Asked | undefined): Promise<void> {
+    const refusal = await this.#refusal(whatIsAsked).catch(() => this.#unanswered('the plugin failed'));
+    if (refusal) throw new Error(refusal);
+  }
+
+  async #refusal(whatIsAsked: () => Asked | undefined): Promise<string | undefined> {
+    const asked = whatIsAsked();
+    if (!asked) return this.#unanswered('it could not be asked: the model is not known');
+    const { question, prompt } = asked;
+    const verdict = await this.#answer(JSON.stringify(question));
+    if (typeof verdict === 'string') return this.#unanswered(verdict);
+    const { decision, message, occasion, mayFinish } = verdict;
+    if (decision === 'stop') return mayFinish && this.#allowedPrompts.has(prompt) ? undefined : message;
+    if (!question.tool) remember(this.#allowedPrompts, prompt, true);
+    if (decision === 'warn' && !this.#shown.has(occasion)) {
+      remember(this.#shown, occasion, true);
+      this.#settings.show(message);
+    }
+    return undefined;
+  }
+
+  #answer(question: string): Promise<Verdict | string> | Verdict {
+    const known = this.#answers.get(question);
+    const ageMs = known ? Date.now() - known.askedAtMs : 0;
+    // A clock that was set back makes nothing last longer.
+    if (known && ageMs >= 0 && ageMs < known.verdict.ttlMs) return known.verdict;
+    if (known?.asking) return known.asking;
+    const asking = this.#askBridge(question);
+    // Where every call is to be asked for, none may live on the answer that another one got.
+    if (known && known.verdict.ttlMs > 0) known.asking = asking;
+    return asking;
+  }
+
+  async #askBridge(question: string): Promise<Verdict | string> {
+    const { socket, tell } = this.#settings;
+    const askedAtMs = Date.now();
+    const verdict = socket ? await ask(socket, question) : 'its socket is switched off';
+    this.#answers.delete(question);
+    if (typeof verdict === 'string') return verdict;
+    remember(this.#answers, question, { verdict, askedAtMs });
+    this.#saidFail = verdict.fail ?? this.#saidFail;
+    this.#hasSeenRule ||= verdict.hasRule;
+    if (this.#unchecked > 0) tell(`Tollbridge's bridge answers again. Calls let through before: ${this.#unchecked}.`);
+    this.#unchecked = 0;
+    return verdict;
+  }
+
+  #unanswered(why: string): string | undefined {
+    const { socket, fail, tell, show } = this.#settings;
+    if ((fail.forced ?? this.#saidFail ?? fail.installed) === 'closed') {
+      return (
+        `Tollbridge refused this call: its bridge did not answer (${why}), so no budget was checked, and what cannot ` +
+        'be checked is refused here. Start the bridge: tollbridge start. To let such calls through instead, set ' +
+        'verdict.fail to open and run: tollbridge install opencode'
+      );
+    }
+    this.#unchecked++;
+    // Said once per outage. Who switched the socket off was told by the installation; who is not known to have rules
+    // misses none, so it only goes into the log.
+    if (this.#unchecked > 1 || !socket) return undefined;
+    (this.#hasSeenRule ? show : tell)(
+      `Tollbridge's bridge did not answer (${why}), so no budget was checked. Calls go ahead unchecked until it ` +
+        'answers. Start the bridge: tollbridge start',
+    );
+    return undefined;
+  }
+}
+
+/** Whether any price of OpenCode's is above zero; undefined when it names none. */
+function isPriced(cost: unknown): boolean | undefined {
+  const { input, output, cache } = fields(cost);
+  if (finite(input) === undefined) return undefined;
+  return [input, output, fields(cache).read, fields(cache).write].some((usd) => (finite(usd) ?? 0) > 0);
+}
+
 /** The environment first, then what was installed; an unfilled placeholder is nothing. */
 function setting(name: string, installed: string): string {
   return process.env[name]?.trim() || (installed.startsWith('__TOLLBRIDGE_') ? '' : installed);
 }
 
+/** Does what may fail without anybody's harm. */
+async function quietly(act: () => unknown): Promise<void> {
+  await (async () => act())().catch(() => {});
+}
+
 /**
- * Meters this OpenCode instance. Environment: TOLLBRIDGE_SOCKET and TOLLBRIDGE_SPOOL override where records go,
- * TOLLBRIDGE_ACCOUNT_ID names the account they belong to, TOLLBRIDGE_DISABLED=1 switches the plugin off.
+ * Meters this OpenCode instance and holds it to the bridge's verdicts. Environment: TOLLBRIDGE_SOCKET, TOLLBRIDGE_SPOOL
+ * and TOLLBRIDGE_FAIL (`open` or `closed`: what becomes of calls without a verdict) override what was installed,
+ * TOLLBRIDGE_ACCOUNT_ID names the account that turns belong to, TOLLBRIDGE_DISABLED=1 switches the plugin off.
  */
-export const Tollbridge: Plugin = async ({ client }) => {
+export const Tollbridge: Plugin = async ({ client, worktree, directory }) => {
   const socket = setting('TOLLBRIDGE_SOCKET', INSTALLED.socket);
   const spool = setting('TOLLBRIDGE_SPOOL', INSTALLED.spool);
   const isDisabled = /^(1|true|yes|on)$/i.test(process.env.TOLLBRIDGE_DISABLED?.trim() ?? '');
@@ -425,14 +622,42 @@ export const Tollbridge: Plugin = async ({ client }) => {
   const accountId = process.env.TOLLBRIDGE_ACCOUNT_ID?.trim() ?? '';
   const tell = (message: string) => {
     // The log of OpenCode, because its terminal belongs to its user interface.
-    Promise.resolve()
-      .then(() => client.app.log({ body: { service: 'tollbridge', level: 'warn', message } }))
-      .catch(() => {});
+    void quietly(() => client.app.log({ body: { service: 'tollbridge', level: 'warn', message } }));
   };
   const selection = new Selection();
   const delivery = new Delivery({ socket, spool, tell });
   const spoolAtExit = () => delivery.spoolAll();
   process.on('exit', spoolAtExit);
+
+  const show = (message: string) => {
+    tell(message);
+    // `opencode run` has no user interface whose screen a line could spoil; everything else has, or serves one.
+    const isRun = process.argv.slice(2).find((argument) => !argument.startsWith('-')) === 'run';
+    if (isRun) process.stderr.write(`${message}\n`);
+    else void quietly(() => client.tui.showToast({ body: { title: 'Tollbridge', message, variant: 'warning' } }));
+  };
+  const forced = process.env.TOLLBRIDGE_FAIL?.trim();
+  if (forced && !failIn(forced)) {
+    tell('TOLLBRIDGE_FAIL is neither open nor closed, so it was ignored. Set it to one of them, or unset it.');
+  }
+  const fail = { forced: failIn(forced), installed: failIn(INSTALLED.fail) };
+  const enforcement = new Enforcement({ socket, fail, tell, show });
+  const project = baseName(worktree) ?? baseName(directory);
+  /** What each session's prompt asks: a tool call says only which session it belongs to. */
+  const current = new Map<string, Asked>();
+
+  /** What is to be asked about a call that is made for a prompt of the user's. */
+  const askedOf = (message: unknown, called: { provider: unknown; model: unknown; cost?: unknown }) => {
+    const { id, sessionID, model: chosen } = fields(message);
+    const [provider, model, prompt, session] = [called.provider, called.model, id, sessionID].map(text);
+    if (!provider || !model || !prompt || !session) return undefined;
+    const priced = isPriced(called.cost);
+    const question: Question = { agent: 'opencode', provider, model, project, account_id: text(accountId), priced };
+    // A prompt's title may be made on another model: that it was allowed says nothing about the prompt.
+    const asked = { question, prompt: `${prompt} ${provider} ${model}` };
+    if (provider === fields(chosen).providerID && model === fields(chosen).modelID) remember(current, session, asked);
+    return asked;
+  };
 
   return {
     event: async ({ event }) => {
@@ -444,6 +669,23 @@ export const Tollbridge: Plugin = async ({ client }) => {
         // Metering must never break a turn.
       }
     },
+    // A prompt may call a tool before it calls a model.
+    'chat.message': (_, output) =>
+      quietly(() => {
+        const { providerID, modelID } = fields(output.message.model);
+        askedOf(output.message, { provider: providerID, model: modelID });
+      }),
+    'chat.params': (input) =>
+      enforcement.permit(() => {
+        const { providerID, id, cost } = fields(input.model);
+        return askedOf(input.message, { provider: providerID, model: id, cost });
+      }),
+    'tool.execute.before': (input) =>
+      enforcement.permit(() => {
+        const asked = current.get(input.sessionID);
+        const tool = text(input.tool);
+        return asked && tool ? { ...asked, question: { ...asked.question, tool } } : undefined;
+      }),
     dispose: async () => {
       try {
         await delivery.close();

@@ -66,7 +66,25 @@ test('the installed file carries the configured socket and spool, whatever chara
   const text = readFileSync(target, 'utf8');
   assert.ok(text.includes(`socket: ${JSON.stringify(config.socket.path)},`));
   assert.ok(text.includes(`spool: ${JSON.stringify(config.spool.dir)},`));
-  assert.doesNotMatch(text, /'__TOLLBRIDGE_(SOCKET|SPOOL|VERSION)__'/);
+  assert.doesNotMatch(text, /'__TOLLBRIDGE_(SOCKET|SPOOL|FAIL|VERSION)__'/);
+});
+
+test('the installed file knows what to do when no bridge answers: open unless it was closed', () => {
+  for (const fail of [undefined, 'open', 'closed']) {
+    const config = { ...installation.config, ...(fail && { verdict: { fail } }) };
+    installOpencode({ ...installation, config });
+    const asked = {
+      model: { id: 'm', providerID: 'p' },
+      message: { id: 'msg_1', sessionID: 'ses_1', model: { providerID: 'p', modelID: 'm' } },
+    };
+    const script = `
+      const { Tollbridge } = await import(${JSON.stringify(pathToFileURL(target).href)});
+      const hooks = await Tollbridge({});
+      await hooks['chat.params'](${JSON.stringify(asked)}).then(() => console.log('open'), () => console.log('closed'));
+      await hooks.dispose();`;
+    const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' });
+    assert.equal(stdout.trim(), fail ?? 'open', stderr);
+  }
 });
 
 test('the installed file meters: without a bridge its records reach the configured spool', () => {

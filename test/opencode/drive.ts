@@ -126,7 +126,12 @@ export function layOut(root: string, llmUrl: string): Scratch {
 }
 
 interface Message {
-  readonly info: { readonly id: string; readonly role: string; readonly time: { readonly completed?: number } };
+  readonly info: {
+    readonly id: string;
+    readonly role: string;
+    readonly time: { readonly completed?: number };
+    readonly error?: { readonly name: string; readonly data: { readonly message?: string } };
+  };
   readonly parts: readonly {
     readonly type: string;
     readonly state?: {
@@ -236,12 +241,26 @@ export class OpenCode {
   }
 }
 
-/** `opencode run` once, to its end. The prompt goes in on stdin: as an argument it would be quoted. */
-export async function runOnce(binary: string, scratch: Scratch, steps: readonly PlannedStep[]): Promise<void> {
+/** What one `opencode run` came to. */
+export interface Ran {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** `opencode run` once, to its end, whatever that is. The prompt goes in on stdin: as an argument it would be quoted. */
+export async function run(binary: string, scratch: Scratch, steps: readonly PlannedStep[]): Promise<Ran> {
   const child = spawn(binary, ['run'], { cwd: scratch.project, env: scratch.env, stdio: ['pipe', 'pipe', 'pipe'] });
-  let said = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (said += chunk));
+  const said = { stdout: '', stderr: '' };
+  child.stdout.on('data', (chunk) => (said.stdout += chunk));
+  child.stderr.on('data', (chunk) => (said.stderr += chunk));
   child.stdin.end(promptOf(steps, 'my-gateway/gpt-5.1').parts[0]?.text);
-  const [code] = await once(child, 'exit');
-  if (code !== 0) throw new Error(`opencode run ended with ${code}: ${said}`);
+  const [code] = await once(child, 'close');
+  return { code, ...said };
+}
+
+/** `opencode run` once; throws when that ends badly. */
+export async function runOnce(binary: string, scratch: Scratch, steps: readonly PlannedStep[]): Promise<void> {
+  const { code, stdout, stderr } = await run(binary, scratch, steps);
+  if (code !== 0) throw new Error(`opencode run ended with ${code}: ${stdout}${stderr}`);
 }

@@ -8,10 +8,17 @@ import path from 'node:path';
 import { afterEach, beforeEach } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Tollbridge } from '../../src/plugin/opencode.ts';
+import { VerdictServer } from './verdict-server.ts';
 
 /** Stands wherever content could stand; it must never be sent or stored. */
 export const MARKER = 'CONTENT marker';
-const VARIABLES = ['TOLLBRIDGE_SOCKET', 'TOLLBRIDGE_SPOOL', 'TOLLBRIDGE_ACCOUNT_ID', 'TOLLBRIDGE_DISABLED'] as const;
+const VARIABLES = [
+  'TOLLBRIDGE_SOCKET',
+  'TOLLBRIDGE_SPOOL',
+  'TOLLBRIDGE_ACCOUNT_ID',
+  'TOLLBRIDGE_DISABLED',
+  'TOLLBRIDGE_FAIL',
+] as const;
 const PATIENCE_MS = 20_000;
 
 export interface Sent {
@@ -35,13 +42,14 @@ export class Scratch {
   /** Makes it anew before every test of the file, and leaves nothing behind after it. */
   constructor() {
     beforeEach(() => {
-      this.root = mkdtempSync(path.join(tmpdir(), 'tb-plugin-'));
+      const root = mkdtempSync(path.join(tmpdir(), 'tb-plugin-'));
+      this.root = root;
+      this.#cleanUps.push(() => rmSync(root, { recursive: true, force: true }));
       for (const name of VARIABLES) delete process.env[name];
     });
     afterEach(async () => {
       for (const cleanUp of this.#cleanUps.splice(0).reverse()) await cleanUp();
       for (const name of VARIABLES) delete process.env[name];
-      rmSync(this.root, { recursive: true, force: true });
     });
   }
 
@@ -86,15 +94,27 @@ export class Scratch {
     return { posts, release };
   }
 
+  /** A bridge that answers questions as the test says. */
+  async judge(): Promise<VerdictServer> {
+    const server = new VerdictServer();
+    await server.start(this.socket);
+    this.#cleanUps.push(() => server.stop());
+    return server;
+  }
+
   /** The plugin as OpenCode starts it, with what it says to the user. */
   async load(environment: Partial<Record<(typeof VARIABLES)[number], string>> = {}) {
     Object.assign(process.env, { TOLLBRIDGE_SOCKET: this.socket, TOLLBRIDGE_SPOOL: this.spool, ...environment });
     const told: string[] = [];
-    const client = { app: { log: async ({ body }: { body: { message: string } }) => told.push(body.message) } };
-    const hooks = await Tollbridge({ client } as never);
+    const toasts: string[] = [];
+    const client = {
+      app: { log: async ({ body }: { body: { message: string } }) => told.push(body.message) },
+      tui: { showToast: async ({ body }: { body: { message: string } }) => toasts.push(body.message) },
+    };
+    const hooks = await Tollbridge({ client, worktree: `/home/${MARKER}/shop`, directory: `/${MARKER}` } as never);
     this.#cleanUps.push(() => hooks.dispose?.());
     const happen = (event: unknown) => hooks.event?.({ event } as never) ?? Promise.resolve();
-    return { hooks, told, happen };
+    return { hooks, told, toasts, happen };
   }
 
   /** The names of the spool's files; none where there is no spool. */
