@@ -60,7 +60,7 @@ function render({ config }: Installation): { text: string; extension: string } {
   const values = {
     __TOLLBRIDGE_SOCKET__: config.socket.enabled ? config.socket.path : '',
     __TOLLBRIDGE_SPOOL__: config.spool.enabled ? config.spool.dir : '',
-    __TOLLBRIDGE_FAIL__: (config as { verdict?: { fail?: string } }).verdict?.fail ?? 'open',
+    __TOLLBRIDGE_FAIL__: config.verdict.fail,
     __TOLLBRIDGE_VERSION__: VERSION,
   };
   let body = text;

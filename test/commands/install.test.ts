@@ -70,7 +70,7 @@ test('the installed file carries the configured socket and spool, whatever chara
 });
 
 test('the installed file knows what to do when no bridge answers: open unless it was closed', () => {
-  for (const fail of [undefined, 'open', 'closed']) {
+  for (const fail of [undefined, 'open', 'closed'] as const) {
     const config = { ...installation.config, ...(fail && { verdict: { fail } }) };
     installOpencode({ ...installation, config });
     const asked = {

@@ -18,8 +18,8 @@ export interface BridgeSetup {
   readonly metricsUrl: string;
 }
 
-/** Writes a configuration for a bridge that keeps everything below `root`. */
-export async function setUpBridge(root: string): Promise<BridgeSetup> {
+/** Writes a configuration, with these settings in it, for a bridge that keeps everything below `root`. */
+export async function setUpBridge(root: string, settings: object = {}): Promise<BridgeSetup> {
   const state = path.join(root, 'bridge');
   mkdirSync(state, { recursive: true, mode: 0o700 });
   const listen = `127.0.0.1:${await freePort()}`;
@@ -31,7 +31,7 @@ export async function setUpBridge(root: string): Promise<BridgeSetup> {
   };
   writeFileSync(
     setup.configFile,
-    stringify({ state_dir: state, detect: false, metrics: { listen }, socket: { path: setup.socket } }),
+    stringify({ state_dir: state, detect: false, metrics: { listen }, socket: { path: setup.socket }, ...settings }),
   );
   return setup;
 }
