@@ -5,9 +5,10 @@ import type { Alert, Case } from './alert.ts';
 import { RECORDING_RULES } from './expressions.ts';
 import { grafanaManaged } from './grafana-managed.ts';
 import { MONEY_ALERTS } from './money-alerts.ts';
+import { POLICY_ALERTS } from './policy-alerts.ts';
 import { STATE_ALERTS } from './state-alerts.ts';
 
-export const ALERTS: readonly Alert[] = [...MONEY_ALERTS, ...STATE_ALERTS];
+export const ALERTS: readonly Alert[] = [...MONEY_ALERTS, ...POLICY_ALERTS, ...STATE_ALERTS];
 const RUNBOOKS = 'docs/runbooks';
 const TESTS = 'deploy/prometheus/tests';
 /** Cases that look at a moment so many hours on are long. */
