@@ -297,6 +297,7 @@ export class Bridge {
         group: socket.group,
         status: () => this.status(),
         health: () => healthAnswer(VERSION, TILE_IDS),
+        report: (by, span) => this.#ledger.report(by, span),
         verdict: (question, identity) => this.#policy.answer(question, identity),
       });
       await server.start();

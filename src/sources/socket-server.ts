@@ -6,11 +6,13 @@
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf, RetryableFailure } from '../failure.ts';
+import type { Span } from '../ledger/budget-period.ts';
+import type { ReportBy } from '../ledger/spend-report.ts';
 import type { Log } from '../log.ts';
 import type { Identity } from '../turn/turn-event.ts';
 import { type Body, BodyReader, type BodyRefusal } from './request-body.ts';
 import { type ClaimedSocket, claimSocket } from './socket-file.ts';
-import { type Accept, type Answer, refuse, takeEvents, takeHook, takeVerdict } from './socket-routes.ts';
+import { type Accept, type Answer, readReport, refuse, takeEvents, takeHook, takeVerdict } from './socket-routes.ts';
 import { type Intake, placeOf, type Source, type SourceMeter } from './source.ts';
 
 const SOURCE = 'socket';
@@ -30,7 +32,8 @@ const LEAVING_SEEN_MS = 20;
 const REFUSALS_LOGGED_EVERY_MS = 10_000;
 /** How long a deleted socket file goes unnoticed. Senders use their spool meanwhile. */
 const WATCH_EVERY_MS = 5000;
-const ROUTES = 'POST /v1/events, POST /v1/hook/{opencode,claude_code,codex}, GET /v1/status, GET /healthz';
+const ROUTES =
+  'POST /v1/events, POST /v1/hook/{opencode,claude_code,codex}, GET /v1/status, GET /v1/report, GET /healthz';
 
 export interface SocketLimits {
   /** The largest hook payload ever seen had 24 kB. */
@@ -68,6 +71,8 @@ export interface SocketServerOptions {
   readonly status: () => unknown;
   /** The body of `/healthz`. */
   readonly health: () => object;
+  /** The body of `GET /v1/report`. */
+  readonly report?: (by: ReportBy, span: Span) => object;
   /** Answers `POST /v1/verdict`. */
   readonly verdict?: (question: unknown, identity: Identity) => Answer;
   readonly meter: SourceMeter;
@@ -248,6 +253,11 @@ export class SocketServer implements Source {
     if (path === '/v1/status') {
       if (request.method !== 'GET') return respond(response, wrongMethod('GET'));
       return respond(response, { status: 200, body: this.#options.status() as object });
+    }
+    const { report } = this.#options;
+    if (path === '/v1/report' && report) {
+      if (request.method !== 'GET') return respond(response, wrongMethod('GET'));
+      return respond(response, readReport(query, report));
     }
     const take = this.#taker(path, query);
     if (!take) return respond(response, { status: 404, body: { error: `no such route; there are ${ROUTES}` } });
