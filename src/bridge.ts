@@ -301,7 +301,13 @@ export class Bridge {
       verdict: (question: unknown, identity: Identity) => this.#policy.answer(question, identity),
     };
     if (socket.enabled) {
-      const server = new SocketServer({ ...common, ...answers, path: socket.path, group: socket.group });
+      const server = new SocketServer({
+        ...common,
+        ...answers,
+        report: (by, span) => this.#ledger.report(by, span),
+        path: socket.path,
+        group: socket.group,
+      });
       await server.start();
       this.#socket = server;
     }

@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline/promises';
 import util from 'node:util';
 import { Argument, Command, CommanderError } from 'commander';
 import { commandText } from './command-text.ts';
+import type { ReportFlags } from './commands/report.ts';
 import type { Report } from './commands/show.ts';
 import type { TokenOwner } from './commands/token.ts';
 import type { Config } from './config.ts';
@@ -250,6 +251,24 @@ function buildProgram(): Command {
     .action(async (owner: TokenOwner) => {
       const { newToken } = await import('./commands/token.ts');
       finish(newToken(owner));
+    });
+
+  withConfig(program.command('report').description('show what was spent, by team, model, session, …'))
+    .requiredOption(
+      '--by <what>',
+      'team, user, project, agent, provider, upstream_provider, model, account, session or turn',
+    )
+    .option('--period <period>', 'today, week, month, 30d or all (default: month)')
+    .option('--since <day>', 'from this day on, such as 2026-01-15')
+    .option('--until <day>', 'to the end of this day')
+    .option('--format <format>', 'table, csv or json', 'table')
+    .action(async (flags: ReportFlags & ConfigOption, command: Command) => {
+      const { mistakeInFlags, showReport } = await import('./commands/report.ts');
+      const mistake = mistakeInFlags(flags);
+      if (mistake) command.error(`error: ${mistake}`, { exitCode: WRONG_USAGE });
+      const report = await showReport({ flags, config: await loadConfig(flags), nowMs: Date.now(), ...place });
+      for (const note of report.notes) process.stderr.write(`${note}\n`);
+      finish(report);
     });
 
   const nats = program.command('nats').description('look after the streams in NATS');

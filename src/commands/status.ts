@@ -2,9 +2,8 @@
 
 import { styleText } from 'node:util';
 import { commandText } from '../command-text.ts';
-import { PermanentFailure, RetryableFailure } from '../failure.ts';
 import type { AccountStatusLine, BridgeStatus, TileStatus } from '../status.ts';
-import { askBridge } from './ask-bridge.ts';
+import { runningBridge } from './ask-bridge.ts';
 import { type Installation, pluginState } from './install.ts';
 import { countOf, fit, type Report, showAgo, showCount, showMoney, showUsd, wrap } from './show.ts';
 
@@ -23,21 +22,8 @@ export interface StatusOptions extends Installation {
  * @throws RetryableFailure when no bridge answers; PermanentFailure where a relay runs instead
  */
 export async function showStatus(options: StatusOptions): Promise<Report> {
-  const { config, env } = options;
-  const answer = await askBridge(config);
-  if (!answer.answers && answer.relay) {
-    throw new PermanentFailure(
-      'A relay runs here, and turns are counted by a bridge elsewhere: ask on its machine. ' +
-        `How the relay does is told by "${commandText('doctor', { env })}".`,
-    );
-  }
-  if (!answer.answers) {
-    throw new RetryableFailure(
-      `No bridge answers: ${answer.why}. The numbers live in the running bridge: start it with ` +
-        `"${commandText('start', { env })}", or ask "${commandText('doctor', { env })}" what is wrong.`,
-    );
-  }
-  const lines = options.json ? [JSON.stringify(answer.status, null, 2)] : render(answer.status, options);
+  const status = await runningBridge(options);
+  const lines = options.json ? [JSON.stringify(status, null, 2)] : render(status, options);
   return { lines, exitCode: 0 };
 }
 

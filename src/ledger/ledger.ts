@@ -13,6 +13,7 @@ import { type MetricFamily, TOLL } from '../metrics/catalogue.ts';
 import type { PollResult } from '../poll/poll-result.ts';
 import type { Booking, MeterEvent, PricingState } from '../turn/turn-event.ts';
 import { BalanceBook, type Comparison } from './balance-book.ts';
+import type { Span } from './budget-period.ts';
 import { CommitQueue } from './commit-queue.ts';
 import { openDatabase } from './database.ts';
 import { Dimensions } from './dimensions.ts';
@@ -23,6 +24,7 @@ import type { CounterPoint, HistogramPoint, LedgerReading, Standing, Window, Win
 import { Retention } from './retention.ts';
 import { SessionCounts } from './session-counts.ts';
 import { SpendBook } from './spend-book.ts';
+import { type ReportBy, type SpendReport, spendReport } from './spend-report.ts';
 import { type StreamPosition, StreamPositions, type StreamStep } from './stream-positions.ts';
 import { ToolBook } from './tool-book.ts';
 import { Totals } from './totals.ts';
@@ -282,6 +284,14 @@ export class Ledger implements LedgerReading {
   standings(): Standing[] {
     this.#commits.assertLoaded();
     return this.#spend.standings(this.#now());
+  }
+
+  /** What was spent in a span of event time, net, by one label, session or turn. */
+  report(by: ReportBy, span: Span): SpendReport {
+    this.#commits.assertLoaded();
+    const { partition } = this.#options;
+    const report = spendReport(this.#db, { by, span, horizonMs: this.#retention.horizonMs });
+    return { ...report, ...(partition === undefined ? {} : { partition }) };
   }
 
   /** Counts what was answered to agents that asked. @throws RetryableFailure when it was not committed */

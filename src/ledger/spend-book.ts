@@ -12,7 +12,7 @@ import type { SpendUnit, Standing } from './reading.ts';
 import { SlidingMax } from './sliding-max.ts';
 
 /** As the rollups': local midnight lies on a quarter of an hour in every time zone of today. */
-const BUCKET_MS = 15 * 60_000;
+export const BUCKET_MS = 15 * 60_000;
 const HOUR_MS = 3_600_000;
 /** How far back a cap is rebuilt: what lies further back is forgiven, at most one cap's worth. */
 const PERIODS_REPLAYED = 2;

@@ -7,10 +7,12 @@ import type http from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { RetryableFailure } from '../failure.ts';
+import type { Span } from '../ledger/budget-period.ts';
+import type { ReportBy } from '../ledger/spend-report.ts';
 import type { Log } from '../log.ts';
 import type { Identity } from '../turn/turn-event.ts';
 import { type Body, BodyReader, type BodyRefusal } from './request-body.ts';
-import { type Accept, type Answer, refuse, takeEvents, takeHook, takeQuestion } from './socket-routes.ts';
+import { type Accept, type Answer, readReport, refuse, takeEvents, takeHook, takeQuestion } from './socket-routes.ts';
 import { type Intake, placeOf, type SourceMeter } from './source.ts';
 
 const MIB = 1024 * 1024;
@@ -24,6 +26,7 @@ const STOP_GRACE_MS = 2000;
 const LEAVING_SEEN_MS = 20;
 const REFUSALS_LOGGED_EVERY_MS = 10_000;
 const ROUTES = 'POST /v1/events, POST /v1/hook/{opencode,claude_code,codex}, GET /v1/status, GET /healthz';
+const REPORT_ROUTE = 'GET /v1/report';
 const VERDICT_ROUTE = 'POST /v1/verdict';
 
 export interface ReceiverLimits {
@@ -78,6 +81,8 @@ export interface EventReceiverOptions {
   readonly status: () => unknown;
   /** The body of `/healthz`. */
   readonly health: () => object;
+  /** The body of `GET /v1/report`, which names sessions. There is no such route without it. */
+  readonly report?: ((by: ReportBy, span: Span) => object) | undefined;
   /** Answers `POST /v1/verdict`; the question is a JSON object. There is no such route without it. */
   readonly verdict?: ((question: unknown, identity: Identity) => Answer) | undefined;
   readonly meter: SourceMeter;
@@ -170,6 +175,11 @@ export class EventReceiver {
       if (request.method !== 'GET') return respond(response, this.#wrongMethod('GET'));
       return respond(response, { status: 200, body: this.#options.status() as object });
     }
+    const { report } = this.#options;
+    if (path === '/v1/report' && report) {
+      if (request.method !== 'GET') return respond(response, this.#wrongMethod('GET'));
+      return respond(response, readReport(query, report));
+    }
     const route = this.#route(path, query, identity);
     if (!route) {
       return respond(response, { status: 404, body: { error: `no such route; there are ${this.#routes()}` } });
@@ -188,7 +198,8 @@ export class EventReceiver {
   }
 
   #routes(): string {
-    return this.#options.verdict ? `${VERDICT_ROUTE}, ${ROUTES}` : ROUTES;
+    const { verdict, report } = this.#options;
+    return [...(verdict ? [VERDICT_ROUTE] : []), ...(report ? [REPORT_ROUTE] : []), ROUTES].join(', ');
   }
 
   #wrongMethod(method: string): Answer {

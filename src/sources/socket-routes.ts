@@ -3,6 +3,8 @@
 
 import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
+import type { Span } from '../ledger/budget-period.ts';
+import { REPORT_BY, type ReportBy } from '../ledger/spend-report.ts';
 import { type Decoded, rejected } from '../turn/decoded.ts';
 import { decodeBody, decodeHook, HOOK_AGENTS } from '../turn/normalize.ts';
 import type { Booking, Rejection } from '../turn/turn-event.ts';
@@ -11,6 +13,8 @@ import type { Booking, Rejection } from '../turn/turn-event.ts';
 const KNOWN_WITHOUT_HOOKS: readonly string[] = ['cursor', 'copilot', 'gemini_cli', 'ollama'];
 /** A body of nothing but mistakes would be answered with a list far longer than itself. */
 const LISTED_REJECTIONS = 1000;
+/** The last moment that a date can hold. */
+const LATEST_MS = 8.64e15;
 
 export interface Answer {
   readonly status: number;
@@ -144,6 +148,24 @@ export function takeQuestion(body: Buffer, ask: (question: object) => Answer): A
     return { status: 400, body: { error: 'the body is no JSON object; send one question, such as {"agent": …}' } };
   }
   return ask(question);
+}
+
+/** `GET /v1/report?by=…&from_ms=…&to_ms=…`; without a bound all that is known counts. */
+export function readReport(query: string, report: (by: ReportBy, span: Span) => object): Answer {
+  const asked = new URLSearchParams(query);
+  const by = REPORT_BY.find((known) => known === asked.get('by'));
+  if (!by) return { status: 400, body: { error: `by: expected one of ${REPORT_BY.join(', ')}` } };
+  const startMs = unixMs(asked.get('from_ms') ?? '0');
+  const endMs = unixMs(asked.get('to_ms') ?? String(LATEST_MS));
+  if (startMs === undefined || endMs === undefined || startMs >= endMs) {
+    return { status: 400, body: { error: 'from_ms, to_ms: expected Unix ms, the first below the second' } };
+  }
+  return { status: 200, body: report(by, { startMs, endMs }) };
+}
+
+function unixMs(text: string): number | undefined {
+  const ms = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
+  return ms <= LATEST_MS ? ms : undefined;
 }
 
 /** The answer of `GET /healthz`, in the shape that OpenUsage's clients read. */
