@@ -299,6 +299,7 @@ export class Bridge {
         health: () => healthAnswer(VERSION, TILE_IDS),
         report: (by, span) => this.#ledger.report(by, span),
         verdict: (question, identity) => this.#policy.answer(question, identity),
+        explain: (question, identity) => this.#policy.explain(question, identity),
       });
       await server.start();
       this.#socket = server;

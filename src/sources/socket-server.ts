@@ -75,6 +75,8 @@ export interface SocketServerOptions {
   readonly report?: (by: ReportBy, span: Span) => object;
   /** Answers `POST /v1/verdict`. */
   readonly verdict?: (question: unknown, identity: Identity) => Answer;
+  /** Answers `POST /v1/explain`. */
+  readonly explain?: (question: unknown, identity: Identity) => Answer;
   readonly meter: SourceMeter;
   readonly log: Log;
   readonly limits?: Partial<SocketLimits>;
@@ -276,7 +278,9 @@ export class SocketServer implements Source {
 
   #taker(path: string, query: string): Take | undefined {
     if (path === '/v1/events') return (body) => takeEvents(body, this.#accept);
-    const { verdict, identity } = this.#options;
+    const { verdict, explain, identity } = this.#options;
+    if (path === '/v1/explain' && explain)
+      return async (body) => takeVerdict(body, (asked) => explain(asked, identity));
     if (path === '/v1/verdict' && verdict)
       return async (body) => takeVerdict(body, (asked) => verdict(asked, identity));
     if (path !== '/v1/hook' && !path.startsWith('/v1/hook/')) return undefined;
