@@ -305,6 +305,7 @@ export class Bridge {
         ...common,
         ...answers,
         report: (by, span) => this.#ledger.report(by, span),
+        explain: (question, identity) => this.#policy.explain(question, identity),
         path: socket.path,
         group: socket.group,
       });

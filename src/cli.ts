@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline/promises';
 import util from 'node:util';
 import { Argument, Command, CommanderError } from 'commander';
 import { commandText } from './command-text.ts';
+import type { ExplainFlags } from './commands/policy-explain.ts';
 import type { ReportFlags } from './commands/report.ts';
 import type { Report } from './commands/show.ts';
 import type { TokenOwner } from './commands/token.ts';
@@ -269,6 +270,24 @@ function buildProgram(): Command {
       const report = await showReport({ flags, config: await loadConfig(flags), nowMs: Date.now(), ...place });
       for (const note of report.notes) process.stderr.write(`${note}\n`);
       finish(report);
+    });
+
+  const policy = program.command('policy').description('look into the rules: budgets, caps and guardrails');
+  withConfig(policy.command('explain').description('show what an agent would be answered, and which rules say so'))
+    .requiredOption('--provider <provider>', 'as the agent calls it')
+    .requiredOption('--model <model>', 'as the agent calls it')
+    .option('--agent <agent>', 'which agent asks', 'opencode')
+    .option('--team <team>', 'whose turn it is (default: of this socket)')
+    .option('--user <user>', 'whose turn it is (default: of this socket)')
+    .option('--project <project>', 'what the turn is for')
+    .option('--account <id>', 'which account would pay, where there are several')
+    .option('--tool <tool>', 'ask about a call of this tool, not about a turn')
+    .option('--priced', 'as if the agent itself knew a price of the model')
+    .option('--json', 'for programs', false)
+    .action(async ({ config: file, ...flags }: ExplainFlags & ConfigOption) => {
+      const { explainPolicy } = await import('./commands/policy-explain.ts');
+      const config = await loadConfig(file === undefined ? {} : { config: file });
+      finish(await explainPolicy({ flags, config, env: process.env }));
     });
 
   const nats = program.command('nats').description('look after the streams in NATS');

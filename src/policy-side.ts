@@ -51,6 +51,11 @@ export class PolicySide {
     return this.#desk.answer(question, identity);
   }
 
+  /** `POST /v1/explain`: what would be answered, and why? */
+  explain(question: unknown, identity: Identity): { status: number; body: object } {
+    return this.#desk.explain(question, identity);
+  }
+
   /** By a rule, or because a turn of it stated its cost. */
   #isPriced({ provider = '', model = '' }: ScopedLabels): boolean {
     if (this.#pricing.price({ provider, model, tokens: NO_TOKENS }).state !== 'unknown') return true;

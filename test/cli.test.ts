@@ -80,6 +80,8 @@ const usage: readonly { args: string[]; code: number; stdout?: RegExp; stderr?: 
   { args: ['--version'], code: 0, stdout: new RegExp(`^${VERSION}\n$`) },
   { args: ['strat'], code: 2, stderr: /unknown command 'strat'[\s\S]*start/ },
   { args: ['start', '--wrong'], code: 2, stderr: /unknown option '--wrong'/ },
+  { args: ['report', '--by', 'prompt'], code: 2, stderr: /--by must be one of team, user, / },
+  { args: ['policy', 'explain', '--model', 'm'], code: 2, stderr: /required option '--provider/ },
   { args: ['start', '--config'], code: 2, stderr: /argument missing/ },
   { args: ['start', '--log-level', 'loud'], code: 2, stderr: /--log-level must be one of trace, debug, info/ },
   { args: ['install'], code: 2, stderr: /missing required argument 'part'/ },

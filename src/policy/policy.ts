@@ -6,6 +6,7 @@ import type { SpendUnit, Standing } from '../ledger/reading.ts';
 import { matchesGlob } from '../turn/glob.ts';
 import { isInScope, type ScopedLabels } from '../turn/scope.ts';
 import { limitText, resetText } from './amount-text.ts';
+import { bystandersOf, type Explanation, explanationOf } from './explanation.ts';
 
 /** How long an agent may keep an answer. Long enough to spare questions, short enough that a changed rule is felt. */
 const TTL_S = 10;
@@ -83,6 +84,15 @@ export class Policy {
       ...(deciding && { deciding }),
       opinions,
       ttlS: Math.min(TTL_S, ...opinions.map(({ ttlS }) => ttlS)),
+    };
+  }
+
+  /** What is decided, and what part every rule has in it. */
+  explain(question: Question): Explanation {
+    const verdict = this.decide(question);
+    return {
+      ...explanationOf(verdict, question),
+      had_no_part: bystandersOf(this.#rules, question, verdict.opinions),
     };
   }
 

@@ -7,7 +7,8 @@ import type { Log } from '../log.ts';
 import { agentName, model, name, optionalAccountId, provider, toolName } from '../turn/fields.ts';
 import type { ScopedLabels } from '../turn/scope.ts';
 import type { Identity } from '../turn/turn-event.ts';
-import { type Decision, exported, type Opinion, type Policy, type Verdict } from './policy.ts';
+import type { Explanation } from './explanation.ts';
+import { type Decision, exported, type Opinion, type Policy, type Question, type Verdict } from './policy.ts';
 
 /** Steps of budgets that were logged, per asker; beyond this many the oldest are forgotten and logged once more. */
 const WARNINGS_REMEMBERED = 10_000;
@@ -24,6 +25,8 @@ const question = z.object({
   priced: z.boolean().optional(),
 });
 export type VerdictQuestion = z.output<typeof question>;
+/** Whose turn it would be, where that is not who asks. */
+const explainedQuestion = question.extend({ team: name.optional(), user: name.optional() });
 
 /** What an agent is told. */
 export interface VerdictAnswer {
@@ -63,22 +66,28 @@ export class VerdictDesk {
   /** Answers one question; `status` is 400 with an `error` when it is none. */
   answer(asked: unknown, identity: Identity): { status: number; body: object } {
     const read = question.safeParse(asked);
-    if (!read.success) {
-      const { path, message } = read.error.issues[0]!;
-      return { status: 400, body: { error: `${path.join('.') || 'the question'}: ${message}` } };
-    }
-    const { labels, verdict } = this.explain(read.data, identity);
+    if (!read.success) return mistakeAnswer(read.error);
+    const put = this.#question(read.data, identity);
+    const verdict = this.#options.policy.decide(put);
+    const { labels } = put;
     const { deciding, decision } = verdict;
     this.#options.count(decision, deciding?.rule ?? NO_RULE);
     if (deciding && decision !== 'allow') this.#audit(deciding, labels, read.data.tool);
     return { status: 200, body: { ...answerOf(verdict), fail: this.#options.fail } satisfies VerdictAnswer };
   }
 
-  /** The verdict with every rule that took part; counts and logs nothing. */
-  explain(asked: VerdictQuestion, identity: Identity): { labels: ScopedLabels; verdict: Verdict } {
+  /** Says what would be answered, and why; counts and logs nothing. `status` is 400 when it is no question. */
+  explain(asked: unknown, identity: Identity): { status: number; body: object } {
+    const read = explainedQuestion.safeParse(asked);
+    if (!read.success) return mistakeAnswer(read.error);
+    const { team = identity.team, user = identity.user, ...about } = read.data;
+    const whose = { ...(team !== undefined && { team }), ...(user !== undefined && { user }) };
+    return { status: 200, body: this.#options.policy.explain(this.#question(about, whose)) satisfies Explanation };
+  }
+
+  #question(asked: VerdictQuestion, identity: Identity): Question {
     const labels = this.#options.labelsOf(asked, identity);
-    const isPriced = () => asked.priced === true || this.#options.isPriced(labels);
-    return { labels, verdict: this.#options.policy.decide({ labels, tool: asked.tool, isPriced }) };
+    return { labels, tool: asked.tool, isPriced: () => asked.priced === true || this.#options.isPriced(labels) };
   }
 
   /** One line for every stop, and one for every step of a budget that somebody is warned of. */
@@ -99,6 +108,11 @@ export class VerdictDesk {
     if (decision === 'stop') this.#options.log.warn(line, tool ? 'a tool call was stopped' : 'a turn was stopped');
     else this.#options.log.info(line, 'a budget reached a step of warn_at');
   }
+}
+
+function mistakeAnswer({ issues }: z.ZodError): { status: number; body: object } {
+  const { path, message } = issues[0]!;
+  return { status: 400, body: { error: `${path.join('.') || 'the question'}: ${message}` } };
 }
 
 /** A verdict as the wire has it, without what the configuration adds. */

@@ -85,6 +85,8 @@ export interface EventReceiverOptions {
   readonly report?: ((by: ReportBy, span: Span) => object) | undefined;
   /** Answers `POST /v1/verdict`; the question is a JSON object. There is no such route without it. */
   readonly verdict?: ((question: unknown, identity: Identity) => Answer) | undefined;
+  /** Answers `POST /v1/explain` in the same way. */
+  readonly explain?: ((question: unknown, identity: Identity) => Answer) | undefined;
   readonly meter: SourceMeter;
   readonly log: Log;
   readonly limits?: Partial<ReceiverLimits> | undefined;
@@ -208,9 +210,12 @@ export class EventReceiver {
   }
 
   #route(path: string, query: string, identity: Identity): Route | undefined {
-    const { verdict, intake } = this.#options;
+    const { verdict, explain, intake } = this.#options;
     const accept = this.#accept(identity);
     if (path === '/v1/events') return { isBooked: true, take: (body) => takeEvents(body, accept) };
+    if (path === '/v1/explain' && explain) {
+      return { isBooked: false, take: async (body) => takeQuestion(body, (question) => explain(question, identity)) };
+    }
     if (path === '/v1/verdict' && verdict) {
       return { isBooked: false, take: async (body) => takeQuestion(body, (question) => verdict(question, identity)) };
     }
