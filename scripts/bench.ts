@@ -123,6 +123,50 @@ async function benchIntake(batch: number): Promise<string> {
   );
 }
 
+/** What asking before a turn costs: a verdict over two budgets and a guardrail, beside an answer that says nothing. */
+async function benchVerdict(): Promise<string> {
+  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
+  const socketPath = path.join(dir, 's');
+  const config = parseConfig({
+    ...{ state_dir: dir, detect: false, metrics: { listen: '127.0.0.1:0' }, socket: { path: socketPath } },
+    budgets: [
+      { name: 'all', limit_usd: 500, period: 'month', hard: true },
+      { name: 'shop', scope: { project: 'shop' }, limit_usd: 50, period: 'week' },
+    ],
+    guardrails: [{ name: 'models', models: { allow: ['claude-*', 'gpt-*'] } }],
+  });
+  const bridge = await Bridge.start({ config, log: createLog('error') });
+  const floor = http.createServer((request, response) => {
+    request.resume().on('end', () => response.end('{}'));
+  });
+  await new Promise<void>((resolve) => floor.listen(path.join(dir, 'floor'), resolve));
+  const question = { agent: 'opencode', provider: 'anthropic', model: 'claude-sonnet-4-5', project: 'shop' };
+  const body = JSON.stringify(question);
+  const ask = async (socket: string): Promise<number> => {
+    const pool = new Pool('http://bench', { socketPath: socket, connections: 1 });
+    const startedMs = performance.now();
+    for (let asked = 0; asked < EVENTS_PER_ROUND; asked++) {
+      await (await pool.request({ path: '/v1/verdict', method: 'POST', body })).body.dump();
+    }
+    const seconds = (performance.now() - startedMs) / 1000;
+    await pool.destroy();
+    return EVENTS_PER_ROUND / seconds;
+  };
+  const ours: number[] = [];
+  const floors: number[] = [];
+  try {
+    for (let round = 0; round < ROUNDS; round++) {
+      ours.push(await ask(socketPath));
+      floors.push(await ask(path.join(dir, 'floor')));
+    }
+  } finally {
+    floor.close();
+    await bridge.stop();
+    rmSync(dir, { recursive: true, force: true });
+  }
+  return row('verdicts, one after the other', median(ours), 'an empty answer', median(floors), 'answers/s');
+}
+
 async function benchExposition(): Promise<string> {
   const now: [number, number] = [Math.floor(Date.now() / 1000), 0];
   const points = Array.from(
@@ -244,6 +288,6 @@ function row(what: string, ours: number, beside: string, theirs: number, unit: s
 const toolProblem = provideTools();
 if (toolProblem) throw new Error(toolProblem);
 process.stdout.write('| what | ours | beside it | ratio |\n|---|---|---|---|\n');
-for (const measure of [() => benchIntake(1), () => benchIntake(100), benchStream, benchExposition]) {
+for (const measure of [() => benchIntake(1), () => benchIntake(100), benchVerdict, benchStream, benchExposition]) {
   process.stdout.write(`${await measure()}\n`);
 }
