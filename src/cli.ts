@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline/promises';
 import util from 'node:util';
 import { Argument, Command, CommanderError } from 'commander';
 import { commandText } from './command-text.ts';
+import type { ExportOptions } from './commands/policy-export.ts';
 import type { Report } from './commands/show.ts';
 import type { Config } from './config.ts';
 import { messageOf, PermanentFailure, RetryableFailure } from './failure.ts';
@@ -236,6 +237,27 @@ function buildProgram(): Command {
     .action(async (options: ConfigOption & { readonly json: boolean }) => {
       const { showStatus } = await import('./commands/status.ts');
       finish(await showStatus({ config: await loadConfig(options), json: options.json, nowMs: Date.now(), ...place }));
+    });
+
+  const policy = program.command('policy').description('look at the rules: budgets, caps and guardrails');
+  withConfig(policy.command('export').description('write rules down in the own words of an agent'))
+    .addArgument(
+      new Argument('<agent>', 'opencode: its managed configuration, which holds without plugins, too').choices([
+        'opencode',
+      ]),
+    )
+    .option('--team <team>', 'whose rules (default: the team of socket.identity)')
+    .option('--user <user>', 'whose rules (default: the user of socket.identity)')
+    .option('--project <project>', 'the rules of this project, too')
+    .option('--out <file>', 'write a new file instead of printing')
+    .action(async (_agent: string, { config: file, ...options }: ConfigOption & ExportOptions) => {
+      const { exportPolicy } = await import('./commands/policy-export.ts');
+      const { lines, remarks } = exportPolicy(
+        await loadConfig({ ...(file !== undefined && { config: file }) }),
+        options,
+      );
+      print(lines);
+      for (const remark of remarks) process.stderr.write(`${remark}\n`);
     });
 
   const nats = program.command('nats').description('look after the streams in NATS');
