@@ -9,6 +9,7 @@ import util from 'node:util';
 import { Argument, Command, CommanderError } from 'commander';
 import { commandText } from './command-text.ts';
 import type { ExplainFlags } from './commands/policy-explain.ts';
+import type { ExportOptions } from './commands/policy-export.ts';
 import type { ReportFlags } from './commands/report.ts';
 import type { Report } from './commands/show.ts';
 import type { TokenOwner } from './commands/token.ts';
@@ -288,6 +289,25 @@ function buildProgram(): Command {
       const { explainPolicy } = await import('./commands/policy-explain.ts');
       const config = await loadConfig(file === undefined ? {} : { config: file });
       finish(await explainPolicy({ flags, config, env: process.env }));
+    });
+  withConfig(policy.command('export').description('write rules down in the own words of an agent'))
+    .addArgument(
+      new Argument('<agent>', 'opencode: its managed configuration, which holds without plugins, too').choices([
+        'opencode',
+      ]),
+    )
+    .option('--team <team>', 'whose rules (default: the team of socket.identity)')
+    .option('--user <user>', 'whose rules (default: the user of socket.identity)')
+    .option('--project <project>', 'the rules of this project, too')
+    .option('--out <file>', 'write a new file instead of printing')
+    .action(async (_agent: string, { config: file, ...options }: ConfigOption & ExportOptions) => {
+      const { exportPolicy } = await import('./commands/policy-export.ts');
+      const { lines, remarks } = exportPolicy(
+        await loadConfig({ ...(file !== undefined && { config: file }) }),
+        options,
+      );
+      print(lines);
+      for (const remark of remarks) process.stderr.write(`${remark}\n`);
     });
 
   const nats = program.command('nats').description('look after the streams in NATS');

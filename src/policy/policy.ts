@@ -199,7 +199,8 @@ function isNear({ limit, spent, dearest }: Standing): boolean {
   return limit - spent < NEAR_TURNS * Math.max(1, dearest ?? limit * UNKNOWN_TURN_SHARE);
 }
 
-function isDenied(list: GuardrailRule['models'], value: string): boolean {
+/** Whether a rule's list forbids a name: deny wins, and what an allow-list does not name is forbidden. */
+export function isDenied(list: GuardrailRule['models'], value: string): boolean {
   if (!list) return false;
   const fits = (patterns: readonly string[] | undefined) => patterns?.some((pattern) => matchesGlob(pattern, value));
   return fits(list.deny) === true || fits(list.allow) === false;
