@@ -1,11 +1,12 @@
 // The rules of a bridge, put together: what was spent comes from the ledger, the labels of a question are those that its
 // turn will be booked under. Built by the composition root.
 
-import type { Config } from './config.ts';
+import { type Config, ownIdentity } from './config.ts';
 import { messageOf } from './failure.ts';
 import type { Ledger } from './ledger/ledger.ts';
 import type { Log } from './log.ts';
 import { Policy } from './policy/policy.ts';
+import { policyNotes } from './policy/policy-notes.ts';
 import { VerdictDesk } from './policy/verdict-desk.ts';
 import type { Attribution } from './turn/attribution.ts';
 import { Pricing } from './turn/pricing.ts';
@@ -20,6 +21,7 @@ export interface PolicySideOptions {
 }
 
 export class PolicySide {
+  readonly #config: Config;
   readonly #ledger: Ledger;
   readonly #pricing: Pricing;
   readonly #desk: VerdictDesk;
@@ -28,6 +30,7 @@ export class PolicySide {
   #isCounting = false;
 
   constructor({ config, ledger, attribution, log }: PolicySideOptions) {
+    this.#config = config;
     this.#ledger = ledger;
     this.#pricing = new Pricing(config.pricing);
     const policy = new Policy({
@@ -49,6 +52,13 @@ export class PolicySide {
   /** `POST /v1/verdict`: may this turn, or this tool call, go on? */
   answer(question: unknown, identity: Identity): { status: number; body: object } {
     return this.#desk.answer(question, identity);
+  }
+
+  /** What is odd about the rules, as lines for people. */
+  notes(): string[] {
+    const seen = this.#ledger.seenLabels();
+    // An identity that has sent nothing yet is no mistake.
+    return policyNotes(this.#config, seen && seen.length > 0 ? [...seen, ownIdentity(this.#config)] : undefined);
   }
 
   /** By a rule, or because a turn of it stated its cost. */

@@ -15,7 +15,7 @@ import type { Booking, MeterEvent, PricingState } from '../turn/turn-event.ts';
 import { BalanceBook, type Comparison } from './balance-book.ts';
 import { CommitQueue } from './commit-queue.ts';
 import { openDatabase } from './database.ts';
-import { Dimensions } from './dimensions.ts';
+import { type Dimension, Dimensions } from './dimensions.ts';
 import { LabelCaps } from './label-caps.ts';
 import { ModelTime } from './model-time.ts';
 import { PollBook } from './poll-book.ts';
@@ -269,6 +269,11 @@ export class Ledger implements LedgerReading {
       model: string;
       state: PricingState;
     }[];
+  }
+
+  /** The label combinations of turns so far; undefined when there are too many to look through. */
+  seenLabels(): readonly Dimension[] | undefined {
+    return this.#dimensions.all();
   }
 
   upstreamProviders(): string[] {
