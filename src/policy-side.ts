@@ -21,7 +21,8 @@ export interface PolicySideOptions {
 }
 
 export class PolicySide {
-  readonly #config: Config;
+  /** What is odd about the rules, as lines for people; as far as could be told at the start. */
+  readonly notes: readonly string[];
   readonly #ledger: Ledger;
   readonly #pricing: Pricing;
   readonly #desk: VerdictDesk;
@@ -30,7 +31,9 @@ export class PolicySide {
   #isCounting = false;
 
   constructor({ config, ledger, attribution, log }: PolicySideOptions) {
-    this.#config = config;
+    const seen = ledger.seenLabels();
+    // An identity that has sent nothing yet is no mistake.
+    this.notes = policyNotes(config, seen && seen.length > 0 ? [...seen, ownIdentity(config)] : undefined);
     this.#ledger = ledger;
     this.#pricing = new Pricing(config.pricing);
     const policy = new Policy({
@@ -52,13 +55,6 @@ export class PolicySide {
   /** `POST /v1/verdict`: may this turn, or this tool call, go on? */
   answer(question: unknown, identity: Identity): { status: number; body: object } {
     return this.#desk.answer(question, identity);
-  }
-
-  /** What is odd about the rules, as lines for people. */
-  notes(): string[] {
-    const seen = this.#ledger.seenLabels();
-    // An identity that has sent nothing yet is no mistake.
-    return policyNotes(this.#config, seen && seen.length > 0 ? [...seen, ownIdentity(this.#config)] : undefined);
   }
 
   /** By a rule, or because a turn of it stated its cost. */
