@@ -213,7 +213,7 @@ export class Bridge {
             ({ provider, id, foundIn }, index) =>
               `  ${index === 0 ? 'accounts' : '        '}  ${provider} · ${id} (from ${foundIn})`,
           )),
-      ...notes.map((note) => `  note      ${note}`),
+      ...[...notes, ...this.#policy.notes].map((note) => `  note      ${note}`),
     ];
   }
 

@@ -1,11 +1,12 @@
 // The rules of a bridge, put together: what was spent comes from the ledger, the labels of a question are those that its
 // turn will be booked under. Built by the composition root.
 
-import type { Config } from './config.ts';
+import { type Config, ownIdentity } from './config.ts';
 import { messageOf } from './failure.ts';
 import type { Ledger } from './ledger/ledger.ts';
 import type { Log } from './log.ts';
 import { Policy } from './policy/policy.ts';
+import { policyNotes } from './policy/policy-notes.ts';
 import { VerdictDesk } from './policy/verdict-desk.ts';
 import type { Attribution } from './turn/attribution.ts';
 import { Pricing } from './turn/pricing.ts';
@@ -20,6 +21,8 @@ export interface PolicySideOptions {
 }
 
 export class PolicySide {
+  /** What is odd about the rules, as lines for people; as far as could be told at the start. */
+  readonly notes: readonly string[];
   readonly #ledger: Ledger;
   readonly #pricing: Pricing;
   readonly #desk: VerdictDesk;
@@ -28,6 +31,9 @@ export class PolicySide {
   #isCounting = false;
 
   constructor({ config, ledger, attribution, log }: PolicySideOptions) {
+    const seen = ledger.seenLabels();
+    // An identity that has sent nothing yet is no mistake.
+    this.notes = policyNotes(config, seen && seen.length > 0 ? [...seen, ownIdentity(config)] : undefined);
     this.#ledger = ledger;
     this.#pricing = new Pricing(config.pricing);
     const policy = new Policy({

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { Bridge } from '../src/bridge.ts';
+import { Bridge, ledgerFile } from '../src/bridge.ts';
+import { Ledger } from '../src/ledger/ledger.ts';
 import { createLog } from '../src/log.ts';
 import { scratchConfig } from './commands/bridge-fixture.ts';
+import { turn } from './ledger/events.ts';
 import { post } from './sources/intake-fixture.ts';
 
 async function startBridge(t: TestContext, settings: Record<string, unknown> = {}) {
@@ -40,6 +42,32 @@ test('the banner says what is switched off and that nobody was found', async (t)
   assert.match(banner, /^ {2}socket {4}off \(socket\.enabled is false\)$/m);
   assert.match(banner, /^ {2}spool {5}off \(spool\.enabled is false\)$/m);
   assert.match(banner, /^ {2}accounts {2}none found/m);
+});
+
+test('the banner says which rules fit no turn that the ledger has, and no identity of this machine', async (t) => {
+  const scope = (team: string) => ({ name: team, scope: { team }, limit_turns: 1, period: 'day' });
+  const budgets = ['red', 'rde', 'new'].map(scope);
+  const config = scratchConfig(t, {
+    ...{ metrics: { listen: '127.0.0.1:0' }, budgets, spool: { enabled: false } },
+    socket: { identity: { team: 'new' } },
+  });
+  const notes = async () => {
+    const bridge = await Bridge.start({ config, log: createLog('silent'), env: {} });
+    const banner = bridge.banner();
+    await bridge.stop();
+    return banner.filter((line) => line.startsWith('  note '));
+  };
+  assert.deepEqual(await notes(), [], 'control: an empty ledger knows no names');
+  const ledger = Ledger.open({
+    ...{ file: ledgerFile(config), timeZone: 'UTC', retentionMs: config.retention },
+    ...{ caps: config.labels.caps, log: createLog('silent') },
+  });
+  const nowMs = Date.now();
+  await ledger.submit([turn({ team: 'red', startedMs: nowMs - 10, completedMs: nowMs })]);
+  ledger.close();
+  assert.deepEqual(await notes(), [
+    '  note      budget rde has matched no turn: nothing has the team rde. Did you mean new, red?',
+  ]);
 });
 
 test('once it has started, its metrics and its page are there', async (t) => {

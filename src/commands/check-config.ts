@@ -2,6 +2,7 @@
 
 import type { Config } from '../config.ts';
 import { defaultConfigFile } from '../config.ts';
+import { policyNotes } from '../policy/policy-notes.ts';
 import { findAccounts } from '../poll/detect.ts';
 import { nameColumn, type Report } from './show.ts';
 
@@ -20,5 +21,8 @@ export function describeConfig(options: { config: Config; env: NodeJS.ProcessEnv
     ['time zone', config.time_zone],
     ['accounts', found.join(', ') || 'none'],
   ]);
-  return { lines: ['OK', ...rows, ...notes.map((note) => `  note: ${note}`)], exitCode: 0 };
+  return {
+    lines: ['OK', ...rows, ...[...notes, ...policyNotes(config, undefined)].map((note) => `  note: ${note}`)],
+    exitCode: 0,
+  };
 }

@@ -74,8 +74,9 @@ export function exportPolicy(config: Config, options: ExportOptions): { lines: s
     'not in it: budgets and caps. OpenCode cannot count what they count; the plugin asks the bridge.',
     'Install it as root, so that users cannot change it, then restart OpenCode:',
     ...PLACES,
-    'A key that is there already counts for everybody; put the two files together by hand. An agent that a user adds with a',
-    "permission of its own, or a '*' of the user's after a tool, can take a denied tool back: the plugin denies it all the same.",
+    'Where there is such a file already, put the two together by hand.',
+    "Its limits: providers and models hold. A denied tool can be taken back by an agent that a user adds, or by '*' as the",
+    "last permission that a user gives to an agent of OpenCode's. Where the plugin runs, it denies the tool all the same.",
   ];
   if (options.out === undefined) return { lines: [text], remarks };
   const file = path.resolve(options.out);
@@ -136,8 +137,8 @@ export function managedConfig(
 }
 
 interface Names {
-  /** Nothing else may be used. Present when one allow-list is made of whole names. */
-  readonly allowed?: string[];
+  /** Nothing else may be used. Defined when one allow-list is made of whole names. */
+  readonly allowed: string[] | undefined;
   readonly denied: string[];
   /** Rules with patterns that these names do not stand for. */
   readonly lost: readonly (readonly [GuardrailRule, string])[];
@@ -166,7 +167,7 @@ function namesOf(rules: readonly GuardrailRule[], list: 'providers' | 'models'):
     ];
     return said.length > 0 ? [[rule, said.join(', ')] as const] : [];
   });
-  return { denied: exact('deny'), lost };
+  return { allowed: undefined, denied: exact('deny'), lost };
 }
 
 type Lose = (rule: GuardrailRule, what: string) => unknown;

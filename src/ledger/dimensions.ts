@@ -11,6 +11,8 @@ const CELLS_MAX = 1000;
 const PAIRS_MAX = 100;
 /** Combinations kept in memory; the rest is looked up on disk. */
 const CACHED_MAX = 20_000;
+/** Combinations that are listed; beyond it a list would take too long at a start. */
+const LISTED_MAX = 20_000;
 
 const NAMES = ['agent', 'provider', 'account', 'upstream_provider', 'model', 'project', 'team', 'user'] as const;
 
@@ -40,6 +42,7 @@ export class Dimensions {
   readonly #insert: StatementSync;
   readonly #select: StatementSync;
   readonly #selectById: StatementSync;
+  readonly #selectAll: StatementSync;
   readonly #insertCell: StatementSync;
 
   constructor(db: DatabaseSync, windows: Windows) {
@@ -50,6 +53,7 @@ export class Dimensions {
     );
     this.#select = db.prepare(`SELECT id FROM dimension WHERE ${NAMES.map((name) => `${name} = ?`).join(' AND ')}`);
     this.#selectById = db.prepare(`SELECT ${columns} FROM dimension WHERE id = ?`);
+    this.#selectAll = db.prepare(`SELECT ${columns} FROM dimension LIMIT ?`);
     this.#insertCell = db.prepare(
       'INSERT INTO cell (upstream_provider, provider, model) VALUES (?, ?, ?) RETURNING id',
     );
@@ -75,6 +79,12 @@ export class Dimensions {
     if (this.#byId.size >= CACHED_MAX) this.#byId.clear();
     this.#byId.set(id, dimension);
     return dimension;
+  }
+
+  /** Every combination; undefined beyond so many. What was cut to `other` by a cap is among them. */
+  all(): readonly Dimension[] | undefined {
+    const rows = this.#selectAll.all(LISTED_MAX + 1) as unknown as Dimension[];
+    return rows.length > LISTED_MAX ? undefined : rows;
   }
 
   /** The window cell of a turn. */

@@ -16,7 +16,7 @@ import { BalanceBook, type Comparison } from './balance-book.ts';
 import type { Span } from './budget-period.ts';
 import { CommitQueue } from './commit-queue.ts';
 import { openDatabase } from './database.ts';
-import { Dimensions } from './dimensions.ts';
+import { type Dimension, Dimensions } from './dimensions.ts';
 import { LabelCaps } from './label-caps.ts';
 import { ModelTime } from './model-time.ts';
 import { PollBook } from './poll-book.ts';
@@ -271,6 +271,11 @@ export class Ledger implements LedgerReading {
       model: string;
       state: PricingState;
     }[];
+  }
+
+  /** The label combinations of turns so far; undefined when there are too many to look through. */
+  seenLabels(): readonly Dimension[] | undefined {
+    return this.#dimensions.all();
   }
 
   upstreamProviders(): string[] {

@@ -32,3 +32,15 @@ test('names where a key was found and never shows it', (t) => {
   assert.match(text, /accounts {3}opencode\/\S+ \(OPENCODE_API_KEY\)/);
   assert.doesNotMatch(text, /sk-EXAMPLE/);
 });
+
+test('says which rules are hardly what was meant', (t) => {
+  const text = (limit_usd: number) => {
+    const budgets = [
+      { name: 'all', limit_usd, period: 'day', hard: true },
+      { name: 'red', scope: { team: 'red' }, limit_usd: 10, period: 'day' },
+    ];
+    return describeConfig({ config: scratchConfig(t, { budgets }), env: {}, home: scratchFolder(t) }).lines.join('\n');
+  };
+  assert.match(text(5), /^ {2}note: budget red can never be reached: budget all stops the same turns first\.$/m);
+  assert.doesNotMatch(text(50), /never be reached/);
+});

@@ -1,0 +1,115 @@
+// Rules that are well-formed and yet hardly what was meant: said at the start, and never a reason not to start.
+
+import { type BudgetRule, type GuardrailRule, type PolicyConfig, SCOPE_LABELS, type Scope } from '../config-policy.ts';
+import { matchesGlob } from '../turn/glob.ts';
+import type { ScopedLabels } from '../turn/scope.ts';
+
+const NAMES_SHOWN = 5;
+/** What labels beyond their cap are booked under: no name that anybody gave. */
+const OVERFLOW = 'other';
+const CALLED = ['providers', 'models'] as const;
+const LIMITS = ['limit_usd', 'limit_tokens', 'limit_turns'] as const;
+
+/**
+ * One line for each oddity.
+ * @param seen the labels of turns and identities so far; undefined or empty where nothing is known of them
+ */
+export function policyNotes(rules: PolicyConfig, seen: readonly ScopedLabels[] | undefined): string[] {
+  return [
+    ...(seen && seen.length > 0 ? unmatched(rules, seen) : []),
+    ...rules.budgets.flatMap((rule, index) => unreachable(rule, index, rules.budgets)),
+    ...rules.guardrails.flatMap(forbidding),
+    ...rules.guardrails.flatMap((rule, index) => contradicting(rule, rules.guardrails.slice(index + 1))),
+  ];
+}
+
+/** A label that fits no name which was ever seen is likely misspelt. */
+function unmatched({ budgets, caps, guardrails }: PolicyConfig, seen: readonly ScopedLabels[]): string[] {
+  const known = new Map(
+    SCOPE_LABELS.map((label) => [label, new Set(seen.flatMap((labels) => labels[label] || []))] as const),
+  );
+  const kinds = { budget: budgets, cap: caps, guardrail: guardrails };
+  return Object.entries(kinds).flatMap(([kind, rules]) =>
+    rules.flatMap(({ name, scope }) =>
+      SCOPE_LABELS.flatMap((label) => {
+        const patterns = scope[label];
+        const names = [...known.get(label)!];
+        if (!patterns || names.some((each) => patterns.some((pattern) => matchesGlob(pattern, each)))) return [];
+        const shown = names
+          .filter((each) => each !== OVERFLOW)
+          .sort()
+          .slice(0, NAMES_SHOWN);
+        const meant = shown.length > 0 ? `Did you mean ${shown.join(', ')}?` : `No turn has a ${label} yet.`;
+        return [`${kind} ${name} has matched no turn: nothing has the ${label} ${patterns.join(' or ')}. ${meant}`];
+      }),
+    ),
+  );
+}
+
+/** Whether what one scope holds is held by the other, as far as the same words tell. */
+function isAtLeastAsBroad(broad: Scope, narrow: Scope): boolean {
+  return SCOPE_LABELS.every((label) => !broad[label] || words(broad[label]) === words(narrow[label]));
+}
+
+const words = (patterns: readonly string[] | undefined) =>
+  JSON.stringify(patterns?.map((pattern) => pattern.toLowerCase()).sort());
+const limitOf = (rule: BudgetRule) => LIMITS.map((unit) => rule[unit] ?? Number.NaN);
+const periodOf = ({ period, anchor, week_start }: BudgetRule) =>
+  JSON.stringify([period, anchor, period === 'week' && week_start]);
+
+function unreachable(rule: BudgetRule, index: number, budgets: readonly BudgetRule[]): string[] {
+  const first = budgets.find((other, at) => {
+    if (at === index || !other.hard || periodOf(other) !== periodOf(rule)) return false;
+    if (!isAtLeastAsBroad(other.scope, rule.scope)) return false;
+    const isLess = LIMITS.some(
+      (unit) => other[unit] !== undefined && rule[unit] !== undefined && other[unit] < rule[unit],
+    );
+    const isSame = limitOf(other).some((limit, unit) => limit === limitOf(rule)[unit]);
+    // Of two that are the same, only one is in the way of the other.
+    const isTwin = isSame && rule.hard && isAtLeastAsBroad(rule.scope, other.scope);
+    return isLess || (isSame && (!isTwin || at < index));
+  });
+  return first ? [`budget ${rule.name} can never be reached: budget ${first.name} stops the same turns first.`] : [];
+}
+
+function forbidding(rule: GuardrailRule): string[] {
+  const list = CALLED.find((each) => {
+    const { allow = ['*'], deny = [] } = rule[each] ?? {};
+    // A pattern that fits another one's text fits all that the other fits.
+    return allow.every((pattern) => deny.some((denied) => matchesGlob(denied, pattern)));
+  });
+  return list ? [`guardrail ${rule.name} denies everything in its scope: its ${list} leave nothing to call.`] : [];
+}
+
+function contradicting(rule: GuardrailRule, later: readonly GuardrailRule[]): string[] {
+  return later.flatMap((other) => {
+    const isSameScope = isAtLeastAsBroad(rule.scope, other.scope) && isAtLeastAsBroad(other.scope, rule.scope);
+    if (!isSameScope) return [];
+    return ([...CALLED, 'tools'] as const).flatMap((list) => {
+      const [one, two] = [rule[list]?.allow, other[list]?.allow];
+      if (!one || !two || one.some((a) => two.some((b) => canBothFit(a, b)))) return [];
+      return [
+        `guardrails ${rule.name} and ${other.name} have the same scope, and no ${list} that both allow: none may be used. Put them into one list.`,
+      ];
+    });
+  });
+}
+
+/** Whether some text fits both globs. */
+function canBothFit(one: string, two: string): boolean {
+  const [a, b] = [one.toLowerCase(), two.toLowerCase()];
+  // fits[j]: whether what is left of `a` from the row's place on and of `b` from j on can be the same text.
+  let below: boolean[] = [];
+  for (let i = a.length; i >= 0; i--) {
+    const fits: boolean[] = [];
+    for (let j = b.length; j >= 0; j--) {
+      const [x, y] = [a[i], b[j]];
+      if (x === undefined && y === undefined) fits[j] = true;
+      else if (x === '*') fits[j] = below[j]! || (y !== undefined && fits[j + 1]!);
+      else if (y === '*') fits[j] = fits[j + 1]! || (x !== undefined && below[j]!);
+      else fits[j] = x === y && below[j + 1]!;
+    }
+    below = fits;
+  }
+  return below[0]!;
+}

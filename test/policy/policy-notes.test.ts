@@ -1,0 +1,115 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { parseConfig } from '../../src/config.ts';
+import { policyNotes } from '../../src/policy/policy-notes.ts';
+
+const notesOf = (rules: object, seen?: object[]) => policyNotes(parseConfig(rules), seen);
+const budget = (name: string, said: object = {}) => ({ name, limit_usd: 10, period: 'month', ...said });
+const SEEN = [
+  { team: 'red', model: 'gpt-5', project: '' },
+  { team: 'blue', model: 'gpt-5-mini' },
+  { team: 'other', model: 'o3' },
+];
+const NEVER = ['budget b can never be reached: budget a stops the same turns first.'];
+const models = (one: object, two: object) => ({
+  guardrails: [
+    { name: 'g', models: one },
+    { name: 'h', models: two },
+  ],
+});
+const NOTHING_IN_COMMON = [
+  'guardrails g and h have the same scope, and no models that both allow: none may be used. Put them into one list.',
+];
+const DENIES_ALL = ['guardrail g denies everything in its scope: its models leave nothing to call.'];
+
+describe('a rule that has matched nothing', () => {
+  const CASES: [scope: object, seen: object[] | undefined, notes: string[]][] = [
+    [{ team: 'rde' }, SEEN, ['budget b has matched no turn: nothing has the team rde. Did you mean blue, red?']],
+    [{ team: 'RED' }, SEEN, []],
+    [{ team: ['rde', 'bl*'] }, SEEN, []],
+    [{ team: 'rde' }, undefined, []],
+    [{ team: 'rde' }, [], []],
+    [{ team: 'red', model: 'gpt-5-mini' }, SEEN, []],
+    [
+      { project: 'shop' },
+      SEEN,
+      ['budget b has matched no turn: nothing has the project shop. No turn has a project yet.'],
+    ],
+  ];
+  for (const [scope, seen, notes] of CASES) {
+    test(`${JSON.stringify(scope)} among ${seen?.length ?? 'unknown'} labels`, () => {
+      assert.deepEqual(notesOf({ budgets: [budget('b', { scope })] }, seen), notes);
+    });
+  }
+
+  test('names at most five, and looks at caps and guardrails, too', () => {
+    const seen = Array.from({ length: 9 }, (_, at) => ({ model: `m${at}` }));
+    const scope = { model: 'x' };
+    const rules = {
+      caps: [{ name: 'c', scope, limit_turns: 1, per: 'hour' }],
+      guardrails: [{ name: 'g', scope, tools: { deny: 'bash' } }],
+    };
+    const end = 'has matched no turn: nothing has the model x. Did you mean m0, m1, m2, m3, m4?';
+    assert.deepEqual(notesOf(rules, seen), [`cap c ${end}`, `guardrail g ${end}`]);
+  });
+});
+
+describe('a budget that another one is in the way of', () => {
+  const CASES: [name: string, a: object, b: object, notes: string[]][] = [
+    ['a smaller and broader one', { hard: true, limit_usd: 5 }, { scope: { team: 'red' } }, NEVER],
+    ['one of the same limit', { hard: true }, { scope: { team: 'red' } }, NEVER],
+    ['its twin', { hard: true }, { hard: true }, NEVER],
+    [
+      'the same patterns in another order',
+      { hard: true, scope: { team: ['x', 'Y'] } },
+      { scope: { team: ['y', 'x'] } },
+      NEVER,
+    ],
+    ['control: a larger one', { hard: true, limit_usd: 11 }, { scope: { team: 'red' } }, []],
+    ['control: one that only warns', { limit_usd: 5 }, { scope: { team: 'red' } }, []],
+    ['control: one of another period', { hard: true, period: 'week' }, { scope: { team: 'red' } }, []],
+    ['control: one of another unit', { hard: true, limit_usd: undefined, limit_turns: 5 }, {}, []],
+    ['control: one of another scope', { hard: true, scope: { team: 'blue' } }, { scope: { team: 'red' } }, []],
+    ['control: a narrower one', { hard: true, scope: { team: 'red' } }, {}, []],
+  ];
+  for (const [name, a, b, notes] of CASES) {
+    test(name, () => assert.deepEqual(notesOf({ budgets: [budget('a', a), budget('b', b)] }), notes));
+  }
+});
+
+describe('guardrails', () => {
+  const CASES: [name: string, rules: object, notes: string[]][] = [
+    ['everything is denied', { guardrails: [{ name: 'g', models: { deny: '*' } }] }, DENIES_ALL],
+    [
+      'all that is allowed is denied',
+      { guardrails: [{ name: 'g', models: { allow: 'gpt-5*', deny: 'GPT-*' } }] },
+      DENIES_ALL,
+    ],
+    [
+      'control: some of what is allowed is denied',
+      { guardrails: [{ name: 'g', models: { allow: 'gpt-*', deny: 'gpt-5*' } }] },
+      [],
+    ],
+    [
+      'control: every tool is denied, which is a way to work',
+      { guardrails: [{ name: 'g', tools: { deny: '*' } }] },
+      [],
+    ],
+    ['two lists with nothing in common', models({ allow: ['gpt-*', 'o3'] }, { allow: 'claude-*' }), NOTHING_IN_COMMON],
+    ['two patterns that no text fits', models({ allow: 'a*b' }, { allow: 'a*c' }), NOTHING_IN_COMMON],
+    ['control: two patterns that one text fits', models({ allow: 'a*c' }, { allow: 'a*b*C' }), []],
+    ['control: a name that a pattern fits', models({ allow: 'gpt-*' }, { allow: 'gpt-5' }), []],
+    ['control: a list that only denies', models({ allow: 'gpt-*' }, { deny: 'claude-*' }), []],
+    [
+      'control: two scopes',
+      {
+        guardrails: [
+          { name: 'g', models: { allow: 'a' } },
+          { name: 'h', scope: { team: 'red' }, models: { allow: 'b' } },
+        ],
+      },
+      [],
+    ],
+  ];
+  for (const [name, rules, notes] of CASES) test(name, () => assert.deepEqual(notesOf(rules), notes));
+});
