@@ -154,3 +154,19 @@ export function firstOfEachPlace(mistakes: readonly ConfigMistake[]): ConfigMist
   const places = new Set<string>();
   return mistakes.filter(({ path }) => !places.has(path) && places.add(path));
 }
+
+/** Every entry with a key that an earlier one has, and where that one is. Entries without a key are passed over. */
+export function repeats<T>(
+  entries: readonly (T | undefined)[],
+  keyOf: (entry: T) => string | undefined,
+): { readonly entry: T; readonly index: number; readonly first: number }[] {
+  const firstPlaces = new Map<string, number>();
+  return entries.flatMap((entry, index) => {
+    const key = entry === undefined ? undefined : keyOf(entry);
+    if (entry === undefined || key === undefined) return [];
+    const first = firstPlaces.get(key);
+    if (first !== undefined) return [{ entry, index, first }];
+    firstPlaces.set(key, index);
+    return [];
+  });
+}

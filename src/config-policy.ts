@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { labelValue } from './config-fields.ts';
-import type { ConfigMistake } from './config-mistake.ts';
+import { type ConfigMistake, repeats } from './config-mistake.ts';
 
 /** The labels of a turn that a rule may be about. */
 export const SCOPE_LABELS = [
@@ -118,16 +118,10 @@ export function policyMistakes(rules: {
 }): ConfigMistake[] {
   const mistakes: ConfigMistake[] = [];
   for (const kind of ['budgets', 'caps', 'guardrails'] as const) {
-    const seen = new Map<string, number>();
-    rules[kind].forEach((rule, index) => {
-      if (!rule) return;
-      const first = seen.get(rule.name);
-      if (first === undefined) seen.set(rule.name, index);
-      else {
-        const expected = `expected another name: ${kind}[${first}] has this one`;
-        mistakes.push({ path: `${kind}[${index}].name`, found: JSON.stringify(rule.name), expected });
-      }
-    });
+    for (const { entry, index, first } of repeats<{ name: string }>(rules[kind], ({ name }) => name)) {
+      const expected = `expected another name: ${kind}[${first}] has this one`;
+      mistakes.push({ path: `${kind}[${index}].name`, found: JSON.stringify(entry.name), expected });
+    }
   }
   rules.budgets.forEach((rule, index) => {
     if (rule) mistakes.push(...budgetMistakes(rule, `budgets[${index}]`));

@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { envName, filePath, isLoopbackHost, labelValue, listen } from './config-fields.ts';
-import type { ConfigMistake } from './config-mistake.ts';
+import { type ConfigMistake, repeats } from './config-mistake.ts';
 
 export const tcp = z.strictObject({
   listen,
@@ -31,7 +31,6 @@ const WAYS = ['sha256', 'token_env', 'token_file'] as const;
 /** Mistakes that only all tokens together can show. One that has mistakes of its own comes as undefined. */
 export function tokenMistakes(tokens: readonly (TokenConfig | undefined)[]): ConfigMistake[] {
   const mistakes: ConfigMistake[] = [];
-  const firstPlaces = new Map<string, number>();
   tokens.forEach((each, index) => {
     if (!each) return;
     const stated = WAYS.filter((way) => each[way] !== undefined);
@@ -39,16 +38,13 @@ export function tokenMistakes(tokens: readonly (TokenConfig | undefined)[]): Con
       const found = stated.length === 0 ? 'no token' : stated.join(' and ');
       mistakes.push({ path: `tokens[${index}]`, found, expected: `expected exactly one of ${WAYS.join(', ')}` });
     }
-    for (const way of stated) {
-      const key = `${way} ${each[way]}`;
-      const first = firstPlaces.get(key);
-      if (first === undefined) firstPlaces.set(key, index);
-      else {
-        const expected = `expected another token: tokens[${first}] has this one, and it can be one sender's only`;
-        mistakes.push({ path: `tokens[${index}].${way}`, found: 'a token that was there before', expected });
-      }
-    }
   });
+  for (const way of WAYS) {
+    for (const { index, first } of repeats(tokens, (each) => each[way])) {
+      const expected = `expected another token: tokens[${first}] has this one, and it can be one sender's only`;
+      mistakes.push({ path: `tokens[${index}].${way}`, found: 'a token that was there before', expected });
+    }
+  }
   return mistakes;
 }
 

@@ -22,6 +22,7 @@ import {
   type ConfigMistake,
   firstOfEachPlace,
   prototypeKeyMistakes,
+  repeats,
   toMistakes,
   toYamlMistake,
 } from './config-mistake.ts';
@@ -229,17 +230,12 @@ function crossMistakes(parts: ComparedParts, socketPath: string | undefined): Co
       expected: `expected at most ${SOCKET_PATH_MAX_BYTES}, the kernel's limit for a socket; set socket.path or state_dir to a shorter one`,
     });
   }
-  const firstPlaces = new Map<string, number>();
+  for (const { entry, index, first } of repeats(accounts, ({ provider, id }) => `${provider}/${id}`)) {
+    const expected = `expected another id: accounts[${first}] has this one at the same provider`;
+    mistakes.push({ path: `accounts[${index}].id`, found: JSON.stringify(entry.id), expected });
+  }
   accounts.forEach((entry, index) => {
-    if (!entry) return;
-    const key = `${entry.provider}/${entry.id}`;
-    const first = firstPlaces.get(key);
-    if (first === undefined) firstPlaces.set(key, index);
-    else {
-      const expected = `expected another id: accounts[${first}] has this one at the same provider`;
-      mistakes.push({ path: `accounts[${index}].id`, found: JSON.stringify(entry.id), expected });
-    }
-    mistakes.push(...accountMistakes(entry, `accounts[${index}]`));
+    if (entry) mistakes.push(...accountMistakes(entry, `accounts[${index}]`));
   });
   return mistakes;
 }

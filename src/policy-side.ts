@@ -31,7 +31,8 @@ export class PolicySide {
   #isCounting = false;
 
   constructor({ config, ledger, attribution, log }: PolicySideOptions) {
-    const seen = ledger.seenLabels();
+    const hasRules = [config.budgets, config.caps, config.guardrails].some((rules) => rules.length > 0);
+    const seen = hasRules ? ledger.seenLabels() : undefined;
     // An identity that has sent nothing yet is no mistake.
     this.notes = policyNotes(config, seen && seen.length > 0 ? [...seen, ownIdentity(config)] : undefined);
     this.#ledger = ledger;
@@ -72,10 +73,7 @@ export class PolicySide {
 
   /** Books the counts one commit after the other, so that many questions share one. */
   #count(decision: string, rule: string, log: Log): void {
-    const key = `${decision} ${rule}`;
-    const waiting = this.#counts.get(key);
-    if (waiting) waiting.times++;
-    else this.#counts.set(key, { decision, rule, times: 1 });
+    this.#wait({ decision, rule, times: 1 });
     if (this.#isCounting) return;
     this.#isCounting = true;
     void this.#bookCounts()
@@ -85,6 +83,11 @@ export class PolicySide {
       });
   }
 
+  #wait({ decision, rule, times }: { decision: string; rule: string; times: number }): void {
+    const key = `${decision} ${rule}`;
+    this.#counts.set(key, { decision, rule, times: (this.#counts.get(key)?.times ?? 0) + times });
+  }
+
   async #bookCounts(): Promise<void> {
     while (this.#counts.size > 0) {
       const taken = [...this.#counts.values()];
@@ -92,12 +95,7 @@ export class PolicySide {
       try {
         await this.#ledger.countVerdicts(taken);
       } catch (error) {
-        for (const each of taken) {
-          const key = `${each.decision} ${each.rule}`;
-          const waiting = this.#counts.get(key);
-          if (waiting) waiting.times += each.times;
-          else this.#counts.set(key, each);
-        }
+        for (const each of taken) this.#wait(each);
         throw error;
       }
     }

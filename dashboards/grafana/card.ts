@@ -2,7 +2,7 @@
 // the window. Every card has the same lines, so that equal tiles look equal; what is not known is a dash.
 
 import { TOLL } from '../../src/metrics/catalogue.ts';
-import { inWindow, type Matchers, reading, series } from '../promql.ts';
+import { inWindow, type Matchers, ofAccounts, reading, series } from '../promql.ts';
 import { NOT_POLLED, STATUS_TEXT, STATUSES } from './look.ts';
 import type { Query } from './panel.ts';
 import { windowGauge } from './tile-sums.ts';
@@ -25,6 +25,10 @@ export function statusCode(matchers: Matchers): string {
   const codes = STATUSES.map((status, code) => `${reading(TOLL.accountStatus, { ...matchers, status })} * ${code}`);
   return `max by (provider, account) (${codes.join(' or ')})`;
 }
+
+/** What each account's balance lost per second, at the pace of the last day. */
+export const balancePace = (matchers: Matchers): string =>
+  `sum by (account, currency) (${ofAccounts(TOLL.balanceSpent, `rate(${series(TOLL.balanceSpent, matchers)}[1d])`)})`;
 
 /** What names a plan window or a limit on spending, under the label `gauge`. */
 const ofQuota = (expr: string) => `label_join(${expr}, "gauge", " ", "quota", "window")`;

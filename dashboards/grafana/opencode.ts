@@ -1,18 +1,8 @@
 // An OpenCode account: balance and auto-reload, the monthly limit, Go's plan windows, and whether the books agree.
 
 import { type MetricFamily, TOLL } from '../../src/metrics/catalogue.ts';
-import {
-  byDay,
-  inWindow,
-  type Matchers,
-  NET_COST,
-  NET_TOKENS,
-  type Net,
-  ofAccounts,
-  reading,
-  series,
-} from '../promql.ts';
-import { statusCode, usedShares } from './card.ts';
+import { byDay, inWindow, type Matchers, NET_COST, NET_TOKENS, type Net, reading } from '../promql.ts';
+import { balancePace, statusCode, usedShares } from './card.ts';
 import { type DashboardSpec, oneLabelVariable, startVariable, windowVariable } from './dashboard.ts';
 import { FAILING, plain, STATUS_TEXT, YES_NO } from './look.ts';
 import { bars, chart, stat, table } from './panel.ts';
@@ -27,7 +17,7 @@ const of = (family: Parameters<typeof reading>[0], matchers: Matchers = ACCOUNT)
 const PLAN = 'only accounts with Go have one';
 const NO_ANSWER = 'only where the account has been read for long enough';
 const BALANCE = `sum by (account, currency) (${of(TOLL.balance)})`;
-const SPENT_PER_DAY = `sum by (account, currency) (${ofAccounts(TOLL.balanceSpent, `rate(${series(TOLL.balanceSpent, ACCOUNT)}[1d])`)}) * 86400`;
+const SPENT_PER_DAY = `${balancePace(ACCOUNT)} * 86400`;
 const BALANCE_READ = 'only accounts whose balance was read more than once';
 const byModel = (net: Net, matchers: Matchers = {}) =>
   `label_join(${inWindow('model, upstream_provider', net, { ...PAID, ...matchers })}, "what", " ", "model", "upstream_provider")`;

@@ -1,8 +1,16 @@
 // One tile in full: all its sections, what becomes of its plan and its money, and when everything starts anew.
 
 import { TOLL } from '../../src/metrics/catalogue.ts';
-import { NET_COST, NET_TOKENS, ofAccounts, reading, series } from '../promql.ts';
-import { CARD_DESCRIPTION, cardLines, projectedShares, secondsToReset, usedShares, whose } from './card.ts';
+import { NET_COST, NET_TOKENS, reading, series } from '../promql.ts';
+import {
+  balancePace,
+  CARD_DESCRIPTION,
+  cardLines,
+  projectedShares,
+  secondsToReset,
+  usedShares,
+  whose,
+} from './card.ts';
 import { type DashboardSpec, startVariable, tileVariable, windowVariable } from './dashboard.ts';
 import { chart, stat, table } from './panel.ts';
 import { sections } from './sections.ts';
@@ -14,7 +22,6 @@ const ONLY_REPORTED = 'only what the provider reports is there';
 const NO_TURNS = 'a tile without turns has none';
 /** How long something lasts at the pace of the last day. */
 const lasts = (left: string, perSecond: string) => `${left} / (${perSecond} > 0)`;
-const SPENT_PER_SECOND = `sum by (account, currency) (${ofAccounts(TOLL.balanceSpent, `rate(${series(TOLL.balanceSpent, ACCOUNT)}[1d])`)})`;
 
 export const TILE_DETAIL: DashboardSpec = {
   uid: DETAIL_UID,
@@ -40,7 +47,7 @@ export const TILE_DETAIL: DashboardSpec = {
           ...{ w: 6, h: 8 },
           queries: [
             {
-              expr: `min(${lasts(`sum by (account, currency) (${reading(TOLL.balance, ACCOUNT)})`, SPENT_PER_SECOND)}) / 86400 or on () vector(NaN)`,
+              expr: `min(${lasts(`sum by (account, currency) (${reading(TOLL.balance, ACCOUNT)})`, balancePace(ACCOUNT))}) / 86400 or on () vector(NaN)`,
               legend: 'Balance lasts, days',
               look: { decimals: 1, thresholds: 'days' },
             },

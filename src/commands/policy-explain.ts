@@ -2,9 +2,10 @@
 
 import { styleText } from 'node:util';
 import type { Config } from '../config.ts';
+import { SCOPE_LABELS } from '../config-policy.ts';
 import type { Bystander, ExplainedOpinion, Explanation } from '../policy/explanation.ts';
 import { askRunning, runningBridge } from './ask-bridge.ts';
-import { type Report, wrap } from './show.ts';
+import { type Report, showMoment, wrap } from './show.ts';
 
 const COLUMNS = 80;
 const BAR_CHARS = 20;
@@ -13,8 +14,6 @@ const SIGNS = {
   warn: { sign: '!', color: 'yellow', says: 'allowed, with a warning' },
   stop: { sign: '✖', color: 'red', says: 'stopped' },
 } as const;
-/** Labels in the order in which people think of them. */
-const SHOWN_LABELS = ['team', 'user', 'project', 'agent', 'provider', 'upstream_provider', 'model', 'account'] as const;
 
 /** As on the command line. */
 export interface ExplainFlags {
@@ -54,7 +53,7 @@ function render({ decision, rule, labels, tool, took_part, had_no_part }: Explan
   const { sign, color, says } = SIGNS[decision];
   const what = tool === undefined ? 'The turn' : `The call of ${tool}`;
   const by = rule === undefined ? 'no rule has a part in it' : decision === 'allow' ? '' : `by ${rule}`;
-  const asked = SHOWN_LABELS.flatMap((label) => (labels[label] ? [`${label} ${labels[label]}`] : [])).join(', ');
+  const asked = SCOPE_LABELS.flatMap((label) => (labels[label] ? [`${label} ${labels[label]}`] : [])).join(', ');
   return [
     styleText([color, 'bold'], `${sign} ${what} would be ${says}${by && `: ${by}`}.`),
     ...indented(asked),
@@ -81,7 +80,7 @@ function opinionLines(opinions: readonly ExplainedOpinion[], timeZone: string): 
     const parts = [
       rule.padEnd(nameWidth),
       ...(ratio === undefined || used === undefined ? [] : [bar(ratio), used.padStart(usedWidth)]),
-      ...(resetsAt === undefined ? [] : [`resets ${shortMoment(resetsAt, timeZone)}`]),
+      ...(resetsAt === undefined ? [] : [`resets ${showMoment(Date.parse(resetsAt), timeZone)}`]),
     ];
     return [
       `  ${styleText(color, sign)} ${parts.join('  ').trimEnd()}`,
@@ -94,9 +93,4 @@ function opinionLines(opinions: readonly ExplainedOpinion[], timeZone: string): 
 function bar(ratio: number): string {
   const full = Math.min(BAR_CHARS, Math.max(0, Math.floor(ratio * BAR_CHARS)));
   return '█'.repeat(full) + '░'.repeat(BAR_CHARS - full);
-}
-
-/** `2026-12-01 00:00` */
-function shortMoment(iso: string, timeZone: string): string {
-  return new Intl.DateTimeFormat('sv-SE', { timeZone, dateStyle: 'short', timeStyle: 'short' }).format(new Date(iso));
 }

@@ -3,7 +3,7 @@
 import { styleText } from 'node:util';
 import type { Span } from '../ledger/budget-period.ts';
 import type { ReportRow, SpendReport, SpendSums } from '../ledger/spend-report.ts';
-import { countOf, fit, showCount, showUsd, wrap } from './show.ts';
+import { countOf, fit, showCount, showMoment, showUsd, wrap } from './show.ts';
 
 const COLUMNS = 80;
 const GAP = '  ';
@@ -167,6 +167,5 @@ const shownDay = (ms: number, timeZone: string) => new Intl.DateTimeFormat('sv-S
 
 /** `01-15 12:30` */
 function shortMoment(ms: number, timeZone: string): string {
-  const time = new Intl.DateTimeFormat('sv-SE', { timeZone, dateStyle: 'short', timeStyle: 'short' }).format(ms);
-  return time.slice('2026-'.length);
+  return showMoment(ms, timeZone).slice('2026-'.length);
 }

@@ -1,7 +1,7 @@
 // `tollbridge report`: what was spent in a period, by one label, session or turn.
 
 import type { Config } from '../config.ts';
-import { periodAt, type Span } from '../ledger/budget-period.ts';
+import { LATEST_MS, periodAt, type Span } from '../ledger/budget-period.ts';
 import { REPORT_BY, type SpendReport } from '../ledger/spend-report.ts';
 import { dayStartMs } from '../ledger/time-zone.ts';
 import { askRunning, runningBridge } from './ask-bridge.ts';
@@ -12,8 +12,6 @@ const PERIODS = ['today', 'week', 'month', '30d', 'all'] as const;
 const FORMATS = { table: reportTable, csv: reportCsv, json: reportJson };
 /** As the window of the same name. */
 const LAST_30_DAYS_MS = 30 * 86_400_000;
-/** The last moment that a date can hold. */
-const LATEST_MS = 8.64e15;
 const DAY_FORM = 'a day such as 2026-01-15';
 
 /** As on the command line. */

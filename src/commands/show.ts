@@ -41,6 +41,11 @@ export function showAgo(atMs: number, nowMs: number): string {
   return hours < 48 ? `${hours} hours ago` : `${Math.floor(hours / 24)} days ago`;
 }
 
+/** `2026-12-01 00:00`, by the clock of a time zone. */
+export function showMoment(ms: number, timeZone: string): string {
+  return new Intl.DateTimeFormat('sv-SE', { timeZone, dateStyle: 'short', timeStyle: 'short' }).format(ms);
+}
+
 export function showBytes(bytes: number): string {
   const megabytes = bytes / 1e6;
   return megabytes < 1 ? `${Math.ceil(bytes / 1e3)} kB` : `${megabytes.toFixed(megabytes < 100 ? 1 : 0)} MB`;

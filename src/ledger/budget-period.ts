@@ -5,6 +5,9 @@ import { dayStartMs, type LocalDate, localDate } from './time-zone.ts';
 
 const DAY_MS = 86_400_000;
 
+/** The last moment that a date can hold: where a span ends that has no end. */
+export const LATEST_MS = 8.64e15;
+
 /** Unix ms; `endMs` is the first moment of the next one. */
 export interface Span {
   readonly startMs: number;

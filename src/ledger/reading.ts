@@ -38,8 +38,9 @@ export interface WindowRow {
   readonly pricedTurns: number;
 }
 
-export const SPEND_UNITS = ['usd', 'tokens', 'turns'] as const;
-export type SpendUnit = (typeof SPEND_UNITS)[number];
+/** What may be limited, and what one of it is in the ledger: money is kept in nano-USD. */
+export const UNIT_SCALE = { usd: 1e9, tokens: 1, turns: 1 } as const;
+export type SpendUnit = keyof typeof UNIT_SCALE;
 
 /** Where a budget or cap stands. Amounts are integers of its unit; USD in nano. */
 export interface Standing {

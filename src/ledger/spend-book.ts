@@ -8,15 +8,13 @@ import type { BudgetRule, CapRule, PolicyConfig, Scope } from '../config-policy.
 import { isInScope } from '../turn/scope.ts';
 import { periodAt, type Span } from './budget-period.ts';
 import type { Dimension, Dimensions } from './dimensions.ts';
-import type { SpendUnit, Standing } from './reading.ts';
+import { type SpendUnit, type Standing, UNIT_SCALE } from './reading.ts';
 import { SlidingMax } from './sliding-max.ts';
+import { BUCKET_MS } from './windows.ts';
 
-/** As the rollups': local midnight lies on a quarter of an hour in every time zone of today. */
-export const BUCKET_MS = 15 * 60_000;
 const HOUR_MS = 3_600_000;
 /** How far back a cap is rebuilt: what lies further back is forgiven, at most one cap's worth. */
 const PERIODS_REPLAYED = 2;
-const NANO_PER_USD = 1e9;
 
 /** A change of what was spent: stated and estimated cost in nano-USD, tokens of all types, turns. May be negative. */
 export interface Spend {
@@ -34,8 +32,9 @@ function inUnit(unit: SpendUnit, { costNano, estimatedNano, tokens, turns }: Spe
   return unit === 'tokens' ? tokens : turns;
 }
 
-function limitOf(rule: BudgetRule | CapRule): { unit: SpendUnit; limit: number } {
-  if (rule.limit_usd !== undefined) return { unit: 'usd', limit: Math.round(rule.limit_usd * NANO_PER_USD) };
+/** What a rule allows, as an integer of the ledger's unit. */
+export function limitOf(rule: BudgetRule | CapRule): { unit: SpendUnit; limit: number } {
+  if (rule.limit_usd !== undefined) return { unit: 'usd', limit: Math.round(rule.limit_usd * UNIT_SCALE.usd) };
   if (rule.limit_tokens !== undefined) return { unit: 'tokens', limit: rule.limit_tokens };
   return { unit: 'turns', limit: rule.limit_turns! };
 }

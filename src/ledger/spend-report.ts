@@ -4,7 +4,7 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { SCOPE_LABELS } from '../config-policy.ts';
 import type { Span } from './budget-period.ts';
-import { BUCKET_MS } from './spend-book.ts';
+import { BUCKET_MS } from './windows.ts';
 
 export const REPORT_BY = [...SCOPE_LABELS, 'session', 'turn'] as const;
 export type ReportBy = (typeof REPORT_BY)[number];

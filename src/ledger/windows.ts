@@ -7,7 +7,7 @@ import type { DatabaseSync } from 'node:sqlite';
 import { WINDOWS, type Window, type WindowRow } from './reading.ts';
 import { startOfDayMs, startOfMonthMs } from './time-zone.ts';
 
-const BUCKET_MS = 15 * 60_000;
+export const BUCKET_MS = 15 * 60_000;
 const HOUR_MS = 3_600_000;
 const ROLLING_HOURS: Partial<Record<Window, number>> = { '3d': 72, '7d': 168, '30d': 720 };
 

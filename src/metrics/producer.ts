@@ -10,7 +10,7 @@ import {
   type MetricData,
   type MetricProducer,
 } from '@opentelemetry/sdk-metrics';
-import { type Labels, type LedgerReading, WINDOWS, type WindowRow } from '../ledger/reading.ts';
+import { type Labels, type LedgerReading, UNIT_SCALE, WINDOWS, type WindowRow } from '../ledger/reading.ts';
 import { OTHER } from '../ledger/totals.ts';
 import { ACCOUNT_STATUSES, type PollResult } from '../poll/poll-result.ts';
 import { pollGauges, type SetGauge } from './account-gauges.ts';
@@ -24,8 +24,6 @@ export const LEDGER_SCOPE = 'tollbridge.ledger';
 
 /** Models shown by name per window and provider; beyond these a chart is unreadable and the series add up. */
 const WINDOW_MODELS_MAX = 20;
-
-const NANO_PER_USD = 1e9;
 
 const FAMILIES: readonly MetricFamily[] = Object.values(TOLL);
 
@@ -175,9 +173,8 @@ export class LedgerMetricProducer implements MetricProducer {
   #policyGauges(set: SetGauge): void {
     for (const { kind, name: budget, unit, limit, spent, startMs, endMs } of this.#reading.standings()) {
       if (kind !== 'budget') continue;
-      const scale = unit === 'usd' ? NANO_PER_USD : 1;
-      set(TOLL.policyLimit, { budget, unit }, limit / scale);
-      set(TOLL.policySpent, { budget, unit }, spent / scale);
+      set(TOLL.policyLimit, { budget, unit }, limit / UNIT_SCALE[unit]);
+      set(TOLL.policySpent, { budget, unit }, spent / UNIT_SCALE[unit]);
       set(TOLL.policyUsedRatio, { budget }, spent / limit);
       set(TOLL.policyPeriodStart, { budget }, startMs);
       set(TOLL.policyPeriodEnd, { budget }, endMs);

@@ -1,6 +1,7 @@
 // Rules that are well-formed and yet hardly what was meant: said at the start, and never a reason not to start.
 
 import { type BudgetRule, type GuardrailRule, type PolicyConfig, SCOPE_LABELS, type Scope } from '../config-policy.ts';
+import { limitOf } from '../ledger/spend-book.ts';
 import { matchesGlob } from '../turn/glob.ts';
 import type { ScopedLabels } from '../turn/scope.ts';
 
@@ -8,7 +9,6 @@ const NAMES_SHOWN = 5;
 /** What labels beyond their cap are booked under: no name that anybody gave. */
 const OVERFLOW = 'other';
 const CALLED = ['providers', 'models'] as const;
-const LIMITS = ['limit_usd', 'limit_tokens', 'limit_turns'] as const;
 
 /**
  * One line for each oddity.
@@ -53,7 +53,6 @@ function isAtLeastAsBroad(broad: Scope, narrow: Scope): boolean {
 
 const words = (patterns: readonly string[] | undefined) =>
   JSON.stringify(patterns?.map((pattern) => pattern.toLowerCase()).sort());
-const limitOf = (rule: BudgetRule) => LIMITS.map((unit) => rule[unit] ?? Number.NaN);
 const periodOf = ({ period, anchor, week_start }: BudgetRule) =>
   JSON.stringify([period, anchor, period === 'week' && week_start]);
 
@@ -61,13 +60,12 @@ function unreachable(rule: BudgetRule, index: number, budgets: readonly BudgetRu
   const first = budgets.find((other, at) => {
     if (at === index || !other.hard || periodOf(other) !== periodOf(rule)) return false;
     if (!isAtLeastAsBroad(other.scope, rule.scope)) return false;
-    const isLess = LIMITS.some(
-      (unit) => other[unit] !== undefined && rule[unit] !== undefined && other[unit] < rule[unit],
-    );
-    const isSame = limitOf(other).some((limit, unit) => limit === limitOf(rule)[unit]);
+    const [theirs, ours] = [limitOf(other), limitOf(rule)];
+    if (theirs.unit !== ours.unit || theirs.limit > ours.limit) return false;
+    const isSame = theirs.limit === ours.limit;
     // Of two that are the same, only one is in the way of the other.
     const isTwin = isSame && rule.hard && isAtLeastAsBroad(rule.scope, other.scope);
-    return isLess || (isSame && (!isTwin || at < index));
+    return !isTwin || at < index;
   });
   return first ? [`budget ${rule.name} can never be reached: budget ${first.name} stops the same turns first.`] : [];
 }

@@ -2,7 +2,7 @@
 // answer counts, and says which rule it was.
 
 import type { BudgetRule, CapRule, GuardrailRule, PolicyConfig } from '../config-policy.ts';
-import type { SpendUnit, Standing } from '../ledger/reading.ts';
+import type { Standing } from '../ledger/reading.ts';
 import { matchesGlob } from '../turn/glob.ts';
 import { isInScope, type ScopedLabels } from '../turn/scope.ts';
 import { limitText, resetText } from './amount-text.ts';
@@ -122,21 +122,9 @@ export class Policy {
     );
   }
 
-  #guardTurn(rule: GuardrailRule, { labels, isPriced }: Question): Opinion[] {
-    const { provider = '', model = '' } = labels;
-    if (!rule.providers && !rule.models && rule.unpriced === 'allow') return [];
-    if (isDenied(rule.providers, provider))
-      return [this.#guarded(rule, `The provider ${provider} may not be used here`)];
-    if (isDenied(rule.models, model)) return [this.#guarded(rule, `The model ${model} may not be used here`)];
-    if (rule.unpriced === 'deny' && !isPriced()) {
-      return [
-        this.#guarded(
-          rule,
-          `The model ${model} has no known price, so no budget could count it, and it may not be used here`,
-        ),
-      ];
-    }
-    return [this.#guarded(rule, undefined)];
+  #guardTurn(rule: GuardrailRule, question: Question): Opinion[] {
+    const isAboutTurns = rule.providers || rule.models || rule.unpriced === 'deny';
+    return isAboutTurns ? [this.#guarded(rule, forbiddenCall(rule, question))] : [];
   }
 
   #guarded(rule: GuardrailRule, forbidden: string | undefined): Opinion {
@@ -153,11 +141,12 @@ export class Policy {
   #budget(rule: BudgetRule, standing: Standing): Opinion {
     const { spent, limit, endMs } = standing;
     const name = `budget/${rule.name}`;
-    const resets = `It resets ${resetText(endMs, this.#timeZone)}.`;
-    const used = limitText(standing);
+    // Only where somebody will read it: most turns are far from any limit, and each of them waits for this.
+    const messageOf = (what: string) =>
+      this.#message(`${what}${limitText(standing)}. It resets ${resetText(endMs, this.#timeZone)}.`, rule);
     if (spent >= limit) {
       const decision = rule.hard ? 'stop' : 'warn';
-      const message = this.#message(`Budget ${rule.name} is used up: ${used}. ${resets}`, rule);
+      const message = messageOf(`Budget ${rule.name} is used up: `);
       const ttlS = this.#ttl(standing, TTL_S);
       if (rule.hard) return { rule: name, decision, message, standing, inFlight: rule.in_flight, ttlS };
       return { rule: name, decision, message, standing, step: 1, ttlS };
@@ -166,7 +155,7 @@ export class Policy {
     const step = rule.warn_at.findLast((share) => spent >= share * limit);
     if (step === undefined) return { rule: name, decision: 'allow', standing, ttlS };
     const share = `${Math.floor((spent / limit) * 100)} %`;
-    const message = this.#message(`Budget ${rule.name}: ${share} is used, ${used}. ${resets}`, rule);
+    const message = messageOf(`Budget ${rule.name}: ${share} is used, `);
     return { rule: name, decision: 'warn', message, standing, step, ttlS };
   }
 
@@ -199,6 +188,15 @@ function isNear({ limit, spent, dearest }: Standing): boolean {
   return limit - spent < NEAR_TURNS * Math.max(1, dearest ?? limit * UNKNOWN_TURN_SHARE);
 }
 
+/** What a rule has against a turn, as the beginning of a sentence; undefined when nothing. */
+function forbiddenCall(rule: GuardrailRule, { labels, isPriced }: Question): string | undefined {
+  const { provider = '', model = '' } = labels;
+  if (isDenied(rule.providers, provider)) return `The provider ${provider} may not be used here`;
+  if (isDenied(rule.models, model)) return `The model ${model} may not be used here`;
+  if (rule.unpriced === 'allow' || isPriced()) return undefined;
+  return `The model ${model} has no known price, so no budget could count it, and it may not be used here`;
+}
+
 /** Whether a rule's list forbids a name: deny wins, and what an allow-list does not name is forbidden. */
 export function isDenied(list: GuardrailRule['models'], value: string): boolean {
   if (!list) return false;
@@ -213,9 +211,4 @@ function byWeight(a: Opinion, b: Opinion): number {
   const share = ({ standing }: Opinion) => (standing ? standing.spent / standing.limit : 0);
   if (rank(a) !== rank(b)) return rank(b) - rank(a);
   return a.decision === 'stop' ? until(b) - until(a) : share(b) - share(a);
-}
-
-/** An amount of a standing in the unit that people use: USD, tokens, turns. */
-export function exported(unit: SpendUnit, amount: number): number {
-  return unit === 'usd' ? amount / 1e9 : amount;
 }

@@ -3,12 +3,13 @@
 
 import { z } from 'zod';
 import type { PolicyConfig } from '../config-policy.ts';
+import { UNIT_SCALE } from '../ledger/reading.ts';
 import type { Log } from '../log.ts';
 import { agentName, model, name, optionalAccountId, provider, toolName } from '../turn/fields.ts';
 import type { ScopedLabels } from '../turn/scope.ts';
 import type { Identity } from '../turn/turn-event.ts';
 import type { Explanation } from './explanation.ts';
-import { type Decision, exported, type Opinion, type Policy, type Question, type Verdict } from './policy.ts';
+import type { Decision, Opinion, Policy, Question, Verdict } from './policy.ts';
 
 /** Steps of budgets that were logged, per asker; beyond this many the oldest are forgotten and logged once more. */
 const WARNINGS_REMEMBERED = 10_000;
@@ -126,8 +127,8 @@ function answerOf({ decision, deciding, ttlS }: Verdict): Omit<VerdictAnswer, 'f
     ...(standing?.kind === 'budget' && { budget: standing.name }),
     ...(step !== undefined && { step }),
     ...(standing?.unit === 'usd' && {
-      spent_usd: exported('usd', standing.spent),
-      limit_usd: exported('usd', standing.limit),
+      spent_usd: standing.spent / UNIT_SCALE.usd,
+      limit_usd: standing.limit / UNIT_SCALE.usd,
     }),
     ...(standing && { resets_at: new Date(standing.endMs).toISOString() }),
     ...(inFlight && { in_flight: inFlight }),

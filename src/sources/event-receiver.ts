@@ -173,15 +173,8 @@ export class EventReceiver {
       this.#options.meter.refused(this.#options.source, 'unauthorized');
       return this.#turnAway(request, response, UNIDENTIFIED[identity]);
     }
-    if (path === '/v1/status') {
-      if (request.method !== 'GET') return respond(response, this.#wrongMethod('GET'));
-      return respond(response, { status: 200, body: this.#options.status() as object });
-    }
-    const { report } = this.#options;
-    if (path === '/v1/report' && report) {
-      if (request.method !== 'GET') return respond(response, this.#wrongMethod('GET'));
-      return respond(response, readReport(query, report));
-    }
+    const read = this.#reading(path, query);
+    if (read) return respond(response, request.method === 'GET' ? read() : this.#wrongMethod('GET'));
     const route = this.#route(path, query, identity);
     if (!route) {
       return respond(response, { status: 404, body: { error: `no such route; there are ${this.#routes()}` } });
@@ -209,16 +202,20 @@ export class EventReceiver {
     return { status: 405, body: { error } };
   }
 
+  /** What a GET of a path is answered; undefined where nothing can be read. */
+  #reading(path: string, query: string): (() => Answer) | undefined {
+    const { status, report } = this.#options;
+    if (path === '/v1/status') return () => ({ status: 200, body: status() as object });
+    return path === '/v1/report' && report ? () => readReport(query, report) : undefined;
+  }
+
   #route(path: string, query: string, identity: Identity): Route | undefined {
     const { verdict, explain, intake } = this.#options;
     const accept = this.#accept(identity);
     if (path === '/v1/events') return { isBooked: true, take: (body) => takeEvents(body, accept) };
-    if (path === '/v1/explain' && explain) {
-      return { isBooked: false, take: async (body) => takeQuestion(body, (question) => explain(question, identity)) };
-    }
-    if (path === '/v1/verdict' && verdict) {
-      return { isBooked: false, take: async (body) => takeQuestion(body, (question) => verdict(question, identity)) };
-    }
+    const ask = path === '/v1/verdict' ? verdict : path === '/v1/explain' ? explain : undefined;
+    if (ask)
+      return { isBooked: false, take: async (body) => takeQuestion(body, (question) => ask(question, identity)) };
     if (path !== '/v1/hook' && !path.startsWith('/v1/hook/')) return undefined;
     const source = percentDecoded(path.slice('/v1/hook/'.length)).replace(/^[\s/]+|[\s/]+$/g, '');
     const accountId = new URLSearchParams(query).get('account_id')?.trim() ?? '';

@@ -2,6 +2,7 @@
 
 import { timingSafeEqual } from 'node:crypto';
 import type { TokenConfig } from '../config.ts';
+import { repeats } from '../config-mistake.ts';
 import { PermanentFailure } from '../failure.ts';
 import { bearerOf, tokenDigest } from '../listen.ts';
 import { inFile, inVariable } from '../poll/credential.ts';
@@ -21,21 +22,19 @@ export class SenderTokens {
    * @throws PermanentFailure when one cannot be read, or is there twice
    */
   constructor(tokens: readonly TokenConfig[], env: NodeJS.ProcessEnv) {
-    const places = new Map<string, number>();
     this.#tokens = tokens.map((token, index) => {
       const digest = digestOf(token, { place: `tokens[${index}]`, env });
-      const first = places.get(digest.toString('hex'));
-      if (first !== undefined) {
-        throw new PermanentFailure(
-          `tokens[${index}] is the same token as tokens[${first}], so it cannot be told whose events it brings. ` +
-            'Remove one of them, or give one sender another token.',
-        );
-      }
-      places.set(digest.toString('hex'), index);
       const { team, user, project } = token;
       const identity = { ...(team && { team }), ...(user && { user }), ...(project && { project }) };
       return { digest, identity };
     });
+    const [repeat] = repeats(this.#tokens, ({ digest }) => digest.toString('hex'));
+    if (repeat) {
+      throw new PermanentFailure(
+        `tokens[${repeat.index}] is the same token as tokens[${repeat.first}], so it cannot be told whose events it brings. ` +
+          'Remove one of them, or give one sender another token.',
+      );
+    }
   }
 
   get isEmpty(): boolean {

@@ -3,7 +3,7 @@
 
 import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
-import type { Span } from '../ledger/budget-period.ts';
+import { LATEST_MS, type Span } from '../ledger/budget-period.ts';
 import { REPORT_BY, type ReportBy } from '../ledger/spend-report.ts';
 import { type Decoded, rejected } from '../turn/decoded.ts';
 import { decodeBody, decodeHook, HOOK_AGENTS } from '../turn/normalize.ts';
@@ -13,8 +13,6 @@ import type { Booking, Rejection } from '../turn/turn-event.ts';
 const KNOWN_WITHOUT_HOOKS: readonly string[] = ['cursor', 'copilot', 'gemini_cli', 'ollama'];
 /** A body of nothing but mistakes would be answered with a list far longer than itself. */
 const LISTED_REJECTIONS = 1000;
-/** The last moment that a date can hold. */
-const LATEST_MS = 8.64e15;
 
 export interface Answer {
   readonly status: number;

@@ -2,17 +2,15 @@
 // a job of its own in one real Prometheus, asked as Grafana asks; the naive query beside it shows what would go wrong.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
+import { readFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { PLACED } from '../../dashboards/grafana/pack.ts';
 import { aligned } from '../../dashboards/preview/src/grafana-time.ts';
 import { byDay, inWindow, type Net } from '../../dashboards/promql.ts';
 import { type MetricFamily, TOLL } from '../../src/metrics/catalogue.ts';
-import { Prometheus } from '../prometheus-server.ts';
-import { importBlocks } from './demo-stage.ts';
+import type { Prometheus } from '../prometheus-server.ts';
 import { fill } from './expand.ts';
+import { prometheusWith, type Sample } from './imported-samples.ts';
 
 const HOUR_S = 3600;
 const DAY_S = 24 * HOUR_S;
@@ -82,34 +80,23 @@ const SCENES = {
 } satisfies Record<string, Scene>;
 type SceneName = keyof typeof SCENES;
 
-function openMetrics(): string {
-  const lines = Object.entries(SCENES).flatMap(([job, scene]) =>
-    scene.flatMap(({ family, labels, from, to, value }: Said) => {
-      const text = Object.entries({ ...labels, job }).map(([label, of]) => `${label}="${of}"`);
-      return Array.from({ length: to - from + 1 }, (_, index) => {
-        const hour = from + index;
-        return `${family.name}{${text.join(',')}} ${value(hour)} ${ZERO_S + hour * HOUR_S}`;
-      });
+const samples = Object.entries(SCENES).flatMap(([job, scene]) =>
+  scene.flatMap(({ family, labels, from, to, value }: Said) =>
+    Array.from({ length: to - from + 1 }, (_, index): Sample => {
+      const hour = from + index;
+      return { family, labels: { ...labels, job }, value: value(hour), atS: ZERO_S + hour * HOUR_S };
     }),
-  );
-  return [...lines, '# EOF', ''].join('\n');
-}
+  ),
+);
 
-let dir: string;
+let stage: Awaited<ReturnType<typeof prometheusWith>>;
 let prometheus: Prometheus;
 
 before(async () => {
-  dir = mkdtempSync(path.join(os.tmpdir(), 'tollbridge-growth-'));
-  const file = path.join(dir, 'scenes.om');
-  mkdirSync(path.join(dir, 'data'));
-  writeFileSync(file, openMetrics());
-  importBlocks(file, path.join(dir, 'data'));
-  prometheus = await Prometheus.start({ dir, targets: [], scrapeMs: 60_000, instance: 'nobody' });
+  stage = await prometheusWith(samples);
+  prometheus = stage.prometheus;
 });
-after(async () => {
-  await prometheus?.stop();
-  if (dir) rmSync(dir, { recursive: true, force: true });
-});
+after(() => stage?.stop());
 
 /** What one query says, or nothing. */
 async function ask(expr: string, { at, since = 0 }: { at: number; since?: number }): Promise<number | undefined> {

@@ -3,18 +3,15 @@
 // real Prometheus with three days of made-up scrapes; beside a panel's query stands one that would go wrong.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { RECORDING_RULES } from '../../dashboards/alerts/expressions.ts';
 import { OK_CODE, STATUSES } from '../../dashboards/grafana/look.ts';
 import { PLACED } from '../../dashboards/grafana/pack.ts';
 import { fold, series } from '../../dashboards/promql.ts';
 import { type MetricFamily, TOLL } from '../../src/metrics/catalogue.ts';
-import { Prometheus } from '../prometheus-server.ts';
-import { importBlocks } from './demo-stage.ts';
+import type { Prometheus } from '../prometheus-server.ts';
 import { asked, readDashboard } from './expand.ts';
+import { prometheusWith, type Sample } from './imported-samples.ts';
 
 const HOUR_S = 3600;
 const DAY_S = 24 * HOUR_S;
@@ -151,31 +148,21 @@ const WORLD: readonly Said[] = [
   ...said(STAGING, turns({ ...ROUTED }, 8)),
 ];
 
-function openMetrics(): string {
-  const lines = WORLD.flatMap(({ family, labels, value, perHour = 0 }) => {
-    const text = Object.entries({ ...labels, job: 'tollbridge' }).map(([label, of]) => `${label}="${of}"`);
-    return Array.from({ length: HOURS + 1 }, (_, hour) => {
-      return `${family.name}{${text.join(',')}} ${value ?? 100 + hour * perHour} ${START_S + hour * HOUR_S}`;
-    });
-  });
-  return [...lines, '# EOF', ''].join('\n');
-}
+const samples = WORLD.flatMap(({ family, labels, value, perHour = 0 }) =>
+  Array.from({ length: HOURS + 1 }, (_, hour): Sample => {
+    const said = { family, labels: { ...labels, job: 'tollbridge' } };
+    return { ...said, value: value ?? 100 + hour * perHour, atS: START_S + hour * HOUR_S };
+  }),
+);
 
-let dir: string;
+let stage: Awaited<ReturnType<typeof prometheusWith>>;
 let prometheus: Prometheus;
 
 before(async () => {
-  dir = mkdtempSync(path.join(os.tmpdir(), 'tollbridge-panels-'));
-  const file = path.join(dir, 'world.om');
-  mkdirSync(path.join(dir, 'data'));
-  writeFileSync(file, openMetrics());
-  importBlocks(file, path.join(dir, 'data'));
-  prometheus = await Prometheus.start({ dir, targets: [], scrapeMs: 60_000, instance: 'nobody' });
+  stage = await prometheusWith(samples);
+  prometheus = stage.prometheus;
 });
-after(async () => {
-  await prometheus?.stop();
-  rmSync(dir, { recursive: true, force: true });
-});
+after(() => stage?.stop());
 
 interface Variable {
   readonly name: string;
