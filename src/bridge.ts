@@ -350,6 +350,7 @@ export class Bridge {
     const sources = [this.#socket, this.#tcp, this.#spool, this.#poller, this.#hub, this.#openusage, this.#guest];
     await Promise.all(sources.map((source) => source?.stop()));
     await this.#nats?.stopReading();
+    await this.#policy?.stop();
     // Last: acknowledgements and answers of what was just booked leave with it.
     await this.#nats?.stop();
     // Everything that was taken in is booked, and the ledger can still be read.

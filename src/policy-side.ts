@@ -2,11 +2,11 @@
 // turn will be booked under. Built by the composition root.
 
 import { type Config, ownIdentity } from './config.ts';
-import { messageOf } from './failure.ts';
 import type { Ledger } from './ledger/ledger.ts';
 import type { Log } from './log.ts';
 import { Policy } from './policy/policy.ts';
 import { policyNotes } from './policy/policy-notes.ts';
+import { VerdictCounts } from './policy/verdict-counts.ts';
 import { VerdictDesk } from './policy/verdict-desk.ts';
 import type { Attribution } from './turn/attribution.ts';
 import { Pricing } from './turn/pricing.ts';
@@ -26,9 +26,7 @@ export class PolicySide {
   readonly #ledger: Ledger;
   readonly #pricing: Pricing;
   readonly #desk: VerdictDesk;
-  /** Counts that wait for their commit, by decision and rule. */
-  readonly #counts = new Map<string, { decision: string; rule: string; times: number }>();
-  #isCounting = false;
+  readonly #counts: VerdictCounts;
 
   constructor({ config, ledger, attribution, log }: PolicySideOptions) {
     const hasRules = [config.budgets, config.caps, config.guardrails].some((rules) => rules.length > 0);
@@ -42,13 +40,14 @@ export class PolicySide {
       timeZone: config.time_zone,
       standings: () => ledger.standings(),
     });
+    this.#counts = new VerdictCounts({ book: (counts) => ledger.countVerdicts(counts), log });
     this.#desk = new VerdictDesk({
       policy,
       fail: config.verdict.fail,
       labelsOf: ({ account_id, ...planned }, identity) =>
         attribution.labelsOf({ ...planned, accountId: account_id }, identity),
       isPriced: (labels) => this.#isPriced(labels),
-      count: (decision, rule) => this.#count(decision, rule, log),
+      count: (decision, rule) => this.#counts.add(decision, rule),
       log,
     });
   }
@@ -63,41 +62,16 @@ export class PolicySide {
     return this.#desk.explain(question, identity);
   }
 
+  /** Books the answers that are not yet counted. To be called when nobody asks any more, before the ledger closes. */
+  stop(): Promise<void> {
+    return this.#counts.flush();
+  }
+
   /** By a rule, or because a turn of it stated its cost. */
   #isPriced({ provider = '', model = '' }: ScopedLabels): boolean {
     if (this.#pricing.price({ provider, model, tokens: NO_TOKENS }).state !== 'unknown') return true;
     return this.#ledger
       .pricingStates()
       .some((known) => known.provider === provider && known.model === model && known.state !== 'unknown');
-  }
-
-  /** Books the counts one commit after the other, so that many questions share one. */
-  #count(decision: string, rule: string, log: Log): void {
-    this.#wait({ decision, rule, times: 1 });
-    if (this.#isCounting) return;
-    this.#isCounting = true;
-    void this.#bookCounts()
-      .catch((error) => log.debug({ error: messageOf(error) }, 'answers to agents could not be counted yet'))
-      .finally(() => {
-        this.#isCounting = false;
-      });
-  }
-
-  #wait({ decision, rule, times }: { decision: string; rule: string; times: number }): void {
-    const key = `${decision} ${rule}`;
-    this.#counts.set(key, { decision, rule, times: (this.#counts.get(key)?.times ?? 0) + times });
-  }
-
-  async #bookCounts(): Promise<void> {
-    while (this.#counts.size > 0) {
-      const taken = [...this.#counts.values()];
-      this.#counts.clear();
-      try {
-        await this.#ledger.countVerdicts(taken);
-      } catch (error) {
-        for (const each of taken) this.#wait(each);
-        throw error;
-      }
-    }
   }
 }

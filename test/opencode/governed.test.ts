@@ -51,7 +51,9 @@ test('a hard budget lets turns through until they have spent it, and stops the n
     assert.notEqual(second.code, 0);
     assert.equal(second.calls, 0, 'the provider was not called');
     assert.match(second.stderr, /Budget shop is used up: \d+\.\d+ of 0\.0001 USD\. It resets on .* Questions: #money/);
-    assert.match(await bridge.metrics(), /toll_policy_verdicts_total\{decision="stop",rule="budget\/shop"\} [1-9]/);
+    await until('The count of the stop', async () =>
+      /toll_policy_verdicts_total\{decision="stop",rule="budget\/shop"\} [1-9]/.test(await bridge.metrics()),
+    );
   } finally {
     await bridge.stop();
   }
