@@ -44,8 +44,8 @@ export class PolicySide {
     this.#desk = new VerdictDesk({
       policy,
       fail: config.verdict.fail,
-      labelsOf: ({ account_id, ...planned }, identity) =>
-        attribution.labelsOf({ ...planned, accountId: account_id }, identity),
+      labelsOf: ({ account_id: accountId, upstream_provider: upstreamHint, ...planned }, identity) =>
+        attribution.labelsOf({ ...planned, accountId, upstreamHint }, identity),
       isPriced: (labels) => this.#isPriced(labels),
       count: (decision, rule) => this.#counts.add(decision, rule),
       log,

@@ -19,6 +19,10 @@ const question = z.object({
   agent: agentName,
   provider,
   model,
+  /** What the provider is asked for, where the agent's configuration gave the model another name. */
+  called_model: model.optional(),
+  /** Who would serve, where the agent knows whom its gateway calls. */
+  upstream_provider: name.optional(),
   project: name.optional(),
   tool: toolName.optional(),
   account_id: optionalAccountId,
@@ -88,7 +92,8 @@ export class VerdictDesk {
 
   #question(asked: VerdictQuestion, identity: Identity): Question {
     const labels = this.#options.labelsOf(asked, identity);
-    return { labels, tool: asked.tool, isPriced: () => asked.priced === true || this.#options.isPriced(labels) };
+    const { tool, called_model: calledModel } = asked;
+    return { labels, tool, calledModel, isPriced: () => asked.priced === true || this.#options.isPriced(labels) };
   }
 
   /** One line for every stop, and one for every step of a budget that somebody is warned of. */

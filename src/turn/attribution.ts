@@ -40,6 +40,8 @@ export interface PlannedTurn {
   readonly model: string;
   readonly project?: string | undefined;
   readonly accountId?: string | undefined;
+  /** Who would serve, as the asker says. */
+  readonly upstreamHint?: string | undefined;
 }
 
 /** Turns what a sender stated into what the ledger books. */
@@ -65,11 +67,11 @@ export class Attribution {
 
   /** The labels that a turn would be booked under which has not begun. */
   labelsOf(
-    { agent, provider: called, model, project: name, accountId }: PlannedTurn,
+    { agent, provider: called, model, project: name, accountId, upstreamHint: hint }: PlannedTurn,
     { team, user, project: bound }: Identity,
   ): ScopedLabels {
     const provider = called.trim().toLowerCase();
-    const { upstreamProvider } = resolveUpstream({ provider, model }, this.#options.gateways);
+    const { upstreamProvider } = resolveUpstream({ provider, model, hint }, this.#options.gateways);
     return {
       ...{ agent, provider, upstream_provider: upstreamProvider, model },
       account: this.#account(provider, accountId?.trim()),
