@@ -5,8 +5,8 @@ import { type Config, ownIdentity } from './config.ts';
 import type { Ledger } from './ledger/ledger.ts';
 import type { Log } from './log.ts';
 import { Policy } from './policy/policy.ts';
+import { PolicyCounts } from './policy/policy-counts.ts';
 import { policyNotes } from './policy/policy-notes.ts';
-import { VerdictCounts } from './policy/verdict-counts.ts';
 import { VerdictDesk } from './policy/verdict-desk.ts';
 import type { Attribution } from './turn/attribution.ts';
 import { Pricing } from './turn/pricing.ts';
@@ -26,7 +26,7 @@ export class PolicySide {
   readonly #ledger: Ledger;
   readonly #pricing: Pricing;
   readonly #desk: VerdictDesk;
-  readonly #counts: VerdictCounts;
+  readonly #counts: PolicyCounts;
 
   constructor({ config, ledger, attribution, log }: PolicySideOptions) {
     const hasRules = [config.budgets, config.caps, config.guardrails].some((rules) => rules.length > 0);
@@ -40,14 +40,14 @@ export class PolicySide {
       timeZone: config.time_zone,
       standings: () => ledger.standings(),
     });
-    this.#counts = new VerdictCounts({ book: (counts) => ledger.countVerdicts(counts), log });
+    this.#counts = new PolicyCounts({ book: (counts) => ledger.countPolicy(counts), log });
     this.#desk = new VerdictDesk({
       policy,
       fail: config.verdict.fail,
       labelsOf: ({ account_id: accountId, upstream_provider: upstreamHint, ...planned }, identity) =>
         attribution.labelsOf({ ...planned, accountId, upstreamHint }, identity),
       isPriced: (labels) => this.#isPriced(labels),
-      count: (decision, rule) => this.#counts.add(decision, rule),
+      counts: this.#counts,
       log,
     });
   }

@@ -520,6 +520,7 @@ class Enforcement {
   readonly #allowedPrompts = new Map<string, true>();
   #saidFail: Fail | undefined;
   #hasSeenRule = false;
+  /** Calls let through without a verdict of which the bridge does not know yet. */
   #unchecked = 0;
 
   constructor(settings: EnforcementSettings) {
@@ -563,14 +564,19 @@ class Enforcement {
   async #askBridge(question: string): Promise<Verdict | string> {
     const { socket, tell } = this.#settings;
     const askedAtMs = Date.now();
-    const verdict = socket ? await ask(socket, question) : 'its socket is switched off';
+    const unchecked = this.#unchecked;
+    this.#unchecked = 0;
+    const body = unchecked > 0 ? JSON.stringify({ ...JSON.parse(question), unchecked }) : question;
+    const verdict = socket ? await ask(socket, body) : 'its socket is switched off';
     this.#answers.delete(question);
-    if (typeof verdict === 'string') return verdict;
+    if (typeof verdict === 'string') {
+      this.#unchecked += unchecked;
+      return verdict;
+    }
     remember(this.#answers, question, { verdict, askedAtMs });
     this.#saidFail = verdict.fail ?? this.#saidFail;
     this.#hasSeenRule ||= verdict.hasRule;
-    if (this.#unchecked > 0) tell(`Tollbridge's bridge answers again. Calls let through before: ${this.#unchecked}.`);
-    this.#unchecked = 0;
+    if (unchecked > 0) tell(`Tollbridge's bridge answers again. Calls let through before: ${unchecked}.`);
     return verdict;
   }
 

@@ -10,10 +10,13 @@ import type { ScopedLabels } from '../turn/scope.ts';
 import type { Identity } from '../turn/turn-event.ts';
 import type { Explanation } from './explanation.ts';
 import type { Decision, Opinion, Policy, Question, Verdict } from './policy.ts';
+import type { PolicyCounts } from './policy-counts.ts';
 
 /** Steps of budgets that were logged, per asker; beyond this many the oldest are forgotten and logged once more. */
 const WARNINGS_REMEMBERED = 10_000;
 const NO_RULE = 'none';
+/** What one agent can tell at once of calls that nobody answered for. */
+const UNCHECKED_MAX = 1_000_000;
 
 const question = z.object({
   agent: agentName,
@@ -28,6 +31,8 @@ const question = z.object({
   account_id: optionalAccountId,
   /** Whether the agent itself knows a price of the model. */
   priced: z.boolean().optional(),
+  /** Calls that went ahead before, because nobody answered. */
+  unchecked: z.number().int().min(0).max(UNCHECKED_MAX).optional(),
 });
 export type VerdictQuestion = z.output<typeof question>;
 /** Whose turn it would be, where that is not who asks. */
@@ -56,7 +61,7 @@ export interface VerdictDeskOptions {
   readonly labelsOf: (question: VerdictQuestion, identity: Identity) => ScopedLabels;
   /** Whether the price of a model is known from its turns or from rules. */
   readonly isPriced: (labels: ScopedLabels) => boolean;
-  readonly count: (decision: Decision, rule: string) => void;
+  readonly counts: Pick<PolicyCounts, 'add'>;
   readonly log: Log;
 }
 
@@ -76,7 +81,9 @@ export class VerdictDesk {
     const verdict = this.#options.policy.decide(put);
     const { labels } = put;
     const { deciding, decision } = verdict;
-    this.#options.count(decision, deciding?.rule ?? NO_RULE);
+    const { agent, unchecked } = read.data;
+    this.#options.counts.add('policyVerdicts', { decision, rule: deciding?.rule ?? NO_RULE });
+    if (unchecked) this.#options.counts.add('policyUnchecked', { agent }, unchecked);
     if (deciding && decision !== 'allow') this.#audit(deciding, labels, read.data.tool);
     return { status: 200, body: { ...answerOf(verdict), fail: this.#options.fail } satisfies VerdictAnswer };
   }

@@ -107,6 +107,7 @@ export function fullHand(): HandMade {
       [TOLL.balanceSpent.name]: point(MONEY, 3_000_000_000),
       [TOLL.balanceTopup.name]: point(MONEY, 12_000_000_000),
       [TOLL.policyVerdicts.name]: point({ decision: 'stop', rule: 'budget/core-month' }, 2),
+      [TOLL.policyUnchecked.name]: point({ agent: 'opencode' }, 3),
       [TOLL.seriesOverflow.name]: point({ metric: 'toll_cost_usd_total' }, 4),
     },
     histograms: {

@@ -325,7 +325,10 @@ test('an outage is shown to whom rules apply, once, and its end is told with wha
     bridge.reply = ALLOW;
     await callModel(plugin);
     assert.match(plugin.told.at(-1) as string, /answers again.* 3\.$/);
+    assert.equal((bridge.questions.at(-1) as { unchecked?: number }).unchecked, 3, 'the bridge is told how many');
   }
+  await callModel(plugin, { model: 'another' });
+  assert.equal('unchecked' in bridge.questions.at(-1)!, false, 'once');
 });
 
 test('without a socket nothing is asked or said, but a closed door stays closed', async () => {

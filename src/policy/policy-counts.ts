@@ -1,38 +1,38 @@
-// How many answers each rule gave, gathered for a moment and booked together: an answer must not cost a commit, because
-// a turn waits for it.
+// How many answers each rule gave, and how many calls nobody could ask about, gathered for a moment and booked together:
+// an answer must not cost a commit, because a turn waits for it.
 
 import { messageOf } from '../failure.ts';
 import type { Log } from '../log.ts';
 
 const GATHER_MS = 250;
 
-export interface VerdictCount {
-  readonly decision: string;
-  readonly rule: string;
+export interface PolicyCount {
+  readonly counter: 'policyVerdicts' | 'policyUnchecked';
+  readonly labels: Readonly<Record<string, string>>;
   readonly times: number;
 }
 
-export interface VerdictCountsOptions {
+export interface PolicyCountsOptions {
   /** Commits counts. Rejects when they were not committed; they are offered again then. */
-  readonly book: (counts: readonly VerdictCount[]) => Promise<void>;
+  readonly book: (counts: readonly PolicyCount[]) => Promise<void>;
   readonly log: Log;
   readonly gatherMs?: number;
 }
 
-export class VerdictCounts {
-  readonly #options: VerdictCountsOptions;
-  /** Not yet offered, by decision and rule. */
-  readonly #waiting = new Map<string, VerdictCount>();
+export class PolicyCounts {
+  readonly #options: PolicyCountsOptions;
+  /** Not yet offered, by counter and labels. */
+  readonly #waiting = new Map<string, PolicyCount>();
   #timer: NodeJS.Timeout | undefined;
   #booking: Promise<void> = Promise.resolve();
 
-  constructor(options: VerdictCountsOptions) {
+  constructor(options: PolicyCountsOptions) {
     this.#options = options;
   }
 
-  /** Counts one answer. It is booked within a quarter of a second; a crash loses what was not. */
-  add(decision: string, rule: string): void {
-    this.#wait({ decision, rule, times: 1 });
+  /** Raises a counter within a quarter of a second; a crash loses what was not booked by then. */
+  add(counter: PolicyCount['counter'], labels: PolicyCount['labels'], times = 1): void {
+    this.#wait({ counter, labels, times });
     this.#schedule();
   }
 
@@ -44,9 +44,9 @@ export class VerdictCounts {
     return this.#booking;
   }
 
-  #wait({ decision, rule, times }: VerdictCount): void {
-    const key = `${decision} ${rule}`;
-    this.#waiting.set(key, { decision, rule, times: (this.#waiting.get(key)?.times ?? 0) + times });
+  #wait({ counter, labels, times }: PolicyCount): void {
+    const key = JSON.stringify([counter, labels]);
+    this.#waiting.set(key, { counter, labels, times: (this.#waiting.get(key)?.times ?? 0) + times });
   }
 
   #schedule(): void {
