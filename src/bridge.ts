@@ -129,7 +129,7 @@ export class Bridge {
     this.#admin = new AdminServer({
       listen: config.metrics.listen,
       token: bearerToken({ key: 'metrics.token_env', variable: config.metrics.token_env, guards: '/metrics' }, env),
-      collect: () => this.#health.scrape(),
+      collect: () => this.#health.collect(),
       isRestored: () => this.#isRestored(),
       ready: () => this.#notReady(),
       page: () => landingPage(this.status()),

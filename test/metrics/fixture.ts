@@ -1,8 +1,10 @@
 // A ledger made by hand, and a reader of Prometheus text for the tests of this folder.
 
+import type { MetricData } from '@opentelemetry/sdk-metrics';
 import type { CounterPoint, HistogramPoint, LedgerReading, Standing, WindowRow } from '../../src/ledger/reading.ts';
 import { WINDOWS } from '../../src/ledger/reading.ts';
 import { TOLL } from '../../src/metrics/catalogue.ts';
+import type { Exposition } from '../../src/metrics/exposition.ts';
 import { LedgerMetricProducer } from '../../src/metrics/producer.ts';
 import type { Facts, RouteReading } from '../../src/poll/poll-result.ts';
 import { Tiles } from '../../src/turn/tiles.ts';
@@ -181,6 +183,11 @@ export interface Exposed {
   readonly help: Map<string, string>;
   /** `name{a="1",b="2"}` with unescaped values, as JSON → the value as written. */
   readonly samples: Map<string, string>;
+}
+
+/** The whole text of a render. */
+export async function rendered(exposition: Exposition, metrics: readonly MetricData[]): Promise<string> {
+  return Buffer.concat(await exposition.render(metrics)).toString();
 }
 
 /** Throws on anything that is not text format 0.0.4, and on what appears twice. */
