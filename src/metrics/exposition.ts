@@ -1,6 +1,6 @@
 // The ledger's metrics as Prometheus text, format 0.0.4. It exists because PrometheusSerializer builds every line of
 // every series anew at each scrape and holds the event loop meanwhile; tests keep the two equal. Here a series keeps its
-// text from one scrape to the next, and only those whose value changed are written again.
+// text, and a few series that follow each other keep their bytes, for as long as no value changes.
 
 import { setImmediate as nextTurnOfLoop } from 'node:timers/promises';
 import type { Attributes } from '@opentelemetry/api';
@@ -10,8 +10,10 @@ import { type MetricFamily, TOLL } from './catalogue.ts';
 /** How long others may be kept waiting, and after how many series the clock is looked at. */
 const SLICE_MS = 2;
 const LOOK_EVERY = 64;
-/** Texts are joined and encoded in pieces of about this many characters. */
-const CHUNK_CHARS = 128 * 1024;
+/** Series are kept as bytes in pieces of at least so many characters: a change makes its whole piece be joined anew. */
+const PIECE_CHARS = 4096;
+/** Pieces are handed out together, about so many bytes at once: each write to a connection has its price. */
+const CHUNK_BYTES = 256 * 1024;
 
 const FAMILY_BY_OTEL_NAME = new Map<string, MetricFamily>(
   Object.values(TOLL).map((family) => [family.otelName, family]),
@@ -26,13 +28,22 @@ interface Written {
   mark: number;
   /** All its lines, each with its end. Flat, because a string built from pieces stays a tree and is walked at each join. */
   text: string;
+  /** Where it is shown. */
+  piece: Piece | undefined;
+}
+
+/** Series that are shown one after the other. */
+interface Piece {
+  readonly series: readonly Written[];
+  /** Absent when one of them changed. */
+  bytes: Buffer | undefined;
 }
 
 interface WrittenFamily {
   /** In the order in which the points came. */
-  arrived: readonly Written[];
-  /** In the order in which they are shown. */
-  sorted: readonly Written[];
+  readonly arrived: readonly Written[];
+  /** In the order in which they are shown; absent when series came or went. */
+  readonly pieces: readonly Piece[] | undefined;
 }
 
 /** Renders metrics whose attribute objects live as long as their series: what is known of one is kept by identity. */
@@ -55,35 +66,37 @@ export class Exposition {
     const families = new Map<string, WrittenFamily>();
     const chunks: Buffer[] = [];
     const slice = new Slice();
+    let gathered: Buffer[] = [];
+    let bytes = 0;
+    const hand = (piece: Buffer) => {
+      gathered.push(piece);
+      bytes += piece.length;
+      if (bytes < CHUNK_BYTES) return;
+      chunks.push(Buffer.concat(gathered, bytes));
+      gathered = [];
+      bytes = 0;
+    };
     for (const metric of metrics) {
       const family = FAMILY_BY_OTEL_NAME.get(metric.descriptor.name);
       if (!family) throw new Error(`the metric ${metric.descriptor.name} is not in the catalogue`);
       const { name, help, type } = family;
       const points = metric.dataPoints as readonly AnyPoint[];
-      const written = placed(points, this.#families.get(name));
-      families.set(name, written);
-      for (const [index, series] of written.arrived.entries()) {
-        write(series, name, points[index]!.value);
+      const { arrived, pieces: kept } = placed(points, this.#families.get(name));
+      for (let index = 0; index < arrived.length; index++) {
+        write(arrived[index]!, name, points[index]!.value);
         if (index % LOOK_EVERY === 0) await slice.end();
       }
-      if (written.sorted.length < points.length) {
-        written.sorted = written.arrived.toSorted((a, b) => (a.text < b.text ? -1 : 1));
-      }
-      let texts = [`# HELP ${name} ${escapeText(help)}\n# TYPE ${name} ${type}\n`];
-      let chars = 0;
-      for (const { text } of written.sorted) {
-        texts.push(text);
-        chars += text.length;
-        if (chars < CHUNK_CHARS) continue;
-        chunks.push(Buffer.from(texts.join('')));
-        texts = [];
-        chars = 0;
+      const pieces = kept ?? piecesOf(arrived);
+      families.set(name, { arrived, pieces });
+      hand(Buffer.from(`# HELP ${name} ${escapeText(help)}\n# TYPE ${name} ${type}\n`));
+      for (const piece of pieces) {
+        piece.bytes ??= Buffer.from(piece.series.map(({ text }) => text).join(''));
+        hand(piece.bytes);
         await slice.end();
       }
-      chunks.push(Buffer.from(texts.join('')));
     }
     this.#families = families;
-    return chunks;
+    return [...chunks, ...gathered];
   }
 }
 
@@ -99,16 +112,34 @@ class Slice {
   }
 }
 
-/** What is known of these points' series; `sorted` is short of those that came or went since, and of all then. */
+/** What is known of these points' series. */
 function placed(points: readonly AnyPoint[], last: WrittenFamily | undefined): WrittenFamily {
   const known = last?.arrived ?? [];
   if (last && known.length === points.length && points.every((point, at) => point.attributes === known[at]!.attributes))
     return last;
   const byAttributes = new Map(known.map((series) => [series.attributes, series]));
   const arrived = points.map(
-    ({ attributes }) => byAttributes.get(attributes) ?? { attributes, mark: Number.NaN, text: '' },
+    ({ attributes }) => byAttributes.get(attributes) ?? { attributes, mark: Number.NaN, text: '', piece: undefined },
   );
-  return { arrived, sorted: [] };
+  return { arrived, pieces: undefined };
+}
+
+/** Sorts series by their labels and divides them. */
+function piecesOf(series: readonly Written[]): Piece[] {
+  const pieces: Piece[] = [];
+  let members: Written[] = [];
+  let chars = 0;
+  for (const each of series.toSorted((a, b) => (a.text < b.text ? -1 : 1))) {
+    if (members.length === 0 || chars >= PIECE_CHARS) {
+      members = [];
+      chars = 0;
+      pieces.push({ series: members, bytes: undefined });
+    }
+    each.piece = pieces.at(-1);
+    members.push(each);
+    chars += each.text.length;
+  }
+  return pieces;
 }
 
 /** Brings the text of a series up to date. */
@@ -118,6 +149,7 @@ function write(series: Written, name: string, value: number | Histogram): void {
   if (mark === series.mark) return;
   const isNew = series.text === '';
   series.mark = mark;
+  if (series.piece) series.piece.bytes = undefined;
   if (typeof value !== 'number') {
     series.text = histogramText(name, labelText(series.attributes), value);
     return;
