@@ -60,7 +60,10 @@ async function done({ at, path, bodies, times = 0, connections, rate }: Task): P
       }
       const sentMs = performance.now();
       const body = bodies?.[index];
-      const answer = await pool.request({ path, ...(body === undefined ? { method: 'GET' } : { method: 'POST', body }) });
+      const answer = await pool.request({
+        path,
+        ...(body === undefined ? { method: 'GET' } : { method: 'POST', body }),
+      });
       const content = await answer.body.arrayBuffer();
       if (answer.statusCode >= 300) throw new Error(`answered ${answer.statusCode}`);
       bytes += content.byteLength;

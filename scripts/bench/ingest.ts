@@ -248,7 +248,11 @@ export const ingestBenchmarks: readonly Benchmark[] = [
     rounds: besideBareServer('/v1/verdict', 1, () => Array.from({ length: 3000 }, () => JSON.stringify(QUESTION))),
   },
   {
-    ...{ name: 'ingest-during-scrape', what: 'p99 of an answer to an event while 100,000 series are scraped', unit: 'ms' },
+    ...{
+      name: 'ingest-during-scrape',
+      what: 'p99 of an answer to an event while 100,000 series are scraped',
+      unit: 'ms',
+    },
     ...{ yardstick: 'without scrapes', reach: { atMost: 3 }, rounds: duringScrapes },
   },
   {

@@ -54,9 +54,11 @@ export async function measured({ rounds, reach, ...about }: Benchmark): Promise<
   };
 }
 
-const short = (value: number) => (value >= 100 ? Math.round(value).toLocaleString('en') : String(Number(value.toPrecision(3))));
+const short = (value: number) =>
+  value >= 100 ? Math.round(value).toLocaleString('en') : String(Number(value.toPrecision(3)));
 
-export const TABLE_HEAD = '| what | ours | yardstick, in the same run | ratio: median (min–max) | reach |\n|---|---|---|---|---|';
+export const TABLE_HEAD =
+  '| what | ours | yardstick, in the same run | ratio: median (min–max) | reach |\n|---|---|---|---|---|';
 
 export function tableRow({ what, unit, ours, yardstick, theirs, ratio, reach, isReached }: Row): string {
   const spread = `${short(ratio.median)} (${short(ratio.min)}–${short(ratio.max)})`;

@@ -16,6 +16,8 @@ const scrapesOf = (series: number) => (series > 50_000 ? 5 : 25);
 const WARM_UP_ROUNDS = 4;
 const CHANGED_EVERY = 10;
 
+const everyTenth = <T>(all: readonly T[]) => all.filter((_, n) => n % CHANGED_EVERY === 0);
+
 interface Exporter {
   /** Gives every tenth series a new value. */
   change(): Promise<unknown>;
@@ -54,14 +56,16 @@ async function startStrings(lines: readonly string[]): Promise<Exporter> {
     return { head: Buffer.from(line.slice(0, end)).toString(), value: Number(line.slice(end)) };
   });
   return {
-    change: async () => kept.forEach((line, n) => (line.value += n % CHANGED_EVERY === 0 ? 1 : 0)),
+    change: async () => {
+      for (const line of everyTenth(kept)) line.value += 1;
+    },
     scrape: async () => [Buffer.from(kept.map(({ head, value }) => `${head}${value}\n`).join(''))],
     stop: async () => {},
   };
 }
 
 /** Labels like those of a turn. */
-const labelsOf = (n: number): Record<string, string> => ({
+export const labelsOf = (n: number): Record<string, string> => ({
   ...{ agent: 'opencode', provider: 'opencode', upstream_provider: 'anthropic', model: `model-${n}`, project: 'shop' },
 });
 const COST_USD = 0.0042;
@@ -79,7 +83,9 @@ async function startStock(series: number): Promise<Exporter> {
   const labels = Array.from({ length: series }, (_, n) => labelsOf(n));
   for (const each of labels) counter.add(COST_USD, each);
   return {
-    change: async () => labels.forEach((each, n) => n % CHANGED_EVERY || counter.add(COST_USD, each)),
+    change: async () => {
+      for (const each of everyTenth(labels)) counter.add(COST_USD, each);
+    },
     scrape: async () => [Buffer.from(serializer.serialize((await exporter.collect()).resourceMetrics))],
     async stop() {
       runtime.disable();
@@ -96,7 +102,9 @@ async function startPromClient(series: number): Promise<Exporter> {
   const labels = Array.from({ length: series }, (_, n) => labelsOf(n));
   for (const each of labels) counter.inc(each, COST_USD);
   return {
-    change: async () => labels.forEach((each, n) => n % CHANGED_EVERY || counter.inc(each, COST_USD)),
+    change: async () => {
+      for (const each of everyTenth(labels)) counter.inc(each, COST_USD);
+    },
     scrape: async () => [Buffer.from(await registry.metrics())],
     async stop() {
       registry.clear();

@@ -373,6 +373,7 @@ export class Ledger implements LedgerReading {
 
   #flush(): void {
     this.#totals.flush(this.#db);
+    this.#turns.flush();
     this.#caps.flush(this.#db);
     this.#windows.flush();
     this.#spend.flush();
@@ -380,6 +381,7 @@ export class Ledger implements LedgerReading {
 
   #load(): void {
     this.#totals.load(this.#db, Object.values(TOLL));
+    this.#turns.forget();
     this.#caps.load(this.#db);
     this.#windows.load(this.#now());
     this.#dimensions.load();
