@@ -25,6 +25,7 @@ import type { PollResult } from './poll/poll-result.ts';
 import { HubServer } from './sources/hub-server.ts';
 import { LedgerSink } from './sources/ledger-sink.ts';
 import { OpenusagePull } from './sources/openusage-pull.ts';
+import { otlpServer } from './sources/otlp-server.ts';
 import { Poller } from './sources/poller.ts';
 import { SenderTokens } from './sources/sender-tokens.ts';
 import { healthAnswer } from './sources/socket-routes.ts';
@@ -83,6 +84,7 @@ export class Bridge {
   #intake!: Intake;
   #socket: SocketServer | undefined;
   #tcp: TcpServer | undefined;
+  #otlpIn: TcpServer | undefined;
   #spool: SpoolDrain | undefined;
   #poller: Poller | undefined;
   #hub: HubServer | undefined;
@@ -198,6 +200,7 @@ export class Bridge {
       ...(this.#push ? [`  otlp      ${this.#push.endpoint} (every ${this.#push.intervalMs / 1e3} s)`] : []),
       `  socket    ${socket.enabled ? socket.path : 'off (socket.enabled is false)'}`,
       ...(this.#tcp ? [`  tcp       ${this.#tcp.url}`] : []),
+      ...(this.#otlpIn ? [`  otlp in   ${this.#otlpIn.url}   (logs and traces of agents, by OTLP/HTTP)`] : []),
       ...(hub.listen
         ? [`  hub       ${this.#hub?.url}/v1/push   (for OpenUsage's export.target: ${this.#hub?.url})`]
         : []),
@@ -293,7 +296,7 @@ export class Bridge {
   }
 
   async #startSources(): Promise<void> {
-    const { socket, spool, tcp, tokens } = this.#config;
+    const { socket, spool, tcp, otlp_in, tokens } = this.#config;
     const common = { intake: this.#intake, identity: ownIdentity(this.#config), meter: this.#health, log: this.#log };
     const answers = {
       status: () => this.status(),
@@ -316,6 +319,11 @@ export class Bridge {
       const server = new TcpServer({ ...common, ...answers, tcp, tokens: new SenderTokens(tokens, this.#env) });
       await server.start();
       this.#tcp = server;
+    }
+    if (otlp_in) {
+      const server = otlpServer({ ...common, ...answers, tcp: otlp_in, tokens: new SenderTokens(tokens, this.#env) });
+      await server.start();
+      this.#otlpIn = server;
     }
     if (spool.enabled) {
       this.#spool = new SpoolDrain({ ...common, dir: spool.dir });
@@ -347,7 +355,8 @@ export class Bridge {
 
   async #stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
-    const sources = [this.#socket, this.#tcp, this.#spool, this.#poller, this.#hub, this.#openusage, this.#guest];
+    const listening = [this.#socket, this.#tcp, this.#otlpIn, this.#hub];
+    const sources = [...listening, this.#spool, this.#poller, this.#openusage, this.#guest];
     await Promise.all(sources.map((source) => source?.stop()));
     await this.#nats?.stopReading();
     await this.#policy?.stop();
@@ -376,10 +385,11 @@ export class Bridge {
   }
 
   #sourceNames(): string[] {
-    const { socket, tcp, spool, hub, openusage } = this.#config;
+    const { socket, tcp, otlp_in, spool, hub, openusage } = this.#config;
     const names: string[] = [];
     if (socket.enabled) names.push('socket');
     if (tcp) names.push('tcp');
+    if (otlp_in) names.push('otlp');
     if (spool.enabled) names.push('spool');
     if (this.#polled.length > 0) names.push('poller');
     if (hub.listen) names.push('hub');

@@ -360,6 +360,8 @@ export class Ledger implements LedgerReading {
         return this.#tools.bookSession(event, nowMs);
       case 'permission':
         return this.#tools.bookPermission(event, nowMs);
+      case 'error':
+        return this.#tools.bookError(event, nowMs, this.#retention.horizonMs);
     }
   }
 
