@@ -6,7 +6,7 @@ import { createReadStream, statSync } from 'node:fs';
 import path from 'node:path';
 import { Counter, Registry } from 'prom-client';
 import { BenchLedger, scratchFolder, turnRecord } from './bench-ledger.ts';
-import { type Benchmark, type Round } from './measure.ts';
+import type { Benchmark, Round } from './measure.ts';
 import { labelsOf, startOurs } from './scrape.ts';
 
 const SERIES = 100_000;
@@ -28,8 +28,9 @@ const HOLDERS: Readonly<Record<string, () => Promise<number>>> = {
   async seriesOurs() {
     const before = heldBytes();
     const ours = await startOurs(SERIES);
-    await ours.scrape();
-    const lines = (await ours.lines()).length;
+    // In a call of its own, so that nothing holds its answer.
+    const countLines = async () => (await ours.lines()).length;
+    const lines = await countLines();
     const bytes = heldBytes() - before;
     await ours.stop();
     return bytes / lines;
@@ -123,7 +124,11 @@ async function* starting(): AsyncGenerator<Round> {
 
 export const keepBenchmarks: readonly Benchmark[] = [
   {
-    ...{ name: 'memory-series', what: `memory of a series, scraped once, of ${SERIES.toLocaleString('en')}`, unit: 'bytes' },
+    ...{
+      name: 'memory-series',
+      what: `memory of a series, scraped once, of ${SERIES.toLocaleString('en')}`,
+      unit: 'bytes',
+    },
     ...{ yardstick: 'prom-client 15', reach: { atMost: 0.5 }, rounds: held('seriesOurs', 'seriesPromClient', 1) },
   },
   {
