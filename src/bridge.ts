@@ -284,6 +284,7 @@ export class Bridge {
     // What this machine takes in goes into the stream first, so that every bridge of it counts the same.
     if (this.#nats.sink) this.#intake = new Intake({ sink: this.#nats.sink, meter: this.#health });
     await this.#nats.read(this.#ledger, this.#ledgerIntake);
+    this.#nats.answer((question, identity) => this.#policy.answer(question, identity));
   }
 
   #attribution(): Attribution {

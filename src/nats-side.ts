@@ -16,6 +16,7 @@ import { publishedText } from './poll/published-result.ts';
 import { AccountFollower } from './sources/account-follower.ts';
 import { JetStreamSource } from './sources/jetstream.ts';
 import { NatsCoreSource } from './sources/nats-core.ts';
+import { NatsVerdicts, type NatsVerdictsOptions } from './sources/nats-verdicts.ts';
 import type { Intake } from './sources/source.ts';
 import { StreamSink } from './sources/stream-sink.ts';
 
@@ -40,6 +41,7 @@ export class NatsSide {
   #jetstream: JetStreamSource | undefined;
   #core: NatsCoreSource | undefined;
   #follower: AccountFollower | undefined;
+  #verdicts: NatsVerdicts | undefined;
 
   /** @param options.config with `nats` in it @throws PermanentFailure when the queue on disk cannot be used */
   constructor(options: NatsSideOptions) {
@@ -81,6 +83,13 @@ export class NatsSide {
     }
   }
 
+  /** Begins to answer who asks for a verdict. */
+  answer(verdict: NatsVerdictsOptions['verdict']): void {
+    const { log, meter } = this.#options;
+    this.#verdicts = new NatsVerdicts({ link: this.link, verdict, meter, log });
+    this.#verdicts.start();
+  }
+
   /** Whether a new ledger does not yet hold what the stream held when it began: its totals would read as counters that fell. */
   isFilling(): boolean {
     return this.#jetstream?.isFilling() ?? false;
@@ -93,9 +102,10 @@ export class NatsSide {
 
   /** What is wrong with one of them, one line for people. */
   problem(source: string): string | undefined {
-    if (source === 'nats') return this.#core?.problem();
+    const verdicts = () => this.#verdicts?.problem();
+    if (source === 'nats') return this.#core?.problem() ?? verdicts();
     if (source !== 'jetstream') return undefined;
-    return this.#jetstream?.problem() ?? this.sink?.problem() ?? this.#follower?.problem();
+    return this.#jetstream?.problem() ?? this.sink?.problem() ?? this.#follower?.problem() ?? verdicts();
   }
 
   /** Tells the other bridges what was polled. One that is lost is made good by the next. */
@@ -111,7 +121,7 @@ export class NatsSide {
 
   /** Ends what reads. */
   async stopReading(): Promise<void> {
-    await Promise.all([this.#jetstream?.stop(), this.#core?.stop(), this.#follower?.stop()]);
+    await Promise.all([this.#jetstream?.stop(), this.#core?.stop(), this.#follower?.stop(), this.#verdicts?.stop()]);
   }
 
   /** Ends the rest: after this machine's own sources, whose turns go through it. */

@@ -2,7 +2,7 @@
 
 import type { NatsConfig } from '../config.ts';
 import { streamNames } from './streams.ts';
-import { DEAD_LETTERS, POLLS, TURNS } from './subjects.ts';
+import { DEAD_LETTERS, POLLS, TURNS, VERDICTS } from './subjects.ts';
 
 /** What a bridge must be allowed, a line for each stream that it reads, then what it publishes. */
 function bridgeSubjects(config: NatsConfig): string[][] {
@@ -43,11 +43,13 @@ ${bridgeSubjects(config)
   .map((line) => `        ${quoted(line)}`)
   .join('\n')}
       ] }
-      subscribe: { allow: [ ${quoted(['_INBOX.>', `${TURNS}.>`, `${POLLS}.>`])} ] }
+      subscribe: { allow: [ ${quoted(['_INBOX.>', `${TURNS}.>`, `${POLLS}.>`, `${VERDICTS}.>`])} ] }
+      # To answer who asks, and nobody else.
+      allow_responses: true
     } }
-    # One team: its relays publish the turns of its people, and nobody else's.
+    # One team: its relays publish the turns of its people, and ask for them, and for nobody else.
     { user: "platform", password: $PLATFORM_PASSWORD, permissions: {
-      publish: { allow: [ "${TURNS}.platform.*", "${POLLS}.*.*" ] }
+      publish: { allow: [ "${TURNS}.platform.*", "${VERDICTS}.platform.*", "${POLLS}.*.*" ] }
       subscribe: { allow: [ "_INBOX.>" ] }
     } }
     # For \`tollbridge nats setup\` only, which makes the streams.
