@@ -2,10 +2,12 @@
 // stream. Built and stopped by the composition roots.
 
 import path from 'node:path';
+import { BudgetSharing } from './budget-sharing.ts';
 import type { Config } from './config.ts';
 import { type NatsConfig, partitionText } from './config-nats.ts';
 import { messageOf } from './failure.ts';
 import type { Ledger } from './ledger/ledger.ts';
+import type { Standing } from './ledger/reading.ts';
 import type { Log } from './log.ts';
 import type { Health } from './metrics/health.ts';
 import { NatsLink } from './nats/connection.ts';
@@ -42,6 +44,7 @@ export class NatsSide {
   #core: NatsCoreSource | undefined;
   #follower: AccountFollower | undefined;
   #verdicts: NatsVerdicts | undefined;
+  #sharing: BudgetSharing | undefined;
 
   /** @param options.config with `nats` in it @throws PermanentFailure when the queue on disk cannot be used */
   constructor(options: NatsSideOptions) {
@@ -76,6 +79,9 @@ export class NatsSide {
       const record = (result: PollResult) => ledger.recordPoll(result, { isOwn: true, mayBeOld: true });
       this.#follower = new AccountFollower({ ...parts, record });
       await this.#follower.start();
+      const own = () => ledger.standings();
+      this.#sharing = new BudgetSharing({ link: this.link, config, own, isFilling: () => this.isFilling(), log });
+      this.#sharing.start();
     }
     if (config.core.enabled) {
       this.#core = new NatsCoreSource(parts);
@@ -90,6 +96,16 @@ export class NatsSide {
     this.#verdicts.start();
   }
 
+  /** Our ledger has committed something. */
+  noteCommit(): void {
+    this.#sharing?.noteCommit();
+  }
+
+  /** Where budgets stand over all partitions, and caps by our own ledger; undefined where nothing is shared. */
+  standings(): readonly Standing[] | undefined {
+    return this.#sharing?.standings();
+  }
+
   /** Whether a new ledger does not yet hold what the stream held when it began: its totals would read as counters that fell. */
   isFilling(): boolean {
     return this.#jetstream?.isFilling() ?? false;
@@ -102,10 +118,10 @@ export class NatsSide {
 
   /** What is wrong with one of them, one line for people. */
   problem(source: string): string | undefined {
-    const verdicts = () => this.#verdicts?.problem();
-    if (source === 'nats') return this.#core?.problem() ?? verdicts();
-    if (source !== 'jetstream') return undefined;
-    return this.#jetstream?.problem() ?? this.sink?.problem() ?? this.#follower?.problem() ?? verdicts();
+    const parts = { nats: [this.#core], jetstream: [this.#jetstream, this.sink, this.#follower, this.#sharing] };
+    if (source !== 'nats' && source !== 'jetstream') return undefined;
+    const problems = [...parts[source], this.#verdicts].map((part) => part?.problem());
+    return problems.find((problem) => problem !== undefined);
   }
 
   /** Tells the other bridges what was polled. One that is lost is made good by the next. */
@@ -119,9 +135,10 @@ export class NatsSide {
     }
   }
 
-  /** Ends what reads. */
+  /** Ends what reads, then tells the others once more where budgets stand. */
   async stopReading(): Promise<void> {
     await Promise.all([this.#jetstream?.stop(), this.#core?.stop(), this.#follower?.stop(), this.#verdicts?.stop()]);
+    await this.#sharing?.stop();
   }
 
   /** Ends the rest: after this machine's own sources, whose turns go through it. */

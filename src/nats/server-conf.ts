@@ -6,14 +6,14 @@ import { DEAD_LETTERS, POLLS, TURNS, VERDICTS } from './subjects.ts';
 
 /** What a bridge must be allowed, a line for each stream that it reads, then what it publishes. */
 function bridgeSubjects(config: NatsConfig): string[][] {
-  const { turns, polls, accounts } = streamNames(config);
+  const { turns, polls, accounts, budgets } = streamNames(config);
   return [
-    ...[turns, polls, `KV_${accounts}`].flatMap((stream) => [
+    ...[turns, polls, `KV_${accounts}`, `KV_${budgets}`].flatMap((stream) => [
       [`$JS.API.STREAM.INFO.${stream}`, `$JS.API.STREAM.MSG.GET.${stream}`, `$JS.API.DIRECT.GET.${stream}.>`],
       [`$JS.API.CONSUMER.CREATE.${stream}`, `$JS.API.CONSUMER.*.${stream}.>`, `$JS.API.CONSUMER.*.*.${stream}.>`],
       [`$JS.ACK.${stream}.>`, `$JS.FC.${stream}.>`],
     ]),
-    [`${TURNS}.>`, `${POLLS}.>`, `${DEAD_LETTERS}.>`, `$KV.${accounts}.>`],
+    [`${TURNS}.>`, `${POLLS}.>`, `${DEAD_LETTERS}.>`, `$KV.${accounts}.>`, `$KV.${budgets}.>`],
   ];
 }
 

@@ -31,10 +31,10 @@ test('it makes what is missing, changes what differs, and leaves alone what is r
   t.after(() => connection.close());
   const config = natsConfig({ servers: [server.url], replica: 'a' });
   const did = async (wanted = config) => (await setUpStreams(connection, wanted)).map(({ did: what }) => what);
-  assert.deepEqual(await did(), ['made', 'made', 'made', 'made', 'made']);
-  assert.deepEqual(await did(), ['unchanged', 'unchanged', 'unchanged', 'unchanged', 'unchanged']);
+  assert.deepEqual(await did(), Array(6).fill('made'));
+  assert.deepEqual(await did(), Array(6).fill('unchanged'));
   const shorter = natsConfig({ servers: [server.url], replica: 'a', jetstream: { max_age: '30d' } });
-  assert.deepEqual(await did(shorter), ['changed', 'unchanged', 'unchanged', 'unchanged', 'unchanged']);
+  assert.deepEqual(await did(shorter), ['changed', ...Array(5).fill('unchanged')]);
   const manager = await jetstreamManager(connection);
   const { config: stream } = await manager.streams.info('TOLL');
   assert.deepEqual(
