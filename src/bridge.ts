@@ -287,7 +287,7 @@ export class Bridge {
     await this.#nats.start();
     // What this machine takes in goes into the stream first, so that every bridge of it counts the same.
     if (this.#nats.sink) this.#intake = new Intake({ sink: this.#nats.sink, meter: this.#health });
-    await this.#nats.read(this.#ledger, this.#ledgerIntake);
+    await this.#nats.read({ ledger: this.#ledger, intake: this.#ledgerIntake, accounts: this.#found.accounts });
     this.#nats.answer((question, identity) => this.#policy.answer(question, identity));
   }
 

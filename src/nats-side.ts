@@ -13,6 +13,7 @@ import type { Health } from './metrics/health.ts';
 import { NatsLink } from './nats/connection.ts';
 import { DiskQueue } from './nats/disk-queue.ts';
 import { StreamPublisher } from './nats/publisher.ts';
+import { type PolicyParts, policyText } from './policy/told-policy.ts';
 import type { PollResult } from './poll/poll-result.ts';
 import { publishedText } from './poll/published-result.ts';
 import { AccountFollower } from './sources/account-follower.ts';
@@ -27,6 +28,12 @@ export interface NatsSideOptions {
   readonly env: NodeJS.ProcessEnv;
   readonly log: Log;
   readonly meter: Health;
+}
+
+export interface Reader {
+  readonly ledger: Ledger;
+  readonly intake: Intake;
+  readonly accounts: PolicyParts['accounts'];
 }
 
 /** The file in the state folder that holds what could not be published yet. */
@@ -66,11 +73,12 @@ export class NatsSide {
 
   /**
    * Begins to read.
+   * @param reader.accounts by whose ids turns are labelled here
    * @throws PermanentFailure when the ledger holds another partition than the configured one
    */
-  async read(ledger: Ledger, intake: Intake): Promise<void> {
-    const { log, meter } = this.#options;
-    const { nats: config } = this.#options.config;
+  async read({ ledger, intake, accounts }: Reader): Promise<void> {
+    const { log, meter, config: whole } = this.#options;
+    const { nats: config } = whole;
     const parts = { link: this.link, config, intake, meter, log };
     if (config.jetstream.enabled) {
       meter.ownsPartition(partitionText(config));
@@ -79,8 +87,11 @@ export class NatsSide {
       const record = (result: PollResult) => ledger.recordPoll(result, { isOwn: true, mayBeOld: true });
       this.#follower = new AccountFollower({ ...parts, record });
       await this.#follower.start();
-      const own = () => ledger.standings();
-      this.#sharing = new BudgetSharing({ link: this.link, config, own, isFilling: () => this.isFilling(), log });
+      this.#sharing = new BudgetSharing({
+        ...{ link: this.link, config, log, policy: policyText({ ...whole, accounts }) },
+        own: () => ledger.standings(),
+        isFilling: () => this.isFilling(),
+      });
       this.#sharing.start();
     }
     if (config.core.enabled) {

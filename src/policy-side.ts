@@ -26,6 +26,8 @@ export interface PolicySideOptions {
   readonly seenLabels: () => readonly ScopedLabels[] | undefined;
   /** Whose turns come from this machine. */
   readonly identity: Identity;
+  /** When what is judged by was told, Unix ms; left out where it is known at first hand. */
+  readonly asOfMs?: () => number | undefined;
   /** Resolves when the answers are counted for good. */
   readonly countVerdicts: (answers: readonly { decision: string; rule: string; times: number }[]) => Promise<void>;
   readonly log: Log;
@@ -54,6 +56,7 @@ export class PolicySide {
         attribution.labelsOf({ ...planned, accountId: account_id }, identity),
       isPriced: (labels) => this.#isPriced(labels),
       count: (decision, rule) => this.#count(decision, rule, log),
+      asOfMs: options.asOfMs,
       log,
     });
   }

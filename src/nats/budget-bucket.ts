@@ -1,6 +1,9 @@
-// The bucket in which bridges tell each other where budgets stand. Every bridge has a key of its own:
+// The bucket in which bridges tell each other, and relays, where budgets stand. Every bridge has a key of its own for what
+// its ledger holds; the two for relays any bridge may write.
 //
-//   spent.<k>_of_<N>.<replica>
+//   spent.<k>_of_<N>.<replica>   what one ledger holds of each budget
+//   policy                       the rules
+//   standings                    what all partitions together have spent
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { type JetStreamClient, jetstream } from '@nats-io/jetstream';
@@ -12,6 +15,10 @@ import type { NatsLink } from './connection.ts';
 import { managerOf, streamNames } from './streams.ts';
 import { streamTrouble } from './trouble.ts';
 
+export const POLICY_KEY = 'policy';
+export const STANDINGS_KEY = 'standings';
+/** What a relay reads. It has the right to these and no other. */
+export const RELAY_KEYS = [POLICY_KEY, STANDINGS_KEY] as const;
 const FIGURES_KEY = /^spent\.(\d+)_of_(\d+)\.([A-Za-z0-9_-]+)$/;
 const API_TIMEOUT_MS = 5000;
 const RETRY_MS = 2000;
@@ -185,6 +192,27 @@ export class BudgetBucket {
     if (problem !== this.#problem) log.warn(problem);
     this.#problem = problem;
   }
+}
+
+export interface Told {
+  readonly text: string;
+  /** When the bucket took it in, Unix ms. */
+  readonly storedMs: number;
+}
+
+/**
+ * What the bucket holds under a key for relays. Asked for and not followed: there are many relays, and a follower of each
+ * would have to be kept by the server.
+ * @throws what the server answered
+ */
+export async function readForRelay(
+  { connection, config }: { connection: NatsConnection; config: NatsConfig },
+  key: (typeof RELAY_KEYS)[number],
+): Promise<Told | undefined> {
+  const { budgets } = streamNames(config);
+  const manager = await managerOf(connection);
+  const message = await manager.direct.getMessage(`KV_${budgets}`, { last_by_subj: `$KV.${budgets}.${key}` });
+  return message ? { text: message.string(), storedMs: message.time.getTime() } : undefined;
 }
 
 /** @throws what the server answered when there is none */

@@ -1,6 +1,7 @@
 // The parts of nats-server.conf that no client can set: who may publish whose turns, and how turns are divided.
 
 import type { NatsConfig } from '../config.ts';
+import { RELAY_KEYS } from './budget-bucket.ts';
 import { streamNames } from './streams.ts';
 import { DEAD_LETTERS, POLLS, TURNS, VERDICTS } from './subjects.ts';
 
@@ -15,6 +16,12 @@ function bridgeSubjects(config: NatsConfig): string[][] {
     ]),
     [`${TURNS}.>`, `${POLLS}.>`, `${DEAD_LETTERS}.>`, `$KV.${accounts}.>`, `$KV.${budgets}.>`],
   ];
+}
+
+/** What relays must be allowed to read: the rules, and where budgets stand. */
+function relaySubjects(config: NatsConfig): string[] {
+  const { budgets } = streamNames(config);
+  return RELAY_KEYS.map((key) => `$JS.API.DIRECT.GET.KV_${budgets}.$KV.${budgets}.${key}`);
 }
 
 const quoted = (subjects: readonly string[]) => subjects.map((subject) => `"${subject}"`).join(', ');
@@ -49,7 +56,10 @@ ${bridgeSubjects(config)
     } }
     # One team: its relays publish the turns of its people, and ask for them, and for nobody else.
     { user: "platform", password: $PLATFORM_PASSWORD, permissions: {
-      publish: { allow: [ "${TURNS}.platform.*", "${VERDICTS}.platform.*", "${POLLS}.*.*" ] }
+      publish: { allow: [
+        ${quoted([`${TURNS}.platform.*`, `${VERDICTS}.platform.*`, `${POLLS}.*.*`])}
+        ${quoted(relaySubjects(config))}
+      ] }
       subscribe: { allow: [ "_INBOX.>" ] }
     } }
     # For \`tollbridge nats setup\` only, which makes the streams.

@@ -21,7 +21,11 @@ const figure = z.object({
   spent: amount,
   dearest: amount.optional(),
 });
-const figures = z.object({ v: z.literal(1), budgets: z.array(figure).max(FIGURES_MAX) });
+const figures = z.object({
+  v: z.literal(1),
+  policy: z.string().optional(),
+  budgets: z.array(figure).max(FIGURES_MAX),
+});
 
 /** What was spent of one budget in one period, as bridges tell it. Amounts as in the ledger. */
 export type Figure = z.output<typeof figure>;
@@ -36,15 +40,18 @@ export function figuresOf(standings: readonly Standing[]): Figure[] {
     }));
 }
 
-/** The text that carries them. */
-export function figuresText(standings: readonly Standing[]): string {
-  return JSON.stringify({ v: 1, budgets: figuresOf(standings) });
+/**
+ * The text that carries them.
+ * @param policy the digest of the rules that they go with, where that is to be known
+ */
+export function figuresText(standings: readonly Standing[], policy?: string): string {
+  return JSON.stringify({ v: 1, policy, budgets: figuresOf(standings) });
 }
 
 /** What such a text says; undefined when it is none. */
-export function figuresIn(text: string): readonly Figure[] | undefined {
+export function figuresIn(text: string): z.output<typeof figures> | undefined {
   try {
-    return figures.safeParse(JSON.parse(text)).data?.budgets;
+    return figures.safeParse(JSON.parse(text)).data;
   } catch {
     return undefined;
   }
