@@ -18,7 +18,7 @@ import { OtlpPush, otlpHeaders } from './metrics/otlp-push.ts';
 import { type ConfiguredAccount, LedgerMetricProducer } from './metrics/producer.ts';
 import { tileReport, unmappedReport } from './metrics/tile-report.ts';
 import { NatsSide } from './nats-side.ts';
-import { PolicySide } from './policy-side.ts';
+import { PolicySide, type PolicySideOptions } from './policy-side.ts';
 import { findAccounts, isPolled } from './poll/detect.ts';
 import { OpencodeAccount } from './poll/opencode-account.ts';
 import type { PollResult } from './poll/poll-result.ts';
@@ -239,7 +239,10 @@ export class Bridge {
       log: this.#log,
       policy: config,
       partition: config.nats && config.nats.partition.of > 1 ? partitionText(config.nats) : undefined,
-      onCommit: (commit) => this.#health.committed(commit),
+      onCommit: (commit) => {
+        this.#health.committed(commit);
+        this.#nats?.noteCommit();
+      },
     });
     const { accounts } = this.#found;
     const producer = new LedgerMetricProducer({ reading: this.#ledger, tiles: this.#tiles, accounts });
@@ -252,9 +255,10 @@ export class Bridge {
       instance: `${os.hostname()}:${new URL(this.#metricsUrl).port || '80'}`,
       pushing: this.#push?.reader,
     });
-    const attribution = this.#attribution();
+    const pricing = new Pricing(config.pricing);
+    const attribution = new Attribution({ ...config, pricing, accounts, project: config.labels.project });
     const sink = new LedgerSink({ ledger: this.#ledger, attribution });
-    this.#policy = new PolicySide({ config, ledger: this.#ledger, attribution, log: this.#log });
+    this.#policy = this.#policySide({ attribution, pricing });
     this.#ledgerIntake = new Intake({ sink, meter: this.#health });
     this.#intake = this.#ledgerIntake;
     if (config.nats) await this.#startNats({ ...config, nats: config.nats });
@@ -286,13 +290,20 @@ export class Bridge {
     await this.#nats.start();
     // What this machine takes in goes into the stream first, so that every bridge of it counts the same.
     if (this.#nats.sink) this.#intake = new Intake({ sink: this.#nats.sink, meter: this.#health });
-    await this.#nats.read(this.#ledger, this.#ledgerIntake);
+    await this.#nats.read({ ledger: this.#ledger, intake: this.#ledgerIntake, accounts: this.#found.accounts });
+    this.#nats.answer((question, identity) => this.#policy.answer(question, identity));
   }
 
-  #attribution(): Attribution {
-    const { gateways, pricing, labels } = this.#config;
-    const { accounts } = this.#found;
-    return new Attribution({ gateways, pricing: new Pricing(pricing), accounts, project: labels.project });
+  #policySide(parts: Pick<PolicySideOptions, 'attribution' | 'pricing'>): PolicySide {
+    const ledger = this.#ledger;
+    return new PolicySide({
+      ...{ ...parts, rules: this.#config, timeZone: this.#config.time_zone, log: this.#log },
+      standings: () => this.#nats?.standings() ?? ledger.standings(),
+      pricingStates: () => ledger.pricingStates(),
+      seenLabels: () => ledger.seenLabels(),
+      identity: ownIdentity(this.#config),
+      countPolicy: (counts) => ledger.countPolicy(counts),
+    });
   }
 
   async #startSources(): Promise<void> {

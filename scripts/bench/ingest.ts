@@ -11,6 +11,7 @@ import { createLog } from '../../src/log.ts';
 import { NatsLink } from '../../src/nats/connection.ts';
 import { setUpStreams } from '../../src/nats/streams.ts';
 import { JetStreamSource } from '../../src/sources/jetstream.ts';
+import { SocketServer } from '../../src/sources/socket-server.ts';
 import { connected, NatsServer, natsConfig } from '../../test/nats/nats-server.ts';
 import { BenchLedger, scratchFolder, turnRecord } from './bench-ledger.ts';
 import { Client } from './client.ts';
@@ -153,13 +154,11 @@ async function* duringScrapes(): AsyncGenerator<Round> {
   const at = path.join(dir, 's');
   const ours = await startOurs(100_000);
   const client = new Client();
-  // The socket's own server, over the ledger with many series.
-  const { SocketServer } = await import('../../src/sources/socket-server.ts');
-  const { intake, health } = ours.bench;
+  const { intake, health: meter } = ours.bench;
   const server = new SocketServer({
-    ...{ path: at, intake, meter: health, log: LOUD, source: 'socket' },
+    ...{ path: at, intake, meter, log: LOUD, identity: {} },
     ...{ status: () => ({}), health: () => ({}) },
-  } as never);
+  });
   await server.start();
   const latency = async () => {
     const { ms } = await client.run({ at, path: '/v1/events', bodies: bodiesOf(600, 1), connections: 32, rate: 200 });

@@ -28,8 +28,9 @@ const HOLDERS: Readonly<Record<string, () => Promise<number>>> = {
   async seriesOurs() {
     const before = heldBytes();
     const ours = await startOurs(SERIES);
-    await ours.scrape();
-    const lines = (await ours.lines()).length;
+    // In a call of its own, so that nothing holds its answer.
+    const countLines = async () => (await ours.lines()).length;
+    const lines = await countLines();
     const bytes = heldBytes() - before;
     await ours.stop();
     return bytes / lines;

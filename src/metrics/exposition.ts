@@ -26,7 +26,10 @@ interface Written {
   readonly attributes: Attributes;
   /** The value, or a histogram's count: it grows with every observation, so while it stands nothing else changed. */
   mark: number;
-  /** All its lines, each with its end. Flat, because a string built from pieces stays a tree and is walked at each join. */
+  /**
+   * Its line with the end; of a histogram the labels alone, because its many lines are a piece of their own. Flat, because
+   * a string built from pieces stays a tree, which is walked at each join.
+   */
   text: string;
   /** Where it is shown. */
   piece: Piece | undefined;
@@ -58,7 +61,11 @@ export class Exposition {
    */
   render(metrics: readonly MetricData[]): Promise<Buffer[]> {
     const rendered = this.#rendering.then(() => this.#render(metrics));
-    this.#rendering = rendered.catch(() => {});
+    // Not what was rendered: that would be held until the next scrape.
+    this.#rendering = rendered.then(
+      () => {},
+      () => {},
+    );
     return rendered;
   }
 
@@ -86,11 +93,11 @@ export class Exposition {
         write(arrived[index]!, name, points[index]!.value);
         if (index % LOOK_EVERY === 0) await slice.end();
       }
-      const pieces = kept ?? piecesOf(arrived);
+      const pieces = kept ?? piecesOf(arrived, type === 'histogram');
       families.set(name, { arrived, pieces });
       hand(Buffer.from(`# HELP ${name} ${escapeText(help)}\n# TYPE ${name} ${type}\n`));
       for (const piece of pieces) {
-        piece.bytes ??= Buffer.from(piece.series.map(({ text }) => text).join(''));
+        piece.bytes ??= encoded(piece.series.map(({ text }) => text).join(''));
         hand(piece.bytes);
         await slice.end();
       }
@@ -125,11 +132,13 @@ function placed(points: readonly AnyPoint[], last: WrittenFamily | undefined): W
 }
 
 /** Sorts series by their labels and divides them. */
-function piecesOf(series: readonly Written[]): Piece[] {
+function piecesOf(series: readonly Written[], areHistograms: boolean): Piece[] {
+  const sorted = series.toSorted((a, b) => (a.text < b.text ? -1 : 1));
+  if (areHistograms) return sorted.map(({ piece }) => piece!);
   const pieces: Piece[] = [];
   let members: Written[] = [];
   let chars = 0;
-  for (const each of series.toSorted((a, b) => (a.text < b.text ? -1 : 1))) {
+  for (const each of sorted) {
     if (members.length === 0 || chars >= PIECE_CHARS) {
       members = [];
       chars = 0;
@@ -147,15 +156,26 @@ function write(series: Written, name: string, value: number | Histogram): void {
   const mark = typeof value === 'number' ? value : value.count;
   // The mark of a new series equals no number.
   if (mark === series.mark) return;
-  const isNew = series.text === '';
+  const isNew = series.piece === undefined && series.text === '';
   series.mark = mark;
-  if (series.piece) series.piece.bytes = undefined;
   if (typeof value !== 'number') {
-    series.text = histogramText(name, labelText(series.attributes), value);
+    if (isNew) series.text = flat([labelText(series.attributes)]);
+    series.piece ??= { series: [], bytes: undefined };
+    series.piece.bytes = encoded(histogramText(name, series.text, value));
     return;
   }
+  if (series.piece) series.piece.bytes = undefined;
   const head = isNew ? `${name}${labelText(series.attributes)}` : series.text.slice(0, series.text.lastIndexOf(' '));
-  series.text = [head, ' ', numberText(value), '\n'].join('');
+  series.text = flat([head, ' ', numberText(value), '\n']);
+}
+
+const flat = (parts: readonly string[]) => parts.join('');
+
+/** In memory of its own: what lies in Node's pool keeps its neighbours' memory. */
+function encoded(text: string): Buffer {
+  const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text));
+  bytes.write(text);
+  return bytes;
 }
 
 function histogramText(name: string, labels: string, { buckets, sum, count }: Histogram): string {

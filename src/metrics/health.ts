@@ -16,7 +16,7 @@ import { LEDGER_SCOPE } from './producer.ts';
 /** All labels here are closed sets, so this is never reached; the SDK's own limit of 2000 would fold series silently. */
 export const SERIES_PER_INSTRUMENT_MAX = 100_000;
 
-const REFUSAL_REASONS = ['backlog', 'ledger', 'connections', 'unauthorized'] as const;
+const REFUSAL_REASONS = ['backlog', 'ledger', 'connections', 'unauthorized', 'malformed', 'too_large'] as const;
 const PUSH_RESULTS = ['ok', 'error'] as const;
 
 type EventOutcome = Booking['outcome']['type'];
@@ -106,7 +106,7 @@ export class Health {
     this.#instruments.truncated.add(1, { source });
   }
 
-  /** A sender was told to come again later, or (`unauthorized`) with a credential. */
+  /** A sender was told to come again later, or why what it asked is not answered. */
   refused(source: string, reason: (typeof REFUSAL_REASONS)[number]): void {
     this.#source(source);
     this.#instruments.refused.add(1, { source, reason });

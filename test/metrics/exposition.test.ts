@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import { PrometheusSerializer } from '@opentelemetry/exporter-prometheus';
 import type { CollectionResult, MetricData } from '@opentelemetry/sdk-metrics';
 import fc from 'fast-check';
+import type { CounterPoint, HistogramPoint } from '../../src/ledger/reading.ts';
 import { type MetricFamily, TOLL } from '../../src/metrics/catalogue.ts';
 import { Exposition } from '../../src/metrics/exposition.ts';
 import { fullHand, type HandMade, parseExposition, producerOf, rendered, sample } from './fixture.ts';
@@ -63,6 +64,63 @@ describe('the exposition of the ledger', () => {
     const series = fc.uniqueArray(fc.tuple(labels, fc.nat()), { selector: ([set]) => sample('', set), maxLength: 20 });
     await fc.assert(
       fc.asyncProperty(series, (values) => assertEqualsOracle(costOf(values))),
+      { numRuns: 60 },
+    );
+  });
+
+  it('says the same from scrape to scrape, whatever came, went or changed in between', async () => {
+    const change = fc.record({
+      series: fc.nat(40),
+      what: fc.constantFrom('raise', 'raise', 'raise', 'observe', 'observe', 'go'),
+      by: fc.nat(1000),
+    });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.array(change, { maxLength: 30 }), { minLength: 2, maxLength: 6 }),
+        async (rounds) => {
+          const counters: CounterPoint[] = [];
+          const histograms: HistogramPoint[] = [];
+          const buckets = (TOLL.turnDuration.buckets ?? []).length + 1;
+          const hand: HandMade = {
+            counters: { [TOLL.cost.name]: counters },
+            histograms: { [TOLL.turnDuration.name]: histograms },
+          };
+          const of = <T extends { readonly labels: object }>(
+            points: T[],
+            series: number,
+            make: (labels: Record<string, string>) => T,
+          ) => {
+            const model = `model-${series}-${'x'.repeat(series * 7)}`;
+            const at = points.findIndex(({ labels }) => (labels as { model?: string }).model === model);
+            return at >= 0 ? at : points.push(make({ model })) - 1;
+          };
+          const exposition = new Exposition();
+          for (const round of rounds) {
+            for (const { series, what, by } of round) {
+              if (what === 'observe') {
+                const at = of(histograms, series, (labels) => ({
+                  labels,
+                  counts: new Array<number>(buckets).fill(0),
+                  sum: 0,
+                }));
+                const { labels, counts, sum } = histograms[at]!;
+                histograms[at] = {
+                  labels,
+                  counts: counts.map((count, n) => count + (n === by % buckets ? 1 : 0)),
+                  sum: sum + by,
+                };
+              } else {
+                const at = of(counters, series, (labels) => ({ labels, value: 0 }));
+                if (what === 'go') counters.splice(at, 1);
+                else counters[at] = { ...counters[at]!, value: counters[at]!.value + by };
+              }
+            }
+            const result = await producerOf(hand, []).collect();
+            const ours = parseExposition(await rendered(exposition, metricsOf(result)));
+            assert.deepEqual([...ours.samples].sort(), [...parseExposition(oracleText(result)).samples].sort());
+          }
+        },
+      ),
       { numRuns: 60 },
     );
   });
