@@ -169,6 +169,12 @@ const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (agent, session_id, attempt_id)
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX failed_attempt_received ON failed_attempt (received_ms);
+
+  -- Turns that are booked once their session is known: the event as JSON, numbers, names and ids only.
+  CREATE TABLE held_turn (
+    agent TEXT NOT NULL, session_id TEXT NOT NULL, message_id TEXT NOT NULL, body TEXT NOT NULL, received_ms INTEGER NOT NULL,
+    PRIMARY KEY (agent, session_id, message_id)
+  ) STRICT, WITHOUT ROWID;
   `,
 ];
 

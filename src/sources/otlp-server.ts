@@ -1,5 +1,5 @@
-// OTLP/HTTP, as coding agents export it: `POST <prefix>/v1/{logs,traces,metrics}`. Logs are booked; metrics repeat them and
-// are dropped. Agents keep nothing on disk and drop what was not answered well, so there is never a 500.
+// OTLP/HTTP, as coding agents export it: `POST <prefix>/v1/{logs,traces,metrics}`. Logs are booked, and of
+// spans what no log and no plugin tells; metrics repeat them and are dropped. Agents keep nothing on disk and drop what was not answered well, so there is never a 500.
 
 import type { IncomingMessage } from 'node:http';
 import { promisify } from 'node:util';
@@ -7,9 +7,9 @@ import { gunzip } from 'node:zlib';
 import { type Decoded, ignored } from '../turn/decoded.ts';
 import { Conversations } from '../turn/otlp/conversations.ts';
 import { decodeLogs } from '../turn/otlp/decode.ts';
+import { OpencodeTitles } from '../turn/otlp/opencode-titles.ts';
 import { type Encoding, readBody } from '../turn/otlp/payload.ts';
 import { UnreadableBody } from '../turn/otlp/records.ts';
-import type { IgnoredKind } from '../turn/turn-event.ts';
 import type { Desk, Route } from './event-receiver.ts';
 import { bookedAnswer, encodeAnswer, MEDIA_TYPES } from './otlp-answer.ts';
 import { type Accept, type Answer, refuse } from './socket-routes.ts';
@@ -44,23 +44,20 @@ class OtlpDesk implements Desk {
   readonly routes = 'POST /v1/logs, POST /v1/traces, POST /v1/metrics';
   readonly mistake = { status: 503, retryAfterS: 1 };
   readonly #conversations = new Conversations();
+  readonly #titles = new OpencodeTitles();
   /** One body is read at a time: unpacked and parsed it takes much room, and what is kept of it is small. */
   #bodies: Promise<unknown> = Promise.resolve();
 
   route(path: string, accept: Accept): Route | undefined {
-    const dropped =
-      (what: IgnoredKind): Route['take'] =>
-      async () =>
-        bookedAnswer(await accept([ignored(what)]));
     switch (routeOf(path)?.[2]) {
       case 'logs':
         return this.#reading(accept, (body, encoding) =>
           decodeLogs(readBody('logs', body, encoding), this.#conversations),
         );
       case 'traces':
-        return { isBooked: true, take: dropped('span') };
+        return this.#reading(accept, (body, encoding) => this.#titles.decode(readBody('traces', body, encoding)));
       case 'metrics':
-        return { isBooked: true, take: dropped('metric') };
+        return { isBooked: true, take: async () => bookedAnswer(await accept([ignored('metric')])) };
       default:
         return undefined;
     }

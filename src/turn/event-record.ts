@@ -72,6 +72,10 @@ const turn = z.object({
     .optional()
     .meta({ description: 'Disjoint: they add up to the total.' }),
   cost_usd: costNano.optional(),
+  awaits_session: z
+    .literal(true, { error: 'expected true, or nothing' })
+    .optional()
+    .meta({ description: 'Book it once another record tells of its session, and not without one.' }),
   team: statedLabel,
   user: statedLabel,
 });
@@ -244,6 +248,7 @@ function toTurn(stated: z.output<typeof turn>): Decoded {
       accountId: stated.account_id,
       tokens: { ...NO_TOKENS, ...present(stated.tokens ?? {}) },
       costNano: stated.cost_usd,
+      awaitsSession: stated.awaits_session,
       statedIdentity:
         stated.team === undefined && stated.user === undefined
           ? undefined

@@ -137,7 +137,7 @@ describe('passed over where it stands', () => {
   }
 
   function deep(levels: number): Buffer {
-    let value = Buffer.alloc(0);
+    let value: Buffer = Buffer.alloc(0);
     for (let level = 0; level < levels; level++) value = field(5, field(1, value));
     return field(2, value);
   }

@@ -7,6 +7,10 @@ import type { OtlpLog } from './records.ts';
 
 const NS_PER_MS = 1_000_000n;
 
+/** Attributes as fields: their names have dots and lead nowhere. */
+export const flatFields = (attributes: Attributes): Fields =>
+  new Fields(attributes, (root, key) => (root as Attributes)[key as keyof Attributes]);
+
 export class AgentLog extends Fields {
   readonly #log: OtlpLog;
 
