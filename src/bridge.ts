@@ -33,7 +33,7 @@ import { Intake } from './sources/source.ts';
 import { SpoolDrain } from './sources/spool-drain.ts';
 import { TcpServer } from './sources/tcp-server.ts';
 import type { BridgeStatus, SourceStatus } from './status.ts';
-import { Attribution } from './turn/attribution.ts';
+import { Attribution, type PlannedTurn } from './turn/attribution.ts';
 import { Pricing } from './turn/pricing.ts';
 import { TILE_IDS, Tiles } from './turn/tiles.ts';
 import type { Identity } from './turn/turn-event.ts';
@@ -43,13 +43,21 @@ const SETTLE_EVERY_MS = 5000;
 const SWEEP_EVERY_MS = 10 * 60_000;
 const POLL_TIMEOUT_MS = 15_000;
 
+/** What a guest does to the bridge. */
+export interface GuestParts {
+  readonly intake: Intake;
+  /** Keeps what a poll of one of its accounts found. */
+  readonly record: (result: PollResult) => Promise<unknown>;
+  /** Asks the rules whether a turn may go on. */
+  readonly ask: (question: PlannedTurn, identity: Identity) => unknown;
+}
+
 /** A source that is not configured but handed in, with accounts of its own. */
 export interface Guest {
   readonly name: string;
   /** What its turns are labelled with; they stand in place of those that would be found, and none of them is polled. */
   readonly accounts: readonly ConfiguredAccount[];
-  /** @param record keeps what a poll of one of its accounts found */
-  start(parts: { intake: Intake; record: (result: PollResult) => Promise<unknown> }): void;
+  start(parts: GuestParts): void;
   stop(): Promise<void>;
 }
 
@@ -341,7 +349,10 @@ export class Bridge {
       this.#poller.start();
     }
     const record = (result: PollResult) => this.#ledger.recordPoll(result, { isOwn: true });
-    this.#guest?.start({ intake: this.#ledgerIntake, record });
+    this.#guest?.start({
+      ...{ intake: this.#ledgerIntake, record },
+      ask: (question, identity) => this.#policy.answer(question, identity),
+    });
     if (this.#guest) this.#health.up(this.#guest.name, true);
   }
 

@@ -13,7 +13,8 @@ import type { Decision, Opinion, Policy, Question, Verdict } from './policy.ts';
 
 /** Steps of budgets that were logged, per asker; beyond this many the oldest are forgotten and logged once more. */
 const WARNINGS_REMEMBERED = 10_000;
-const NO_RULE = 'none';
+/** What stands for the rule where none took part. */
+export const NO_RULE = 'none';
 
 const question = z.object({
   agent: agentName,
