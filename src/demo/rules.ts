@@ -16,7 +16,7 @@ export function demoRules(nowMs: number) {
       {
         name: 'data-tokens',
         scope: { team: NIGHTLY.team },
-        limit_tokens: 200_000_000,
+        limit_tokens: 190_000_000,
         ...fourWeeks(14),
         warn_at: [0.8],
       },

@@ -99,6 +99,8 @@ function tellPerson({ seed, startMs, isLively = false }: Quarter, person: Person
   return told;
 }
 
+/** Tokens that the nightly agent keeps at most, so that no single turn is dear. */
+const COMPACTED_AT = 40_000;
 const NIGHTLY_IDENTITY: Identity = { team: NIGHTLY.team, user: NIGHTLY.user };
 
 /** One session at midnight in UTC, which ends when a day's money is spent. */
@@ -110,14 +112,14 @@ function tellNightly({ seed, startMs }: Quarter): Told[] {
   const sessionId = `demo-${user}-${startMs}`;
   const told: Told[] = [{ atMs: startMs, identity, event: { kind: 'session', agent, sessionId, project } }];
   let atMs = startMs;
-  let context = chance.about(30_000);
+  let context = Math.min(chance.about(30_000), COMPACTED_AT);
   for (let n = 1, spentNano = 0; spentNano < usdPerDay * NANO_PER_USD; n++) {
     const messageId = `msg-${startMs}-${user}-${n}`;
     const turn = takeTurn(chance, { agent, sessionId, project, messageId, startedMs: atMs, context, model });
     told.push({ atMs: turn.completedMs!, identity, event: turn });
     told.push(...callTools(chance, turn).map((event) => ({ atMs: event.completedMs!, identity, event })));
     spentNano += turn.costNano ?? 0;
-    context += turn.tokens.input + turn.tokens.output;
+    context = Math.min(context + turn.tokens.input + turn.tokens.output, COMPACTED_AT);
     atMs = turn.completedMs! + chance.whole(500, 2_000);
   }
   return told;
