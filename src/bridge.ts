@@ -7,6 +7,7 @@ import { setImmediate } from 'node:timers/promises';
 import { type Config, ownIdentity } from './config.ts';
 import { type NatsConfig, partitionText } from './config-nats.ts';
 import { messageOf } from './failure.ts';
+import { IntakeSide } from './intake-side.ts';
 import { Ledger } from './ledger/ledger.ts';
 import { bearerToken } from './listen.ts';
 import type { Log } from './log.ts';
@@ -22,18 +23,12 @@ import { PolicySide, type PolicySideOptions } from './policy-side.ts';
 import { findAccounts, isPolled } from './poll/detect.ts';
 import { OpencodeAccount } from './poll/opencode-account.ts';
 import type { PollResult } from './poll/poll-result.ts';
-import { HubServer } from './sources/hub-server.ts';
 import { LedgerSink } from './sources/ledger-sink.ts';
-import { OpenusagePull } from './sources/openusage-pull.ts';
 import { Poller } from './sources/poller.ts';
-import { SenderTokens } from './sources/sender-tokens.ts';
 import { healthAnswer } from './sources/socket-routes.ts';
-import { SocketServer } from './sources/socket-server.ts';
 import { Intake } from './sources/source.ts';
-import { SpoolDrain } from './sources/spool-drain.ts';
-import { TcpServer } from './sources/tcp-server.ts';
 import type { BridgeStatus, SourceStatus } from './status.ts';
-import { Attribution } from './turn/attribution.ts';
+import { Attribution, type PlannedTurn } from './turn/attribution.ts';
 import { Pricing } from './turn/pricing.ts';
 import { TILE_IDS, Tiles } from './turn/tiles.ts';
 import type { Identity } from './turn/turn-event.ts';
@@ -43,13 +38,21 @@ const SETTLE_EVERY_MS = 5000;
 const SWEEP_EVERY_MS = 10 * 60_000;
 const POLL_TIMEOUT_MS = 15_000;
 
+/** What a guest does to the bridge. */
+export interface GuestParts {
+  readonly intake: Intake;
+  /** Keeps what a poll of one of its accounts found. */
+  readonly record: (result: PollResult) => Promise<unknown>;
+  /** Asks the rules whether a turn may go on. */
+  readonly ask: (question: PlannedTurn, identity: Identity) => unknown;
+}
+
 /** A source that is not configured but handed in, with accounts of its own. */
 export interface Guest {
   readonly name: string;
   /** What its turns are labelled with; they stand in place of those that would be found, and none of them is polled. */
   readonly accounts: readonly ConfiguredAccount[];
-  /** @param record keeps what a poll of one of its accounts found */
-  start(parts: { intake: Intake; record: (result: PollResult) => Promise<unknown> }): void;
+  start(parts: GuestParts): void;
   stop(): Promise<void>;
 }
 
@@ -81,12 +84,8 @@ export class Bridge {
   #ledgerIntake!: Intake;
   /** Takes what this machine's own senders bring: into the ledger, or into the stream. */
   #intake!: Intake;
-  #socket: SocketServer | undefined;
-  #tcp: TcpServer | undefined;
-  #spool: SpoolDrain | undefined;
+  #senders: IntakeSide | undefined;
   #poller: Poller | undefined;
-  #hub: HubServer | undefined;
-  #openusage: OpenusagePull | undefined;
   #nats: NatsSide | undefined;
   #push: OtlpPush | undefined;
   #policy!: PolicySide;
@@ -154,21 +153,12 @@ export class Bridge {
       ...(this.#config.file ? { config_file: this.#config.file } : {}),
       state_dir: this.#config.state_dir,
       time_zone: this.#config.time_zone,
-      ...(this.#socket ? { socket: this.#config.socket.path } : {}),
       metrics_url: this.#metricsUrl,
       ...(this.#push ? { otlp: pushStatus(this.#push) } : {}),
       ready: notReady.length === 0,
       not_ready: notReady,
       sources: this.#sourceNames().map((source) => this.#sourceStatus(source)),
-      ...(this.#spool
-        ? {
-            spool: {
-              dir: this.#config.spool.dir,
-              waiting: this.#spool.waiting(),
-              quarantined: this.#spool.quarantined(),
-            },
-          }
-        : {}),
+      ...this.#senders?.status(),
       ledger: {
         file: ledgerFile(this.#config),
         size_bytes: this.#ledger.sizeBytes(),
@@ -190,18 +180,13 @@ export class Bridge {
 
   /** What a user wants to see after a start: where it listens and whom it found. */
   banner(): string[] {
-    const { file, socket, spool, hub } = this.#config;
+    const { file } = this.#config;
     const { accounts, notes } = this.#found;
     return [
       `Tollbridge ${VERSION} runs.`,
       `  metrics   ${this.#metricsUrl}/metrics   (a page for people: ${this.#metricsUrl}/)`,
       ...(this.#push ? [`  otlp      ${this.#push.endpoint} (every ${this.#push.intervalMs / 1e3} s)`] : []),
-      `  socket    ${socket.enabled ? socket.path : 'off (socket.enabled is false)'}`,
-      ...(this.#tcp ? [`  tcp       ${this.#tcp.url}`] : []),
-      ...(hub.listen
-        ? [`  hub       ${this.#hub?.url}/v1/push   (for OpenUsage's export.target: ${this.#hub?.url})`]
-        : []),
-      `  spool     ${spool.enabled ? spool.dir : 'off (spool.enabled is false)'}`,
+      ...(this.#senders?.banner() ?? []),
       `  ledger    ${ledgerFile(this.#config)}`,
       ...(this.#nats
         ? [`  nats      ${this.#nats.link.servers}${this.#nats.link.problem() ? '   (not connected yet)' : ''}`]
@@ -304,45 +289,16 @@ export class Bridge {
   }
 
   async #startSources(): Promise<void> {
-    const { socket, spool, tcp, tokens } = this.#config;
-    const common = { intake: this.#intake, identity: ownIdentity(this.#config), meter: this.#health, log: this.#log };
-    const answers = {
+    this.#senders = new IntakeSide({
+      ...{ config: this.#config, env: this.#env, log: this.#log, meter: this.#health, intake: this.#intake },
+    });
+    await this.#senders.start({
       status: () => this.status(),
       health: () => healthAnswer(VERSION, TILE_IDS),
-      verdict: (question: unknown, identity: Identity) => this.#policy.answer(question, identity),
-    };
-    if (socket.enabled) {
-      const server = new SocketServer({
-        ...common,
-        ...answers,
-        report: (by, span) => this.#ledger.report(by, span),
-        explain: (question, identity) => this.#policy.explain(question, identity),
-        path: socket.path,
-        group: socket.group,
-      });
-      await server.start();
-      this.#socket = server;
-    }
-    if (tcp) {
-      const server = new TcpServer({ ...common, ...answers, tcp, tokens: new SenderTokens(tokens, this.#env) });
-      await server.start();
-      this.#tcp = server;
-    }
-    if (spool.enabled) {
-      this.#spool = new SpoolDrain({ ...common, dir: spool.dir });
-      await this.#spool.start();
-    }
-    const { hub, openusage } = this.#config;
-    if (hub.listen) {
-      const token = bearerToken({ key: 'hub.token_env', variable: hub.token_env, guards: 'the hub' }, this.#env);
-      this.#hub = new HubServer({ ...common, listen: hub.listen, token });
-      await this.#hub.start();
-    }
-    if (openusage.socket) {
-      const { socket: socketPath, interval: intervalMs } = openusage;
-      this.#openusage = new OpenusagePull({ ...common, socketPath, intervalMs });
-      await this.#openusage.start();
-    }
+      verdict: (question, identity) => this.#policy.answer(question, identity),
+      report: (by, span) => this.#ledger.report(by, span),
+      explain: (question, identity) => this.#policy.explain(question, identity),
+    });
     if (this.#polled.length > 0) {
       const record = async (result: PollResult) => {
         await this.#ledger.recordPoll(result, { isOwn: true });
@@ -352,13 +308,16 @@ export class Bridge {
       this.#poller.start();
     }
     const record = (result: PollResult) => this.#ledger.recordPoll(result, { isOwn: true });
-    this.#guest?.start({ intake: this.#ledgerIntake, record });
+    this.#guest?.start({
+      ...{ intake: this.#ledgerIntake, record },
+      ask: (question, identity) => this.#policy.answer(question, identity),
+    });
     if (this.#guest) this.#health.up(this.#guest.name, true);
   }
 
   async #stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
-    const sources = [this.#socket, this.#tcp, this.#spool, this.#poller, this.#hub, this.#openusage, this.#guest];
+    const sources = [this.#senders, this.#poller, this.#guest];
     await Promise.all(sources.map((source) => source?.stop()));
     await this.#nats?.stopReading();
     await this.#policy?.stop();
@@ -387,23 +346,17 @@ export class Bridge {
   }
 
   #sourceNames(): string[] {
-    const { socket, tcp, spool, hub, openusage } = this.#config;
-    const names: string[] = [];
-    if (socket.enabled) names.push('socket');
-    if (tcp) names.push('tcp');
-    if (spool.enabled) names.push('spool');
-    if (this.#polled.length > 0) names.push('poller');
-    if (hub.listen) names.push('hub');
-    if (openusage.socket) names.push('openusage');
-    if (this.#guest) names.push(this.#guest.name);
-    names.push(...NatsSide.sourceNames(this.#config));
-    return names;
+    return [
+      ...IntakeSide.sourceNames(this.#config),
+      ...(this.#polled.length > 0 ? ['poller'] : []),
+      ...(this.#guest ? [this.#guest.name] : []),
+      ...NatsSide.sourceNames(this.#config),
+    ];
   }
 
   #sourceStatus(source: string): SourceStatus {
     const lastSuccessMs = this.#health.lastSuccessMs(source);
-    const own = [this.#socket, this.#spool, this.#openusage].find((each) => each?.name === source);
-    const problem = own ? own.problem() : this.#nats?.problem(source);
+    const problem = this.#senders?.problem(source) ?? this.#nats?.problem(source);
     return {
       source,
       up: this.#health.isUp(source),

@@ -99,11 +99,8 @@ describe('every query', () => {
   });
 });
 
-/** What alerts look at and the demonstration has nothing of, because it is only there when it happens, or is configured. */
+/** What alerts look at and the demonstration has nothing of, because it is only there when it happens. */
 const ONLY_WHEN_IT_HAPPENS = new Set([
-  ...['used_ratio', 'period_start_timestamp_seconds', 'period_end_timestamp_seconds'].map(
-    (name) => `toll_policy_${name}`,
-  ),
   'tollbridge_requests_lost_total',
   'tollbridge_relay_queue_events',
   'tollbridge_series_overflow_total',
