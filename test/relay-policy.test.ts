@@ -170,7 +170,13 @@ test('with NATS away it judges on, also after a restart; with nothing known it g
   assert.equal((await ask(afterwards.socket, { tool: 'webfetch' })).decision, 'stop', 'guardrails hold');
   await afterwards.relay.stop();
 
-  const damaged = ['', '{', JSON.stringify({ ...kept, v: 2 }), JSON.stringify({ ...kept, policy: '{}' })];
+  const damaged = [
+    '',
+    '{',
+    JSON.stringify({ ...kept, v: 2 }),
+    JSON.stringify({ ...kept, told_ms: 9e15 }),
+    JSON.stringify({ ...kept, policy: '{}' }),
+  ];
   for (const content of damaged) {
     writeFileSync(file, content);
     const unknowing = await startRelay();
