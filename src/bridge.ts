@@ -129,7 +129,7 @@ export class Bridge {
     this.#admin = new AdminServer({
       listen: config.metrics.listen,
       token: bearerToken({ key: 'metrics.token_env', variable: config.metrics.token_env, guards: '/metrics' }, env),
-      collect: () => this.#health.scrape(),
+      collect: () => this.#health.collect(),
       isRestored: () => this.#isRestored(),
       ready: () => this.#notReady(),
       page: () => landingPage(this.status()),
@@ -299,7 +299,7 @@ export class Bridge {
       pricingStates: () => ledger.pricingStates(),
       seenLabels: () => ledger.seenLabels(),
       identity: ownIdentity(this.#config),
-      countVerdicts: (answers) => ledger.countVerdicts(answers),
+      countPolicy: (counts) => ledger.countPolicy(counts),
     });
   }
 
@@ -361,6 +361,7 @@ export class Bridge {
     const sources = [this.#socket, this.#tcp, this.#spool, this.#poller, this.#hub, this.#openusage, this.#guest];
     await Promise.all(sources.map((source) => source?.stop()));
     await this.#nats?.stopReading();
+    await this.#policy?.stop();
     // Last: acknowledgements and answers of what was just booked leave with it.
     await this.#nats?.stop();
     // Everything that was taken in is booked, and the ledger can still be read.

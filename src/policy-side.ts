@@ -2,10 +2,10 @@
 // Built by the composition roots, which say what was spent and who counts the answers.
 
 import type { PolicyConfig } from './config-policy.ts';
-import { messageOf } from './failure.ts';
 import type { Standing } from './ledger/reading.ts';
 import type { Log } from './log.ts';
 import { Policy } from './policy/policy.ts';
+import { type PolicyCount, PolicyCounts } from './policy/policy-counts.ts';
 import { policyNotes } from './policy/policy-notes.ts';
 import { VerdictDesk } from './policy/verdict-desk.ts';
 import type { Attribution } from './turn/attribution.ts';
@@ -29,7 +29,7 @@ export interface PolicySideOptions {
   /** When what is judged by was told, Unix ms; left out where it is known at first hand. */
   readonly asOfMs?: () => number | undefined;
   /** Resolves when the answers are counted for good. */
-  readonly countVerdicts: (answers: readonly { decision: string; rule: string; times: number }[]) => Promise<void>;
+  readonly countPolicy: (counts: readonly PolicyCount[]) => Promise<void>;
   readonly log: Log;
 }
 
@@ -38,9 +38,7 @@ export class PolicySide {
   readonly notes: readonly string[];
   readonly #options: PolicySideOptions;
   readonly #desk: VerdictDesk;
-  /** Counts that wait for their commit, by decision and rule. */
-  readonly #counts = new Map<string, { decision: string; rule: string; times: number }>();
-  #isCounting = false;
+  readonly #counts: PolicyCounts;
 
   constructor(options: PolicySideOptions) {
     this.#options = options;
@@ -49,13 +47,14 @@ export class PolicySide {
     const seen = hasRules ? seenLabels() : undefined;
     // An identity that has sent nothing yet is no mistake.
     this.notes = policyNotes(rules, seen && seen.length > 0 ? [...seen, identity] : undefined);
+    this.#counts = new PolicyCounts({ book: options.countPolicy, log });
     this.#desk = new VerdictDesk({
       policy: new Policy({ rules, timeZone, standings }),
       fail: rules.verdict.fail,
-      labelsOf: ({ account_id, ...planned }, identity) =>
-        attribution.labelsOf({ ...planned, accountId: account_id }, identity),
+      labelsOf: ({ account_id: accountId, upstream_provider: upstreamHint, ...planned }, identity) =>
+        attribution.labelsOf({ ...planned, accountId, upstreamHint }, identity),
       isPriced: (labels) => this.#isPriced(labels),
-      count: (decision, rule) => this.#count(decision, rule, log),
+      counts: this.#counts,
       asOfMs: options.asOfMs,
       log,
     });
@@ -71,41 +70,16 @@ export class PolicySide {
     return this.#desk.explain(question, identity);
   }
 
+  /** Books the answers that are not yet counted. To be called when nobody asks any more, before the ledger closes. */
+  stop(): Promise<void> {
+    return this.#counts.flush();
+  }
+
   /** By a rule, or because a turn of it stated its cost. */
   #isPriced({ provider = '', model = '' }: ScopedLabels): boolean {
     if (this.#options.pricing.price({ provider, model, tokens: NO_TOKENS }).state !== 'unknown') return true;
     return this.#options
       .pricingStates()
       .some((known) => known.provider === provider && known.model === model && known.state !== 'unknown');
-  }
-
-  /** Books the counts one commit after the other, so that many questions share one. */
-  #count(decision: string, rule: string, log: Log): void {
-    this.#wait({ decision, rule, times: 1 });
-    if (this.#isCounting) return;
-    this.#isCounting = true;
-    void this.#bookCounts()
-      .catch((error) => log.debug({ error: messageOf(error) }, 'answers to agents could not be counted yet'))
-      .finally(() => {
-        this.#isCounting = false;
-      });
-  }
-
-  #wait({ decision, rule, times }: { decision: string; rule: string; times: number }): void {
-    const key = `${decision} ${rule}`;
-    this.#counts.set(key, { decision, rule, times: (this.#counts.get(key)?.times ?? 0) + times });
-  }
-
-  async #bookCounts(): Promise<void> {
-    while (this.#counts.size > 0) {
-      const taken = [...this.#counts.values()];
-      this.#counts.clear();
-      try {
-        await this.#options.countVerdicts(taken);
-      } catch (error) {
-        for (const each of taken) this.#wait(each);
-        throw error;
-      }
-    }
   }
 }

@@ -177,7 +177,7 @@ export class RelayPolicy {
       pricingStates: () => [],
       seenLabels: () => undefined,
       // Counted are the answers of bridges, whose ledgers hold counters; those of a relay are in its log.
-      countVerdicts: async () => {},
+      countPolicy: async () => {},
     });
   }
 

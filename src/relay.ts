@@ -78,7 +78,7 @@ export class Relay {
     this.#admin = new AdminServer({
       listen: metrics.listen,
       token: bearerToken({ key: 'metrics.token_env', variable: metrics.token_env, guards: '/metrics' }, env),
-      collect: () => this.#health.scrape(),
+      collect: () => this.#health.collect(),
       isRestored: () => true,
       ready: () => this.#notReady(),
       page: () => relayPage(this.status()),

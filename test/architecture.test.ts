@@ -10,7 +10,7 @@ const ROOT = path.dirname(import.meta.dirname);
 /** About 400, with a tenth of grace: nobody should split a file for three lines. */
 const MAX_LINES = 440;
 /** OpenCode loads one file, so the plugin cannot be split. */
-const MAX_LINES_OF_PLUGIN = 700;
+const MAX_LINES_OF_PLUGIN = 730;
 const FORBIDDEN_NAMES = /^(utils?|helpers?|common|misc)$/;
 
 /** Low to high: a file imports from its own floor and from lower ones. The first row that fits a file is its floor. */

@@ -192,11 +192,11 @@ export class Health {
   }
 
   /**
-   * Everything as Prometheus text, format 0.0.4: whole or not at all, because a family that is missing from one scrape
+   * Everything as Prometheus text, format 0.0.4, in pieces: whole or not at all, because a family that is missing from one scrape
    * reads as a series that ended.
    * @throws Error when any part could not be collected
    */
-  async scrape(): Promise<string> {
+  async collect(): Promise<Buffer[]> {
     const startedMs = performance.now();
     try {
       const { resourceMetrics, errors } = await this.#reader.collect();
@@ -207,10 +207,15 @@ export class Health {
         .filter(({ scope }) => scope.name !== LEDGER_SCOPE)
         .map(({ scope, metrics }) => ({ scope, metrics: metrics.filter((metric) => metric.dataPoints.length > 0) }));
       const ledgerText = await this.#ledgerText.render(ledger.flatMap(({ metrics }) => metrics));
-      return ledgerText + this.#healthText.serialize({ resource, scopeMetrics: health });
+      return [...ledgerText, Buffer.from(this.#healthText.serialize({ resource, scopeMetrics: health }))];
     } finally {
       this.#instruments.scrapeDuration.record((performance.now() - startedMs) / 1e3);
     }
+  }
+
+  /** The same as one text. */
+  async scrape(): Promise<string> {
+    return Buffer.concat(await this.collect()).toString();
   }
 
   /** Stops measuring; scrapes fail from then on. */

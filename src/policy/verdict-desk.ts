@@ -10,10 +10,13 @@ import type { ScopedLabels } from '../turn/scope.ts';
 import type { Identity } from '../turn/turn-event.ts';
 import type { Explanation } from './explanation.ts';
 import type { Decision, Opinion, Policy, Question, Verdict } from './policy.ts';
+import type { PolicyCounts } from './policy-counts.ts';
 
 /** Steps of budgets that were logged, per asker; beyond this many the oldest are forgotten and logged once more. */
 const WARNINGS_REMEMBERED = 10_000;
 const NO_RULE = 'none';
+/** What one agent can tell at once of calls that nobody answered for. */
+const UNCHECKED_MAX = 1_000_000;
 /** Who judges by something older says so to the user: spending and limits may have changed since. */
 const OLD_AFTER_MS = 5 * 60_000;
 
@@ -21,11 +24,17 @@ const question = z.object({
   agent: agentName,
   provider,
   model,
+  /** What the provider is asked for, where the agent's configuration gave the model another name. */
+  called_model: model.optional(),
+  /** Who would serve, where the agent knows whom its gateway calls. */
+  upstream_provider: name.optional(),
   project: name.optional(),
   tool: toolName.optional(),
   account_id: optionalAccountId,
   /** Whether the agent itself knows a price of the model. */
   priced: z.boolean().optional(),
+  /** Calls that went ahead before, because nobody answered. */
+  unchecked: z.number().int().min(0).max(UNCHECKED_MAX).optional(),
 });
 export type VerdictQuestion = z.output<typeof question>;
 /** Whose turn it would be, where that is not who asks. */
@@ -56,7 +65,7 @@ export interface VerdictDeskOptions {
   readonly labelsOf: (question: VerdictQuestion, identity: Identity) => ScopedLabels;
   /** Whether the price of a model is known from its turns or from rules. */
   readonly isPriced: (labels: ScopedLabels) => boolean;
-  readonly count: (decision: Decision, rule: string) => void;
+  readonly counts: Pick<PolicyCounts, 'add'>;
   /** When what is judged by was told, Unix ms; undefined where it is known at first hand. */
   readonly asOfMs?: (() => number | undefined) | undefined;
   readonly log: Log;
@@ -78,10 +87,12 @@ export class VerdictDesk {
     const verdict = this.#options.policy.decide(put);
     const { labels } = put;
     const { deciding, decision } = verdict;
-    this.#options.count(decision, deciding?.rule ?? NO_RULE);
+    const { agent, tool, unchecked } = read.data;
+    this.#options.counts.add('policyVerdicts', { decision, rule: deciding?.rule ?? NO_RULE });
+    if (unchecked) this.#options.counts.add('policyUnchecked', { agent }, unchecked);
     const asOfMs = this.#options.asOfMs?.();
     const ageMs = asOfMs === undefined ? undefined : Math.max(0, Date.now() - asOfMs);
-    if (deciding && decision !== 'allow') this.#audit(deciding, labels, { tool: read.data.tool, ageMs });
+    if (deciding && decision !== 'allow') this.#audit(deciding, labels, { tool, ageMs });
     const body: VerdictAnswer = {
       ...withAge(answerOf(verdict), ageMs),
       fail: this.#options.fail,
@@ -101,7 +112,8 @@ export class VerdictDesk {
 
   #question(asked: VerdictQuestion, identity: Identity): Question {
     const labels = this.#options.labelsOf(asked, identity);
-    return { labels, tool: asked.tool, isPriced: () => asked.priced === true || this.#options.isPriced(labels) };
+    const { tool, called_model: calledModel } = asked;
+    return { labels, tool, calledModel, isPriced: () => asked.priced === true || this.#options.isPriced(labels) };
   }
 
   /** One line for every stop, and one for every step of a budget that somebody is warned of. */
