@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { PLACED } from '../../dashboards/grafana/pack.ts';
 
 const ROOT = path.dirname(path.dirname(import.meta.dirname));
 const RATE_INTERVAL = '15m';
@@ -99,4 +100,15 @@ export function asked(dashboard: DashboardJson, values: Readonly<Record<string, 
       })),
     );
   });
+}
+
+/** The query of a panel, by its number from 0. */
+export function panelQuery(
+  { uid, key, number }: { uid: string; key: string; number: number },
+  values: Readonly<Record<string, string>>,
+): string {
+  const dashboard = readDashboard(uid);
+  const { id } = PLACED.find((placed) => placed.dashboard.uid === uid)!.panels.get(key)!;
+  const panel = dashboard.panels.flatMap((each) => [each, ...(each.panels ?? [])]).find((each) => each.id === id)!;
+  return asked({ ...dashboard, panels: [panel] }, values)[number]!.expr;
 }

@@ -7,8 +7,11 @@ import { RECORDING_RULES } from '../../dashboards/alerts/expressions.ts';
 import { ALERTS } from '../../dashboards/alerts/pack.ts';
 import { PLACED } from '../../dashboards/grafana/pack.ts';
 import { aligned } from '../../dashboards/preview/src/grafana-time.ts';
+import { FORBIDDEN } from '../../src/demo/cast.ts';
+import { demoRules } from '../../src/demo/rules.ts';
+import { askQuarter, QUARTER_MS } from '../../src/demo/story.ts';
 import { WINDOWS } from '../../src/ledger/reading.ts';
-import { type DemoStage, startDemoStage } from './demo-stage.ts';
+import { type DemoStage, SEED, startDemoStage } from './demo-stage.ts';
 import { type Asked, asked, readDashboard } from './expand.ts';
 import { type Sent, type SentTool, type SentTurn, sentBetween, sumBy } from './truth.ts';
 
@@ -219,6 +222,52 @@ describe('what is shown is what was sent', () => {
       }
     });
   }
+
+  it('in every budget, in its running period and its unit', async () => {
+    const begun = new Map(
+      (await stage.prometheus.query('toll_policy_period_start_timestamp_seconds', nowS)).map(
+        ({ metric, value }): [string, number] => [metric.budget!, value * 1000],
+      ),
+    );
+    const expected = new Map<string, number>();
+    for (const { name, scope, ...limit } of demoRules(stage.toMs).budgets) {
+      const unit = 'limit_usd' in limit ? 'usd' : 'tokens';
+      const amount = (turn: SentTurn) => (unit === 'usd' ? cost(turn) / 1e7 : fresh(turn) + turn.tokens.cache_read);
+      const of = sent
+        .get('all')!
+        .turns.filter(
+          ({ completedMs, team, user }) =>
+            completedMs! >= begun.get(name)! && team === scope.team && (!('user' in scope) || user === scope.user),
+        );
+      const sum = Math.round(of.reduce((all, turn) => all + amount(turn), 0));
+      if (sum > 0) expected.set(`${name} ${unit}`, unit === 'usd' ? sum / 100 : sum);
+    }
+    assert.ok(expected.size >= 2);
+    const sorted = new Map([...expected].sort(([a], [b]) => (a < b ? -1 : 1)));
+    assert.deepEqual(await shown('tollbridge-attribution', 'budgets', 'C', '7d'), sorted);
+  });
+
+  it('in what rules answered: every question once, and a stop for each model that is forbidden', async () => {
+    let asked = 0;
+    let forbidden = 0;
+    for (let startMs = stage.fromMs; startMs < stage.toMs; startMs += QUARTER_MS) {
+      for (const { atMs, question } of askQuarter({ seed: SEED, startMs })) {
+        if (atMs > stage.toMs) continue;
+        asked++;
+        if (question.model === FORBIDDEN.model) forbidden++;
+      }
+    }
+    const answers = await Promise.all(
+      ['A', 'B', 'C'].map((refId) => shown('tollbridge-attribution', 'verdicts', refId, 'all')),
+    );
+    const counts = answers.flatMap((of) => [...of.values()]);
+    assert.equal(
+      counts.reduce((all, one) => all + one, 0),
+      asked,
+    );
+    const [stops] = answers;
+    assert.equal(stops!.get('guardrail/house-models'), forbidden);
+  });
 
   it('by day, today included so far', async () => {
     const { turns } = sent.get('all')!;
