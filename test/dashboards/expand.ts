@@ -34,6 +34,10 @@ export interface PanelJson {
   readonly repeat?: string;
   readonly interval?: string;
   readonly targets?: readonly Target[];
+  readonly transformations?: readonly {
+    readonly id: string;
+    readonly options: { readonly byField?: string; readonly include?: { readonly names: readonly string[] } };
+  }[];
   readonly panels?: readonly PanelJson[];
   readonly collapsed?: boolean;
 }

@@ -12,7 +12,7 @@ import { demoRules } from '../../src/demo/rules.ts';
 import { askQuarter, QUARTER_MS } from '../../src/demo/story.ts';
 import { WINDOWS } from '../../src/ledger/reading.ts';
 import { type DemoStage, SEED, startDemoStage } from './demo-stage.ts';
-import { type Asked, asked, readDashboard } from './expand.ts';
+import { type Asked, asked, type DashboardJson, panelsOf, readDashboard } from './expand.ts';
 import { type Sent, type SentTool, type SentTurn, sentBetween, sumBy } from './truth.ts';
 
 /** Further back scrapes are an hour apart, and a month may begin between two of them. */
@@ -50,6 +50,17 @@ async function variablesFor(window: string): Promise<Record<string, string | str
   };
 }
 
+/** By panel, the labels that tables of several queries show, but for the one that these are joined by. */
+function labelColumns(dashboard: DashboardJson): Map<number, string[]> {
+  return new Map(
+    panelsOf(dashboard).map(({ panel: { id, transformations = [] } }) => {
+      const byField = transformations.find((each) => each.id === 'joinByField')?.options.byField;
+      const names = transformations.find((each) => each.id === 'filterFieldsByName')?.options.include?.names ?? [];
+      return [id, byField === undefined ? [] : names.filter((name) => name !== byField && !/^Value/.test(name))];
+    }),
+  );
+}
+
 function ask({ expr, isRange, interval }: Asked) {
   if (!isRange) return stage.prometheus.query(expr, nowS);
   // What only the running bridge tells began seconds ago, so a chart of hours would step over it.
@@ -82,8 +93,15 @@ describe('every query', () => {
       const chosen = isOfOneTile ? { ...values, tile: 'claude_code' } : values;
       const specs = new Map([...panels].map(([key, { id, spec }]) => [id, { key, spec }]));
       const found = new Map<string, number>();
+      const columns = labelColumns(readDashboard(dashboard.uid!));
+      const told = new Map<string, Set<string>>();
       for (const query of asked(readDashboard(dashboard.uid!), chosen)) {
         const points = await ask(query);
+        for (const column of columns.get(query.panelId) ?? []) {
+          const of = `${query.panel}: ${column}`;
+          const isTold = points.some(({ metric }) => metric[column] !== undefined);
+          if (isTold) told.set(of, (told.get(of) ?? new Set()).add(query.refId));
+        }
         const { key, spec } = specs.get(query.panelId)!;
         found.set(key, (found.get(key) ?? 0) + points.length);
         if (points.length === 0 && !spec.mayBeEmpty) {
@@ -93,6 +111,9 @@ describe('every query', () => {
       for (const [key, points] of found) {
         const mayFindNothing = isOfOneTile || NOT_IN_DEMO.has(`${dashboard.uid} ${key}`);
         assert.ok(points > 0 || mayFindNothing, `${key} finds nothing for any tile`);
+      }
+      for (const [column, refIds] of told) {
+        assert.equal(refIds.size, 1, `${column} is told by ${[...refIds]}, and a join makes two columns of it`);
       }
     });
   }
