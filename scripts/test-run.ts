@@ -5,9 +5,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { run } from 'node:test';
 import { spec, type TestEvent } from 'node:test/reporters';
-
-/** A file that hangs must not hang everything; the longest one runs a real OpenCode for some minutes. */
-const FILE_TIMEOUT_MS = 20 * 60_000;
+import { TestWatchdog } from './test-watchdog.ts';
 
 export interface TestGroup {
   readonly files: readonly string[];
@@ -15,13 +13,13 @@ export interface TestGroup {
   readonly concurrency: number;
 }
 
-/** Resolves to whether there were tests and all of them passed. */
+/** Resolves to whether there were tests and all of them passed. A file of which nothing is heard for `silenceMs` is killed, and failed. */
 export async function runTests(
   groups: readonly TestGroup[],
-  { isVerbose, lastWord }: { isVerbose: boolean; lastWord: string },
+  { isVerbose, lastWord, silenceMs }: { isVerbose: boolean; lastWord: string; silenceMs: number },
 ): Promise<boolean> {
   const totals = new Map<string, number>();
-  const events = eventsOf(groups, totals);
+  const events = eventsOf(groups, totals, silenceMs);
   await print(isVerbose ? events : failuresOf(events));
   if (lastWord) process.stdout.write(`\n${lastWord}\n\n`);
   await print(
@@ -38,20 +36,23 @@ async function print(events: Iterable<unknown> | AsyncIterable<unknown>): Promis
 }
 
 /** All events but the closing lines of each run, which are added to `totals`. */
-async function* eventsOf(groups: readonly TestGroup[], totals: Map<string, number>): AsyncGenerator<TestEvent> {
+async function* eventsOf(
+  groups: readonly TestGroup[],
+  totals: Map<string, number>,
+  silenceMs: number,
+): AsyncGenerator<TestEvent> {
+  const watchdog = new TestWatchdog(silenceMs);
   for (const { files, concurrency } of groups) {
     if (files.length === 0) continue;
-    for await (const event of run({
-      files: [...files],
-      concurrency,
-      timeout: FILE_TIMEOUT_MS,
-    }) as AsyncIterable<TestEvent>) {
+    for await (const event of run({ files: [...files], concurrency }) as AsyncIterable<TestEvent>) {
+      watchdog.hear(event);
       const closing =
         event.type === 'test:diagnostic' && !event.data.file && /^(\w+) ([\d.]+)$/.exec(event.data.message);
       if (closing) totals.set(closing[1]!, (totals.get(closing[1]!) ?? 0) + Number(closing[2]));
       else yield event;
     }
   }
+  watchdog.stop();
 }
 
 /** Failures, and what was skipped with its reason; when a whole file failed, after what it said on stderr, which is often the only reason there is. */

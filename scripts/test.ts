@@ -12,6 +12,8 @@ import { runTests, type TestGroup } from './test-run.ts';
 import { provideTools } from './test-tools.ts';
 
 const root = path.dirname(import.meta.dirname);
+/** Longer than the longest single test takes on a slow machine. */
+const SILENCE_MS = { short: 10 * 60_000, full: 40 * 60_000 };
 const OPENCODE_TESTS = path.join('test', 'opencode') + path.sep;
 
 const { values, positionals } = parseArgs({
@@ -44,6 +46,7 @@ if (toolProblem) {
   const checks = isWhole ? spawnSync(process.execPath, ['scripts/check.ts'], { stdio: 'inherit' }) : { status: 0 };
   const areTestsFine = await runTests(groups, {
     isVerbose: process.stdout.isTTY,
+    silenceMs: values.full ? SILENCE_MS.full : SILENCE_MS.short,
     lastWord: checks.status === 0 ? '' : 'The checks before the tests failed: see above, or run "npm run check".',
   });
   process.exitCode = checks.status === 0 && areTestsFine ? 0 : 1;

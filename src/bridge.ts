@@ -7,6 +7,7 @@ import { setImmediate } from 'node:timers/promises';
 import { type Config, ownIdentity } from './config.ts';
 import { type NatsConfig, partitionText } from './config-nats.ts';
 import { messageOf } from './failure.ts';
+import type { Guest } from './guest.ts';
 import { Ledger } from './ledger/ledger.ts';
 import { bearerToken } from './listen.ts';
 import type { Log } from './log.ts';
@@ -18,7 +19,7 @@ import { OtlpPush, otlpHeaders } from './metrics/otlp-push.ts';
 import { type ConfiguredAccount, LedgerMetricProducer } from './metrics/producer.ts';
 import { tileReport, unmappedReport } from './metrics/tile-report.ts';
 import { NatsSide } from './nats-side.ts';
-import { PolicySide } from './policy-side.ts';
+import { PolicySide, type PolicySideOptions } from './policy-side.ts';
 import { findAccounts, isPolled } from './poll/detect.ts';
 import { OpencodeAccount } from './poll/opencode-account.ts';
 import type { PollResult } from './poll/poll-result.ts';
@@ -33,7 +34,7 @@ import { Intake } from './sources/source.ts';
 import { SpoolDrain } from './sources/spool-drain.ts';
 import { TcpServer } from './sources/tcp-server.ts';
 import type { BridgeStatus, SourceStatus } from './status.ts';
-import { Attribution, type PlannedTurn } from './turn/attribution.ts';
+import { Attribution } from './turn/attribution.ts';
 import { Pricing } from './turn/pricing.ts';
 import { TILE_IDS, Tiles } from './turn/tiles.ts';
 import type { Identity } from './turn/turn-event.ts';
@@ -42,24 +43,6 @@ import { VERSION } from './version.ts';
 const SETTLE_EVERY_MS = 5000;
 const SWEEP_EVERY_MS = 10 * 60_000;
 const POLL_TIMEOUT_MS = 15_000;
-
-/** What a guest does to the bridge. */
-export interface GuestParts {
-  readonly intake: Intake;
-  /** Keeps what a poll of one of its accounts found. */
-  readonly record: (result: PollResult) => Promise<unknown>;
-  /** Asks the rules whether a turn may go on. */
-  readonly ask: (question: PlannedTurn, identity: Identity) => unknown;
-}
-
-/** A source that is not configured but handed in, with accounts of its own. */
-export interface Guest {
-  readonly name: string;
-  /** What its turns are labelled with; they stand in place of those that would be found, and none of them is polled. */
-  readonly accounts: readonly ConfiguredAccount[];
-  start(parts: GuestParts): void;
-  stop(): Promise<void>;
-}
 
 export interface BridgeOptions {
   readonly config: Config;
@@ -137,7 +120,7 @@ export class Bridge {
     this.#admin = new AdminServer({
       listen: config.metrics.listen,
       token: bearerToken({ key: 'metrics.token_env', variable: config.metrics.token_env, guards: '/metrics' }, env),
-      collect: () => this.#health.scrape(),
+      collect: () => this.#health.collect(),
       isRestored: () => this.#isRestored(),
       ready: () => this.#notReady(),
       page: () => landingPage(this.status()),
@@ -244,7 +227,10 @@ export class Bridge {
       log: this.#log,
       policy: config,
       partition: config.nats && config.nats.partition.of > 1 ? partitionText(config.nats) : undefined,
-      onCommit: (commit) => this.#health.committed(commit),
+      onCommit: (commit) => {
+        this.#health.committed(commit);
+        this.#nats?.noteCommit();
+      },
     });
     const { accounts } = this.#found;
     const producer = new LedgerMetricProducer({ reading: this.#ledger, tiles: this.#tiles, accounts });
@@ -257,9 +243,10 @@ export class Bridge {
       instance: `${os.hostname()}:${new URL(this.#metricsUrl).port || '80'}`,
       pushing: this.#push?.reader,
     });
-    const attribution = this.#attribution();
+    const pricing = new Pricing(config.pricing);
+    const attribution = new Attribution({ ...config, pricing, accounts, project: config.labels.project });
     const sink = new LedgerSink({ ledger: this.#ledger, attribution });
-    this.#policy = new PolicySide({ config, ledger: this.#ledger, attribution, log: this.#log });
+    this.#policy = this.#policySide({ attribution, pricing });
     this.#ledgerIntake = new Intake({ sink, meter: this.#health });
     this.#intake = this.#ledgerIntake;
     if (config.nats) await this.#startNats({ ...config, nats: config.nats });
@@ -291,13 +278,20 @@ export class Bridge {
     await this.#nats.start();
     // What this machine takes in goes into the stream first, so that every bridge of it counts the same.
     if (this.#nats.sink) this.#intake = new Intake({ sink: this.#nats.sink, meter: this.#health });
-    await this.#nats.read(this.#ledger, this.#ledgerIntake);
+    await this.#nats.read({ ledger: this.#ledger, intake: this.#ledgerIntake, accounts: this.#found.accounts });
+    this.#nats.answer((question, identity) => this.#policy.answer(question, identity));
   }
 
-  #attribution(): Attribution {
-    const { gateways, pricing, labels } = this.#config;
-    const { accounts } = this.#found;
-    return new Attribution({ gateways, pricing: new Pricing(pricing), accounts, project: labels.project });
+  #policySide(parts: Pick<PolicySideOptions, 'attribution' | 'pricing'>): PolicySide {
+    const ledger = this.#ledger;
+    return new PolicySide({
+      ...{ ...parts, rules: this.#config, timeZone: this.#config.time_zone, log: this.#log },
+      standings: () => this.#nats?.standings() ?? ledger.standings(),
+      pricingStates: () => ledger.pricingStates(),
+      seenLabels: () => ledger.seenLabels(),
+      identity: ownIdentity(this.#config),
+      countPolicy: (counts) => ledger.countPolicy(counts),
+    });
   }
 
   async #startSources(): Promise<void> {
@@ -361,6 +355,7 @@ export class Bridge {
     const sources = [this.#socket, this.#tcp, this.#spool, this.#poller, this.#hub, this.#openusage, this.#guest];
     await Promise.all(sources.map((source) => source?.stop()));
     await this.#nats?.stopReading();
+    await this.#policy?.stop();
     // Last: acknowledgements and answers of what was just booked leave with it.
     await this.#nats?.stop();
     // Everything that was taken in is booked, and the ledger can still be read.

@@ -72,7 +72,7 @@ const account = z.strictObject({
 const PRICED_STATES = z.enum(['free', 'included', 'estimated']);
 
 /** Which turns a rule is for (globs with `*`), and how they are paid. */
-const pricingRule = z
+export const pricingRule = z
   .strictObject({
     provider: z.string().default('*'),
     model: z.string().default('*'),
@@ -93,6 +93,11 @@ const pricingRule = z
     // Told together with the rule's other mistakes, as long as there is a state to compare with.
     when: ({ value }) => PRICED_STATES.safeParse((value as { state?: unknown } | null)?.state).success,
   });
+
+/** Who serves behind a provider. */
+export const gatewayRules = z.record(providerId, z.union([providerId, z.record(z.string().min(1), providerId)]));
+/** How a project is shown: by its name, by a hash of it, or not at all. */
+export const projectLabel = z.enum(['name', 'hash', 'off']);
 
 /** A folder of the XDG standard, which says that a relative path in its variable is to be ignored. */
 function xdgFolder(variable: 'XDG_STATE_HOME' | 'XDG_CONFIG_HOME', ...fallback: string[]): string {
@@ -134,11 +139,11 @@ const schema = z.strictObject({
     })
     .prefault({}),
   telemetry: z.strictObject({ provider_links: z.record(providerId, providerId).default({}) }).prefault({}),
-  gateways: z.record(providerId, z.union([providerId, z.record(z.string().min(1), providerId)])).default({}),
+  gateways: gatewayRules.default({}),
   pricing: z.array(pricingRule).default([]),
   labels: z
     .strictObject({
-      project: z.enum(['name', 'hash', 'off']).default('name'),
+      project: projectLabel.default('name'),
       caps: z
         .strictObject({
           model: cap.default(200),

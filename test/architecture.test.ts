@@ -10,7 +10,7 @@ const ROOT = path.dirname(import.meta.dirname);
 /** About 400, with a tenth of grace: nobody should split a file for three lines. */
 const MAX_LINES = 440;
 /** OpenCode loads one file, so the plugin cannot be split. */
-const MAX_LINES_OF_PLUGIN = 700;
+const MAX_LINES_OF_PLUGIN = 730;
 const FORBIDDEN_NAMES = /^(utils?|helpers?|common|misc)$/;
 
 /** Low to high: a file imports from its own floor and from lower ones. The first row that fits a file is its floor. */
@@ -25,7 +25,7 @@ const FLOORS: readonly { readonly floor: number; readonly holds: RegExp }[] = [
   { floor: 1, holds: /^src\/status\.ts$/ },
   { floor: 2, holds: /^src\/(ledger|nats|poll)\// },
   { floor: 3, holds: /^src\/(sources|metrics|policy)\// },
-  { floor: 4, holds: /^src\/(bridge|nats-side|policy-side|relay)\.ts$/ },
+  { floor: 4, holds: /^src\/(bridge|budget-sharing|guest|nats-side|policy-side|relay|relay-policy)\.ts$/ },
   { floor: 5, holds: /^src\/(commands|demo)\// },
   { floor: 6, holds: /^src\/cli\.ts$/ },
 ];

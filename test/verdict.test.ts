@@ -129,7 +129,7 @@ test('answers are counted for good and logged once, without a word of content', 
   const stopped = await side.ask({ tool: 'bash' });
   assert.deepEqual([stopped.decision, stopped.rule], ['stop', 'guardrail/shell']);
   assert.equal(stopped.message, 'The tool bash may not be used here (rule shell). Ask Ana.');
-  assert.equal((await side.ask({ tool: 'read' })).decision, 'allow');
+  assert.equal((await side.ask({ tool: 'read', unchecked: 3 })).decision, 'allow');
 
   const audit = side.lines.filter((line) => 'decision' in line).map(({ time: _, level: __, ...line }) => line);
   const who = { agent: 'opencode', provider: 'anthropic', model: 'claude-sonnet-4-5', project: 'shop' };
@@ -148,6 +148,7 @@ test('answers are counted for good and logged once, without a word of content', 
     ]),
     [1, 2, 1, 1],
   );
+  assert.equal(await again.sample('toll_policy_unchecked_total', { agent: 'opencode' }), 3);
   assert.equal((await again.ask()).spent_usd, 0.6, 'what was spent is known after a restart');
 });
 
@@ -158,6 +159,7 @@ test('a question that is none is told why, and is no event', async (t) => {
     ['[]', /no JSON object/],
     [{}, /agent: expected the name/],
     [{ ...QUESTION, model: 'sk-abcdefgh12345678' }, /model: expected the id of a model, not a key/],
+    [{ ...QUESTION, unchecked: -1 }, /unchecked: /],
     [{ ...QUESTION, tool: '/bin/sh' }, /tool: expected a tool's name/],
   ] as const) {
     const answer = await side.post('/v1/verdict', body);

@@ -8,7 +8,8 @@ import { Ledger } from '../ledger/ledger.ts';
 import type { Log } from '../log.ts';
 import { Health } from '../metrics/health.ts';
 import { LedgerMetricProducer } from '../metrics/producer.ts';
-import { type Decision, Policy } from '../policy/policy.ts';
+import { Policy } from '../policy/policy.ts';
+import type { PolicyCount } from '../policy/policy-counts.ts';
 import { NO_RULE } from '../policy/verdict-desk.ts';
 import { LedgerSink } from '../sources/ledger-sink.ts';
 import { Intake } from '../sources/source.ts';
@@ -116,15 +117,13 @@ export async function fillLedger(options: FillOptions): Promise<void> {
 
   /** Answers each question at its time, by what was booked before. */
   async function answer(asked: readonly Asked[]): Promise<void> {
-    const answers = asked.map(({ atMs, identity, question }): { decision: Decision; rule: string; times: number } => {
+    const answers = asked.map(({ atMs, identity, question }): PolicyCount => {
       clockMs = atMs;
-      const { decision, deciding } = policy.decide({
-        labels: attribution.labelsOf(question, identity),
-        isPriced: () => true,
-      });
-      return { decision, rule: deciding?.rule ?? NO_RULE, times: 1 };
+      const labels = attribution.labelsOf(question, identity);
+      const { decision, deciding } = policy.decide({ labels, isPriced: () => true });
+      return { counter: 'policyVerdicts', labels: { decision, rule: deciding?.rule ?? NO_RULE }, times: 1 };
     });
-    if (answers.length > 0) await ledger.countVerdicts(answers);
+    if (answers.length > 0) await ledger.countPolicy(answers);
   }
 
   async function sendUntil(untilMs: number, questions: Asked[], queue: Told[]): Promise<void> {

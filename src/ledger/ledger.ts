@@ -299,10 +299,16 @@ export class Ledger implements LedgerReading {
     return { ...report, ...(partition === undefined ? {} : { partition }) };
   }
 
-  /** Counts what was answered to agents that asked. @throws RetryableFailure when it was not committed */
-  countVerdicts(answers: readonly { decision: string; rule: string; times: number }[]): Promise<void> {
+  /** Counts what agents were answered, and what went ahead unasked. @throws RetryableFailure when it was not committed */
+  countPolicy(
+    counts: readonly {
+      readonly counter: 'policyVerdicts' | 'policyUnchecked';
+      readonly labels: Readonly<Record<string, string>>;
+      readonly times: number;
+    }[],
+  ): Promise<void> {
     return this.#commits.enqueue(0, () => {
-      for (const { times, ...labels } of answers) this.#totals.raise(TOLL.policyVerdicts, labels, times);
+      for (const { counter, labels, times } of counts) this.#totals.raise(TOLL[counter], labels, times);
     });
   }
 
@@ -367,6 +373,7 @@ export class Ledger implements LedgerReading {
 
   #flush(): void {
     this.#totals.flush(this.#db);
+    this.#turns.flush();
     this.#caps.flush(this.#db);
     this.#windows.flush();
     this.#spend.flush();
@@ -374,6 +381,7 @@ export class Ledger implements LedgerReading {
 
   #load(): void {
     this.#totals.load(this.#db, Object.values(TOLL));
+    this.#turns.forget();
     this.#caps.load(this.#db);
     this.#windows.load(this.#now());
     this.#dimensions.load();

@@ -16,7 +16,7 @@ import { LEDGER_SCOPE } from './producer.ts';
 /** All labels here are closed sets, so this is never reached; the SDK's own limit of 2000 would fold series silently. */
 export const SERIES_PER_INSTRUMENT_MAX = 100_000;
 
-const REFUSAL_REASONS = ['backlog', 'ledger', 'connections', 'unauthorized'] as const;
+const REFUSAL_REASONS = ['backlog', 'ledger', 'connections', 'unauthorized', 'malformed', 'too_large'] as const;
 const PUSH_RESULTS = ['ok', 'error'] as const;
 
 type EventOutcome = Booking['outcome']['type'];
@@ -106,7 +106,7 @@ export class Health {
     this.#instruments.truncated.add(1, { source });
   }
 
-  /** A sender was told to come again later, or (`unauthorized`) with a credential. */
+  /** A sender was told to come again later, or why what it asked is not answered. */
   refused(source: string, reason: (typeof REFUSAL_REASONS)[number]): void {
     this.#source(source);
     this.#instruments.refused.add(1, { source, reason });
@@ -192,11 +192,11 @@ export class Health {
   }
 
   /**
-   * Everything as Prometheus text, format 0.0.4: whole or not at all, because a family that is missing from one scrape
+   * Everything as Prometheus text, format 0.0.4, in pieces: whole or not at all, because a family that is missing from one scrape
    * reads as a series that ended.
    * @throws Error when any part could not be collected
    */
-  async scrape(): Promise<string> {
+  async collect(): Promise<Buffer[]> {
     const startedMs = performance.now();
     try {
       const { resourceMetrics, errors } = await this.#reader.collect();
@@ -207,10 +207,15 @@ export class Health {
         .filter(({ scope }) => scope.name !== LEDGER_SCOPE)
         .map(({ scope, metrics }) => ({ scope, metrics: metrics.filter((metric) => metric.dataPoints.length > 0) }));
       const ledgerText = await this.#ledgerText.render(ledger.flatMap(({ metrics }) => metrics));
-      return ledgerText + this.#healthText.serialize({ resource, scopeMetrics: health });
+      return [...ledgerText, Buffer.from(this.#healthText.serialize({ resource, scopeMetrics: health }))];
     } finally {
       this.#instruments.scrapeDuration.record((performance.now() - startedMs) / 1e3);
     }
+  }
+
+  /** The same as one text. */
+  async scrape(): Promise<string> {
+    return Buffer.concat(await this.collect()).toString();
   }
 
   /** Stops measuring; scrapes fail from then on. */

@@ -57,4 +57,10 @@ export const POLICY_FAMILIES = {
     labels: ['decision', 'rule'],
     help: 'Answers to agents that asked before a turn or a tool call: allow, warn or stop, and the rule that decided; `none` where no rule took part.',
   }),
+  policyUnchecked: counted('toll_policy_unchecked_total', {
+    type: 'counter',
+    unit: '{call}',
+    labels: ['agent'],
+    help: 'Calls that went ahead though no bridge answered (verdict.fail: open), as the agent told once one did; what it never came to tell is missing.',
+  }),
 } as const;

@@ -162,6 +162,8 @@ async function* pull(consumer: Consumer, maxBytes: number, signal: AbortSignal):
   const pulled = await consumer.fetch({ max_bytes: maxBytes, expires: PULL_EXPIRES_MS });
   const stop = () => pulled.stop();
   signal.addEventListener('abort', stop);
+  // It may have aborted while the pull was sent off.
+  if (signal.aborted) stop();
   let batch: JsMsg[] = [];
   let received = 0;
   try {

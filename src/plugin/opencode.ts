@@ -223,7 +223,7 @@ class Selection {
   readonly #lastSaid = new Map<unknown, string>();
 
   /** The content-free event, or undefined when there is nothing to send. */
-  select(event: unknown): object | undefined {
+  select(event: unknown): { readonly id: unknown; readonly type: unknown; readonly properties: Fields } | undefined {
     const { id, type, properties } = fields(event);
     const strip = typeof type === 'string' && Object.hasOwn(SENT_EVENTS, type) ? SENT_EVENTS[type] : undefined;
     const stripped = strip?.(fields(properties), text(id));
@@ -427,6 +427,10 @@ interface Question {
   readonly agent: 'opencode';
   readonly provider: string;
   readonly model: string;
+  /** What the provider is asked for, where a configuration gave the model another name. */
+  readonly called_model: string | undefined;
+  /** Who serves, where a gateway is told so. */
+  readonly upstream_provider: string | undefined;
   readonly project: string | undefined;
   readonly tool?: string;
   readonly account_id: string | undefined;
@@ -516,6 +520,7 @@ class Enforcement {
   readonly #allowedPrompts = new Map<string, true>();
   #saidFail: Fail | undefined;
   #hasSeenRule = false;
+  /** Calls let through without a verdict of which the bridge does not know yet. */
   #unchecked = 0;
 
   constructor(settings: EnforcementSettings) {
@@ -559,14 +564,19 @@ class Enforcement {
   async #askBridge(question: string): Promise<Verdict | string> {
     const { socket, tell } = this.#settings;
     const askedAtMs = Date.now();
-    const verdict = socket ? await ask(socket, question) : 'its socket is switched off';
+    const unchecked = this.#unchecked;
+    this.#unchecked = 0;
+    const body = unchecked > 0 ? JSON.stringify({ ...JSON.parse(question), unchecked }) : question;
+    const verdict = socket ? await ask(socket, body) : 'its socket is switched off';
     this.#answers.delete(question);
-    if (typeof verdict === 'string') return verdict;
+    if (typeof verdict === 'string') {
+      this.#unchecked += unchecked;
+      return verdict;
+    }
     remember(this.#answers, question, { verdict, askedAtMs });
     this.#saidFail = verdict.fail ?? this.#saidFail;
     this.#hasSeenRule ||= verdict.hasRule;
-    if (this.#unchecked > 0) tell(`Tollbridge's bridge answers again. Calls let through before: ${this.#unchecked}.`);
-    this.#unchecked = 0;
+    if (unchecked > 0) tell(`Tollbridge's bridge answers again. Calls let through before: ${unchecked}.`);
     return verdict;
   }
 
@@ -596,6 +606,13 @@ function isPriced(cost: unknown): boolean | undefined {
   const { input, output, cache } = fields(cost);
   if (finite(input) === undefined) return undefined;
   return [input, output, fields(cache).read, fields(cache).write].some((usd) => (finite(usd) ?? 0) > 0);
+}
+
+/** Whom a gateway is told to call, by the header that Portkey reads; a name of the user's own (`@…`) says nothing. */
+function gatewayTarget(...headers: unknown[]): string | undefined {
+  const entries = headers.flatMap((each) => Object.entries(fields(each)));
+  const target = entries.find(([name]) => name.toLowerCase() === 'x-portkey-provider')?.[1];
+  return typeof target === 'string' && /^[A-Za-z0-9][\w.-]{0,63}$/.test(target) ? target : undefined;
 }
 
 /** The environment first, then what was installed; an unfilled placeholder is nothing. */
@@ -645,14 +662,26 @@ export const Tollbridge: Plugin = async ({ client, worktree, directory }) => {
   const project = baseName(worktree) ?? baseName(directory);
   /** What each session's prompt asks: a tool call says only which session it belongs to. */
   const current = new Map<string, Asked>();
+  /** Provider and model → whom the gateway in between is told to call. */
+  const targets = new Map<string, string>();
 
-  /** What is to be asked about a call that is made for a prompt of the user's. */
-  const askedOf = (message: unknown, called: { provider: unknown; model: unknown; cost?: unknown }) => {
+  /** What is to be asked about a call that is made for a prompt of the user's. `options` are the provider's. */
+  const askedOf = (
+    message: unknown,
+    called: { providerID: unknown; modelID: unknown; about?: Fields; options?: unknown },
+  ) => {
     const { id, sessionID, model: chosen } = fields(message);
-    const [provider, model, prompt, session] = [called.provider, called.model, id, sessionID].map(text);
+    const [provider, model, prompt, session] = [called.providerID, called.modelID, id, sessionID].map(text);
     if (!provider || !model || !prompt || !session) return undefined;
-    const priced = isPriced(called.cost);
-    const question: Question = { agent: 'opencode', provider, model, project, account_id: text(accountId), priced };
+    const { api, headers, cost } = called.about ?? {};
+    const target = gatewayTarget(headers, fields(called.options).headers);
+    if (target) remember(targets, `${provider} ${model}`, target);
+    const calledId = text(fields(api).id);
+    const question: Question = {
+      ...{ agent: 'opencode', provider, model, project, account_id: text(accountId), priced: isPriced(cost) },
+      called_model: calledId === model ? undefined : calledId,
+      upstream_provider: targets.get(`${provider} ${model}`),
+    };
     // A prompt's title may be made on another model: that it was allowed says nothing about the prompt.
     const asked = { question, prompt: `${prompt} ${provider} ${model}` };
     if (provider === fields(chosen).providerID && model === fields(chosen).modelID) remember(current, session, asked);
@@ -664,7 +693,9 @@ export const Tollbridge: Plugin = async ({ client, worktree, directory }) => {
       try {
         const selected = selection.select(event);
         if (!selected) return;
-        delivery.add(JSON.stringify({ source: 'opencode', account_id: accountId, payload: { event: selected } }));
+        const { providerID, modelID } = fields(selected.properties.info);
+        const served = { account_id: accountId, upstream_provider: targets.get(`${providerID} ${modelID}`) };
+        delivery.add(JSON.stringify({ source: 'opencode', ...served, payload: { event: selected } }));
       } catch {
         // Metering must never break a turn.
       }
@@ -673,12 +704,13 @@ export const Tollbridge: Plugin = async ({ client, worktree, directory }) => {
     'chat.message': (_, output) =>
       quietly(() => {
         const { providerID, modelID } = fields(output.message.model);
-        askedOf(output.message, { provider: providerID, model: modelID });
+        askedOf(output.message, { providerID, modelID });
       }),
     'chat.params': (input) =>
       enforcement.permit(() => {
-        const { providerID, id, cost } = fields(input.model);
-        return askedOf(input.message, { provider: providerID, model: id, cost });
+        const about = fields(input.model);
+        const { options } = fields(input.provider);
+        return askedOf(input.message, { providerID: about.providerID, modelID: about.id, about, options });
       }),
     'tool.execute.before': (input) =>
       enforcement.permit(() => {

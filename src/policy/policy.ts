@@ -23,6 +23,8 @@ export type Decision = (typeof DECISIONS)[number];
 /** What is asked about: the labels that the turn would be booked under, and what only the asker knows. */
 export interface Question {
   readonly labels: ScopedLabels;
+  /** What the provider is asked for, where that is not the model's name at the asker. */
+  readonly calledModel?: string | undefined;
   /** The tool that is about to run; then the question is about it alone. */
   readonly tool?: string | undefined;
   /** Whether anybody knows a price of the model; asked only where a rule wants to know. */
@@ -189,10 +191,15 @@ function isNear({ limit, spent, dearest }: Standing): boolean {
 }
 
 /** What a rule has against a turn, as the beginning of a sentence; undefined when nothing. */
-function forbiddenCall(rule: GuardrailRule, { labels, isPriced }: Question): string | undefined {
+function forbiddenCall(rule: GuardrailRule, { labels, calledModel, isPriced }: Question): string | undefined {
   const { provider = '', model = '' } = labels;
   if (isDenied(rule.providers, provider)) return `The provider ${provider} may not be used here`;
-  if (isDenied(rule.models, model)) return `The model ${model} may not be used here`;
+  // An alias must neither hide what is denied nor pass for what is allowed.
+  if (calledModel !== undefined && isDenied(rule.models, calledModel))
+    return `The model ${model}, which calls ${calledModel}, may not be used here`;
+  const { allow: _, ...denying } = rule.models ?? {};
+  if (isDenied(calledModel === undefined ? rule.models : denying, model))
+    return `The model ${model} may not be used here`;
   if (rule.unpriced === 'allow' || isPriced()) return undefined;
   return `The model ${model} has no known price, so no budget could count it, and it may not be used here`;
 }

@@ -214,8 +214,7 @@ export class EventReceiver {
     const accept = this.#accept(identity);
     if (path === '/v1/events') return { isBooked: true, take: (body) => takeEvents(body, accept) };
     const ask = path === '/v1/verdict' ? verdict : path === '/v1/explain' ? explain : undefined;
-    if (ask)
-      return { isBooked: false, take: async (body) => takeQuestion(body, (question) => ask(question, identity)) };
+    if (ask) return { isBooked: false, take: async (body) => this.#asked(body, (question) => ask(question, identity)) };
     if (path !== '/v1/hook' && !path.startsWith('/v1/hook/')) return undefined;
     const source = percentDecoded(path.slice('/v1/hook/'.length)).replace(/^[\s/]+|[\s/]+$/g, '');
     const accountId = new URLSearchParams(query).get('account_id')?.trim() ?? '';
@@ -225,6 +224,12 @@ export class EventReceiver {
       return answer;
     };
     return { isBooked: true, take };
+  }
+
+  #asked(body: Buffer, ask: (question: object) => Answer): Answer {
+    const answer = takeQuestion(body, ask);
+    if (answer.status === 400) this.#options.meter.refused(this.#options.source, 'malformed');
+    return answer;
   }
 
   #accept(identity: Identity): Accept {
@@ -254,7 +259,10 @@ export class EventReceiver {
     if (refusal === 'overloaded') return this.#overloaded();
     const limit = `a body may hold ${this.limits.maxBodyBytes} bytes`;
     // A question brings no event that could be counted as rejected.
-    if (!isBooked) return { status: 413, body: { error: limit } };
+    if (!isBooked) {
+      this.#options.meter.refused(this.#options.source, 'too_large');
+      return { status: 413, body: { error: limit } };
+    }
     const detail = `${limit}; send the events in smaller parts`;
     return refuse(this.#accept({}), { status: 413, error: detail }, { reason: 'too_large', detail });
   }

@@ -19,14 +19,19 @@ export interface Source {
   stop(): Promise<void>;
 }
 
+export type Refusal = 'backlog' | 'ledger' | 'connections' | 'unauthorized' | 'malformed' | 'too_large';
+
 /** Where the counts of all sources go. */
 export interface SourceMeter {
   received(source: string, events: number): void;
   /** One call per received event. */
   booked(source: string, booking: Booking): void;
   truncated(source: string): void;
-  /** A sender was told to come again later, or (`unauthorized`) with a credential. */
-  refused(source: string, reason: 'backlog' | 'ledger' | 'connections' | 'unauthorized'): void;
+  /**
+   * A sender was told to come again later, or (`unauthorized`) with a credential; or what it asked is no question
+   * (`malformed`, `too_large`).
+   */
+  refused(source: string, reason: Refusal): void;
   /** Requests or messages are gone for good. */
   lost(source: string, requests?: number): void;
   /** A sender named somebody else than its credential or subject does. */

@@ -6,7 +6,7 @@ import type { GatewayRules } from '../config.ts';
 import type { Pricing } from './pricing.ts';
 import type { ScopedLabels } from './scope.ts';
 import type { Identity, MeterEvent, StatedEvent, StatedTurn, TurnEvent } from './turn-event.ts';
-import { resolveUpstream } from './upstream-provider.ts';
+import { resolveUpstream, type UpstreamAnswer, type UpstreamQuestion } from './upstream-provider.ts';
 
 /** Enough to tell a user's projects apart, too little to look like a name. */
 const PROJECT_HASH_CHARS = 12;
@@ -40,11 +40,18 @@ export interface PlannedTurn {
   readonly model: string;
   readonly project?: string | undefined;
   readonly accountId?: string | undefined;
+  /** Who would serve, as the asker says. */
+  readonly upstreamHint?: string | undefined;
 }
+
+/** Answers kept at most; a new one beyond that begins anew. */
+const UPSTREAMS_REMEMBERED = 1000;
 
 /** Turns what a sender stated into what the ledger books. */
 export class Attribution {
   readonly #options: AttributionOptions;
+  /** Few questions are asked again and again, and an answer takes some dozen patterns. */
+  readonly #upstreams = new Map<string, UpstreamAnswer>();
 
   constructor(options: AttributionOptions) {
     this.#options = options;
@@ -65,11 +72,11 @@ export class Attribution {
 
   /** The labels that a turn would be booked under which has not begun. */
   labelsOf(
-    { agent, provider: called, model, project: name, accountId }: PlannedTurn,
+    { agent, provider: called, model, project: name, accountId, upstreamHint: hint }: PlannedTurn,
     { team, user, project: bound }: Identity,
   ): ScopedLabels {
     const provider = called.trim().toLowerCase();
-    const { upstreamProvider } = resolveUpstream({ provider, model }, this.#options.gateways);
+    const { upstreamProvider } = this.#upstream({ provider, model, hint });
     return {
       ...{ agent, provider, upstream_provider: upstreamProvider, model },
       account: this.#account(provider, accountId?.trim()),
@@ -80,9 +87,9 @@ export class Attribution {
 
   #turn(stated: Omit<StatedTurn, 'project'>, { team, user }: Identity): TurnEvent {
     const { upstreamHint: hint, accountId, statedIdentity: _, ...turn } = stated;
-    const { gateways, pricing } = this.#options;
+    const { pricing } = this.#options;
     const provider = turn.provider.trim().toLowerCase();
-    const { upstreamProvider, evidence } = resolveUpstream({ provider, model: turn.model, hint }, gateways);
+    const { upstreamProvider, evidence } = this.#upstream({ provider, model: turn.model, hint });
     const { state, estimatedNano } = pricing.price({ ...turn, provider });
     const account = this.#account(provider, accountId?.trim());
     return {
@@ -96,6 +103,17 @@ export class Attribution {
       ...(team !== undefined && { team }),
       ...(user !== undefined && { user }),
     };
+  }
+
+  #upstream(question: UpstreamQuestion): UpstreamAnswer {
+    const { provider, model, hint = '' } = question;
+    const key = `${provider}\0${model}\0${hint}`;
+    const known = this.#upstreams.get(key);
+    if (known) return known;
+    if (this.#upstreams.size >= UPSTREAMS_REMEMBERED) this.#upstreams.clear();
+    const answer = resolveUpstream(question, this.#options.gateways);
+    this.#upstreams.set(key, answer);
+    return answer;
   }
 
   /** The account that a sender names, in its configured spelling; else the only one that can have paid. */

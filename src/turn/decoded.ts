@@ -80,6 +80,8 @@ export type Bookable = Extract<Decoded, { type: 'event' } | { type: 'poll' }>;
 /** What is known about a hook body from beside it: the address it was posted to, or the record around it. */
 export interface HookContext {
   readonly accountId?: string;
+  /** Who served, as the sender knows from beside the body. */
+  readonly upstreamHint?: string;
 }
 
 export const decodedEvent = (event: StatedEvent): Decoded => ({ type: 'event', event });

@@ -206,9 +206,15 @@ function read<T>(schema: z.ZodType<T>, record: Record<string, unknown>, decode: 
   return rejected(rejectionOf(issue, path, valueAt(stated, path)));
 }
 
-/** The record without what is null or '', one object deep: the same as absent. */
+const isBlank = (value: unknown) => value === null || value === '';
+
+/** The record without what is null or '', one object deep: the same as absent. Most have nothing of the kind. */
 function withoutBlanks(stated: Record<string, unknown>, depth = 1): Record<string, unknown> {
-  const entries = Object.entries(stated).filter(([, value]) => value !== null && value !== '');
+  const isClean = Object.values(stated).every(
+    (value) => !isBlank(value) && (depth === 0 || !isObject(value) || withoutBlanks(value, depth - 1) === value),
+  );
+  if (isClean) return stated;
+  const entries = Object.entries(stated).filter(([, value]) => !isBlank(value));
   return Object.fromEntries(
     entries.map(([key, value]) => [key, depth > 0 && isObject(value) ? withoutBlanks(value, depth - 1) : value]),
   );

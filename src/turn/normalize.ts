@@ -6,7 +6,7 @@ import { decodeClaudeCode } from './claude-code.ts';
 import { decodeCodex } from './codex.ts';
 import { type Decoded, HOOK_AGENTS, type HookContext, rejected } from './decoded.ts';
 import { decodeEventRecord } from './event-record.ts';
-import { isObject, valueAt } from './fields.ts';
+import { isObject, name, valueAt } from './fields.ts';
 import { decodeOpencode } from './opencode.ts';
 
 export { type Decoded, HOOK_AGENTS, type HookContext } from './decoded.ts';
@@ -43,7 +43,8 @@ export function decodeHook(agent: string, payload: unknown, context: HookContext
 
 /**
  * Decodes one record of `/v1/events`, the spool or a bus. `{source, account_id, payload}` is a hook record without
- * saying so. Always at least one result; never throws.
+ * saying so; beside `account_id` it may name the `upstream_provider`, where an agent knows whom its gateway calls.
+ * Always at least one result; never throws.
  */
 export function decodeRecord(record: unknown): Decoded[] {
   if (!isObject(record)) return [NOT_AN_OBJECT];
@@ -64,7 +65,11 @@ function decodeHookRecord(record: Record<string, unknown>): Decoded[] {
   if (!Object.hasOwn(record, 'payload'))
     return [rejected({ reason: 'missing_field', detail: "payload: missing; expected a hook's body" })];
   const accountId = valueAt(record, 'account_id');
-  return decodeHook(source, record.payload, typeof accountId === 'string' ? { accountId } : {});
+  const served = name.safeParse(valueAt(record, 'upstream_provider'));
+  return decodeHook(source, record.payload, {
+    ...(typeof accountId === 'string' && { accountId }),
+    ...(served.success && { upstreamHint: served.data }),
+  });
 }
 
 /**

@@ -154,6 +154,7 @@ function decodeMessage(event: Fields, context: HookContext): Decoded {
       provider: info.required(provider, 'providerID'),
       model: info.required(model, 'modelID'),
       project: projectName(info.at('path.root'), info.at('path.cwd')),
+      upstreamHint: context.upstreamHint,
       accountId: accountOf(context),
       tokens,
       costNano: info.optional(costNano, 'cost'),

@@ -1,8 +1,10 @@
 // A ledger made by hand, and a reader of Prometheus text for the tests of this folder.
 
+import type { MetricData } from '@opentelemetry/sdk-metrics';
 import type { CounterPoint, HistogramPoint, LedgerReading, Standing, WindowRow } from '../../src/ledger/reading.ts';
 import { WINDOWS } from '../../src/ledger/reading.ts';
 import { TOLL } from '../../src/metrics/catalogue.ts';
+import type { Exposition } from '../../src/metrics/exposition.ts';
 import { LedgerMetricProducer } from '../../src/metrics/producer.ts';
 import type { Facts, RouteReading } from '../../src/poll/poll-result.ts';
 import { Tiles } from '../../src/turn/tiles.ts';
@@ -108,6 +110,7 @@ export function fullHand(): HandMade {
       [TOLL.balanceSpent.name]: point(MONEY, 3_000_000_000),
       [TOLL.balanceTopup.name]: point(MONEY, 12_000_000_000),
       [TOLL.policyVerdicts.name]: point({ decision: 'stop', rule: 'budget/core-month' }, 2),
+      [TOLL.policyUnchecked.name]: point({ agent: 'opencode' }, 3),
       [TOLL.seriesOverflow.name]: point({ metric: 'toll_cost_usd_total' }, 4),
     },
     histograms: {
@@ -181,6 +184,11 @@ export interface Exposed {
   readonly help: Map<string, string>;
   /** `name{a="1",b="2"}` with unescaped values, as JSON → the value as written. */
   readonly samples: Map<string, string>;
+}
+
+/** The whole text of a render. */
+export async function rendered(exposition: Exposition, metrics: readonly MetricData[]): Promise<string> {
+  return Buffer.concat(await exposition.render(metrics)).toString();
 }
 
 /** Throws on anything that is not text format 0.0.4, and on what appears twice. */

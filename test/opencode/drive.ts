@@ -11,6 +11,7 @@ import type { PlannedStep } from './mock-llm.ts';
 const START_MAX_MS = 60_000;
 const STOP_MAX_MS = 15_000;
 const TURN_MAX_MS = 60_000;
+const RUN_MAX_MS = 120_000;
 const LOOK_EVERY_MS = 50;
 
 /** Stands wherever content goes; it must never be found outside OpenCode. */
@@ -255,7 +256,12 @@ export async function run(binary: string, scratch: Scratch, steps: readonly Plan
   child.stdout.on('data', (chunk) => (said.stdout += chunk));
   child.stderr.on('data', (chunk) => (said.stderr += chunk));
   child.stdin.end(promptOf(steps, 'my-gateway/gpt-5.1').parts[0]?.text);
+  const forced = setTimeout(() => {
+    said.stderr += `killed: it did not end within ${RUN_MAX_MS / 1000} s`;
+    child.kill('SIGKILL');
+  }, RUN_MAX_MS);
   const [code] = await once(child, 'close');
+  clearTimeout(forced);
   return { code, ...said };
 }
 

@@ -1,7 +1,7 @@
 // A real OpenCode, the plugin and a real bridge: what was spent stops what comes next, by the bridge's own books.
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
@@ -51,7 +51,9 @@ test('a hard budget lets turns through until they have spent it, and stops the n
     assert.notEqual(second.code, 0);
     assert.equal(second.calls, 0, 'the provider was not called');
     assert.match(second.stderr, /Budget shop is used up: \d+\.\d+ of 0\.0001 USD\. It resets on .* Questions: #money/);
-    assert.match(await bridge.metrics(), /toll_policy_verdicts_total\{decision="stop",rule="budget\/shop"\} [1-9]/);
+    await until('The count of the stop', async () =>
+      /toll_policy_verdicts_total\{decision="stop",rule="budget\/shop"\} [1-9]/.test(await bridge.metrics()),
+    );
   } finally {
     await bridge.stop();
   }
@@ -85,4 +87,36 @@ test('a denied model is not called, a denied tool does not run, and the turn goe
   const alone = await governed(tools, [touch('allowed'), done]);
   assert.deepEqual([alone.code, alone.calls], [0, 2], alone.stderr);
   assert.equal(existsSync(path.join(scratch.project, 'allowed')), true);
+});
+
+test('an alias does not hide a denied model, and the header of a gateway tells who serves', async (t) => {
+  const file = path.join(scratch.configHome, 'opencode', 'opencode.json');
+  const original = readFileSync(file, 'utf8');
+  t.after(() => writeFileSync(file, original));
+  const config = JSON.parse(original);
+  const gateway = config.provider['my-gateway'];
+  gateway.options.headers = { 'x-portkey-provider': 'mistral-ai' };
+  gateway.models.harmless = { ...gateway.models['gpt-5.1'], id: 'gpt-5.1', name: 'harmless' };
+  writeFileSync(file, JSON.stringify({ ...config, model: 'my-gateway/harmless' }));
+
+  const guardrails = [{ name: 'no-gpt', scope: { upstream_provider: 'mistral' }, models: { deny: 'gpt-*' } }];
+  const denied = await setUpBridge(path.join(root, 'alias'), { guardrails });
+  let bridge = await BridgeProcess.start(denied);
+  try {
+    const ran = await governed(denied, [done]);
+    assert.equal(ran.calls, 0);
+    assert.match(ran.stderr, /The model harmless, which calls gpt-5\.1, may not be used here \(rule no-gpt\)/);
+  } finally {
+    await bridge.stop();
+  }
+  const free = await setUpBridge(path.join(root, 'gateway'), {});
+  bridge = await BridgeProcess.start(free);
+  try {
+    assert.equal((await governed(free, [done])).calls, 1);
+    await until('The turn', async () =>
+      /toll_turns_total\{.*upstream_provider="mistral",model="harmless".*\} 1/.test(await bridge.metrics()),
+    );
+  } finally {
+    await bridge.stop();
+  }
 });

@@ -18,18 +18,23 @@ interface Call {
   /** The model called, where it is not the prompt's. */
   readonly model?: string;
   readonly cost?: unknown;
+  /** What the provider is asked for. */
+  readonly calledId?: string;
+  readonly headers?: object;
 }
 
 const COST = { input: 3, output: 15, cache: { read: 0, write: 0 } };
 
 /** What OpenCode hands to its hooks, with content wherever content could be. */
-function paramsOf({ prompt = 'msg_0', session = 'ses_1', model = 'claude-sonnet-4-5', cost = COST }: Call = {}) {
+function paramsOf(call: Call = {}) {
+  const { prompt = 'msg_0', session = 'ses_1', model = 'claude-sonnet-4-5', cost = COST, headers } = call;
+  const api = { id: call.calledId ?? model, url: `https://example.com/${MARKER}`, npm: MARKER };
   const chosen = { providerID: 'anthropic', modelID: 'claude-sonnet-4-5' };
   return {
     sessionID: session,
     agent: MARKER,
-    model: { id: model, providerID: 'anthropic', name: MARKER, cost },
-    provider: { id: 'anthropic', options: { apiKey: MARKER } },
+    model: { id: model, providerID: 'anthropic', api, name: MARKER, cost, headers: {} },
+    provider: { id: 'anthropic', options: { apiKey: MARKER, headers: { authorization: MARKER, ...headers } } },
     message: { id: prompt, sessionID: session, role: 'user', agent: MARKER, model: chosen, system: MARKER },
   };
 }
@@ -89,6 +94,28 @@ test('whether the model has a price is said as far as OpenCode knows', async (t)
       assert.equal((bridge.questions[0] as { priced?: boolean }).priced, expected);
     });
   }
+});
+
+test('the model behind an alias is named, and so is whom a gateway is told to call: with questions and with turns', async () => {
+  const bridge = await scratch.judge();
+  const plugin = await scratch.load();
+  await callModel(plugin, { calledId: 'claude-opus-4-5', headers: { 'X-Portkey-Provider': 'bedrock' } });
+  await callTool(plugin, 'bash');
+  const said = (question: object) => {
+    const { called_model, upstream_provider } = question as Record<string, unknown>;
+    return [called_model, upstream_provider];
+  };
+  assert.deepEqual(bridge.questions.map(said), [
+    ['claude-opus-4-5', 'bedrock'],
+    ['claude-opus-4-5', 'bedrock'],
+  ]);
+  await callModel(plugin, {
+    prompt: 'msg_1',
+    session: 'ses_2',
+    model: 'other',
+    headers: { 'x-portkey-provider': `@${MARKER}` },
+  });
+  assert.deepEqual(said(bridge.questions[2]!), [undefined, undefined], 'a name of the user tells nothing');
 });
 
 test('a denied tool is refused, while other tools and the model are not', async () => {
@@ -298,7 +325,10 @@ test('an outage is shown to whom rules apply, once, and its end is told with wha
     bridge.reply = ALLOW;
     await callModel(plugin);
     assert.match(plugin.told.at(-1) as string, /answers again.* 3\.$/);
+    assert.equal((bridge.questions.at(-1) as { unchecked?: number }).unchecked, 3, 'the bridge is told how many');
   }
+  await callModel(plugin, { model: 'another' });
+  assert.equal('unchecked' in bridge.questions.at(-1)!, false, 'once');
 });
 
 test('without a socket nothing is asked or said, but a closed door stays closed', async () => {
