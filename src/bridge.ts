@@ -7,6 +7,7 @@ import { setImmediate } from 'node:timers/promises';
 import { type Config, ownIdentity } from './config.ts';
 import { type NatsConfig, partitionText } from './config-nats.ts';
 import { messageOf } from './failure.ts';
+import type { Guest } from './guest.ts';
 import { IntakeSide } from './intake-side.ts';
 import { Ledger } from './ledger/ledger.ts';
 import { bearerToken } from './listen.ts';
@@ -28,7 +29,7 @@ import { Poller } from './sources/poller.ts';
 import { healthAnswer } from './sources/socket-routes.ts';
 import { Intake } from './sources/source.ts';
 import type { BridgeStatus, SourceStatus } from './status.ts';
-import { Attribution, type PlannedTurn } from './turn/attribution.ts';
+import { Attribution } from './turn/attribution.ts';
 import { Pricing } from './turn/pricing.ts';
 import { TILE_IDS, Tiles } from './turn/tiles.ts';
 import type { Identity } from './turn/turn-event.ts';
@@ -37,24 +38,6 @@ import { VERSION } from './version.ts';
 const SETTLE_EVERY_MS = 5000;
 const SWEEP_EVERY_MS = 10 * 60_000;
 const POLL_TIMEOUT_MS = 15_000;
-
-/** What a guest does to the bridge. */
-export interface GuestParts {
-  readonly intake: Intake;
-  /** Keeps what a poll of one of its accounts found. */
-  readonly record: (result: PollResult) => Promise<unknown>;
-  /** Asks the rules whether a turn may go on. */
-  readonly ask: (question: PlannedTurn, identity: Identity) => unknown;
-}
-
-/** A source that is not configured but handed in, with accounts of its own. */
-export interface Guest {
-  readonly name: string;
-  /** What its turns are labelled with; they stand in place of those that would be found, and none of them is polled. */
-  readonly accounts: readonly ConfiguredAccount[];
-  start(parts: GuestParts): void;
-  stop(): Promise<void>;
-}
 
 export interface BridgeOptions {
   readonly config: Config;

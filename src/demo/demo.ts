@@ -4,8 +4,9 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { Bridge, type Guest, type GuestParts, ledgerFile } from '../bridge.ts';
+import { Bridge, ledgerFile } from '../bridge.ts';
 import { messageOf } from '../failure.ts';
+import type { Guest, GuestParts } from '../guest.ts';
 import type { Log } from '../log.ts';
 import { DEMO_ACCOUNTS, DemoAccounts, READ_EVERY_MS } from './accounts.ts';
 import { byIdentity, DEMO_SOURCE, demoConfig, fillLedger, type History } from './fill.ts';

@@ -38,7 +38,7 @@ const SCRAPES: readonly { readonly youngerMs: number; readonly everyMs: number }
 ];
 /** What no chart shows the past of. */
 const NOT_IN_HISTORY =
-  /^(?:gen_ai_|nodejs_|v8js_|toll_tool_duration_|toll_model_duration_|toll_window_(?!start)|tollbridge_(?!ledger_created|series))/;
+  /^(?:gen_ai_|nodejs_|v8js_(?!memory_heap_used)|toll_tool_duration_|toll_model_duration_|toll_window_(?!start)|tollbridge_(?!ledger_created|ledger_commit|scrape|series|events))/;
 
 export interface History {
   /** The file, in OpenMetrics. */
@@ -119,10 +119,8 @@ export async function fillLedger(options: FillOptions): Promise<void> {
   async function answer(asked: readonly Asked[]): Promise<void> {
     const answers = asked.map(({ atMs, identity, question }): PolicyCount => {
       clockMs = atMs;
-      const { decision, deciding } = policy.decide({
-        labels: attribution.labelsOf(question, identity),
-        isPriced: () => true,
-      });
+      const labels = attribution.labelsOf(question, identity);
+      const { decision, deciding } = policy.decide({ labels, isPriced: () => true });
       return { counter: 'policyVerdicts', labels: { decision, rule: deciding?.rule ?? NO_RULE }, times: 1 };
     });
     if (answers.length > 0) await ledger.countPolicy(answers);

@@ -7,10 +7,11 @@ import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { finished } from 'node:stream/promises';
-import { Bridge, type Guest, ledgerFile } from '../../src/bridge.ts';
+import { Bridge, ledgerFile } from '../../src/bridge.ts';
 import { DEMO_ACCOUNTS, DemoAccounts } from '../../src/demo/accounts.ts';
 import { DEMO_SOURCE, demoConfig, fillLedger } from '../../src/demo/fill.ts';
 import { QUARTER_MS } from '../../src/demo/story.ts';
+import type { Guest } from '../../src/guest.ts';
 import { createLog } from '../../src/log.ts';
 import { Prometheus, until } from '../prometheus-server.ts';
 
