@@ -63,7 +63,7 @@ test('a clock that jumps loses no turn and no window', async (t) => {
         maxLength: TURNS_PER_STEP,
       },
     ),
-    then: fc.constantFrom('look', 'restart', 'settle', 'sweep'),
+    after: fc.constantFrom('look', 'restart', 'settle', 'sweep'),
   });
   const property = fc.asyncProperty(
     fc.constantFrom(...MOMENTS),
@@ -73,7 +73,7 @@ test('a clock that jumps loses no turn and no window', async (t) => {
       bench.nowMs = Date.parse(moment);
       bench.reopen();
       const dated: number[] = [];
-      for (const [at, { jumpMs, turnsAgoMs, then }] of walk.entries()) {
+      for (const [at, { jumpMs, turnsAgoMs, after }] of walk.entries()) {
         bench.nowMs += jumpMs;
         const now = bench.nowMs;
         for (const agoMs of turnsAgoMs) {
@@ -82,9 +82,9 @@ test('a clock that jumps loses no turn and no window', async (t) => {
           const said = { messageId: `msg_${dated.length}`, costNano: 1, startedMs: completedMs - 1000, completedMs };
           await bench.submit(turn(said));
         }
-        if (then === 'restart') bench.reopen();
-        else if (then === 'settle') await bench.settleAt(now);
-        else if (then === 'sweep') await bench.ledger.sweep();
+        if (after === 'restart') bench.reopen();
+        else if (after === 'settle') await bench.settleAt(now);
+        else if (after === 'sweep') await bench.ledger.sweep();
         if (dated.length > 0) {
           for (const window of WINDOWS) {
             const fromMs = startMs(window, now, timeZone);
