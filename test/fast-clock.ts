@@ -31,6 +31,6 @@ if (asked) {
   Date.now = () => fastNowMs(pace, realNow());
   const realInterval = globalThis.setInterval;
   realInterval(() => globalThis.gc?.(), COLLECT_EVERY_MS).unref();
-  globalThis.setInterval = ((callback: () => void, ms: number, ...given: unknown[]) =>
-    realInterval(callback, ms / pace.intervals, ...given)) as typeof setInterval;
+  globalThis.setInterval = ((callback: () => void, ms: number) =>
+    realInterval(callback, ms / pace.intervals)) as typeof setInterval;
 }
