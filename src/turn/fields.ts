@@ -29,7 +29,7 @@ const accountIdText = 'expected the id of an account: 1 to 64 of A-Z a-z 0-9 . _
 /** Where a server names a model by its file: absolute, relative, with a drive, as a URL, or behind a gateway's name. */
 const FILE_PATH = /^\s*(?:[/~]|\.\.?\/)|\\|:\/|\/\/|\.(?:gguf|bin|safetensors)$/i;
 /** How API keys begin. Nothing that a user would want to read does. */
-const KEY_LIKE = /^\s*sk-[A-Za-z0-9_-]{8}/i;
+export const KEY_LIKE = /^\s*sk-[A-Za-z0-9_-]{8}/i;
 const SERVER_NAME = /^(?![Ss][Kk]-)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 const NUMERIC = /^[+-]?\d{1,25}(?:\.\d{1,25})?(?:e[+-]?\d{1,3})?$/i;
@@ -95,7 +95,7 @@ export const model = z
 export const toolName = text(
   `a tool's name: 1 to ${NAME_MAX_CHARS} of A-Z a-z 0-9 _ . - / :, and no path`,
   NAME_MAX_CHARS,
-  /^(?!\/|[A-Za-z]:\/)[A-Za-z0-9_.\-/:]+$/,
+  /^(?!\/|[A-Za-z]:\/|[Ss][Kk]-[A-Za-z0-9_-]{8})[A-Za-z0-9_.\-/:]+$/,
 );
 /** The id of an account, strict because it becomes a label: senders put e-mails, paths and keys there. */
 export const accountId = z.string({ error: accountIdText }).trim().regex(ACCOUNT_ID, { error: accountIdText });

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { mcpServerOf, model, optionalServerName, provider, toolName, unixMs } from '../../src/turn/fields.ts';
+import { projectName } from '../../src/turn/project-name.ts';
 
 const TIMES: [unknown, string][] = [
   [1795293928, '2026-11-21T20:45:28Z'],
@@ -48,9 +49,14 @@ test('the server in the name of an MCP tool', () => {
 });
 
 test('paths and keys become no labels', () => {
-  for (const tool of ['/usr/bin/x', 'C:/Users/alice/x']) assert.ok(!toolName.safeParse(tool).success, tool);
+  for (const tool of ['/usr/bin/x', 'C:/Users/alice/x', 'sk-ant-api03-abcdefgh'])
+    assert.ok(!toolName.safeParse(tool).success, tool);
   for (const id of ['/home/alice/x', 'sk-ant-abcdef', '~x']) assert.ok(!provider.safeParse(id).success, id);
   assert.ok(!model.safeParse('sk-ant-api03-abcdefgh').success);
+  assert.deepEqual(
+    ['/a/sk-ant-api03-abcdefgh', 'SK-0123456789', '/a/sk-1'].map((path) => projectName(path)),
+    [undefined, undefined, 'sk-1'],
+  );
   const models = ['home/alice/llama.gguf', '/srv/m.safetensors', 'anthropic/claude-sonnet-4', 'sk-1'];
   assert.deepEqual(
     models.map((stated) => model.parse(stated)),
