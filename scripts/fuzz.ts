@@ -5,7 +5,9 @@
 //   npm run fuzz -- --target bodies --seed 7 --path 3:1     one of them again, as a failure says it
 
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { inspect, parseArgs } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { fuzzPipeline } from '../test/fuzz/pipeline.ts';
 import { fuzz } from '../test/fuzz/run.ts';
@@ -29,6 +31,9 @@ interface Order {
   readonly count: Int32Array;
 }
 
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
 async function work({ inputs, seed, target: only, path, count }: Order): Promise<void> {
   const { targets, end } = fuzzTargets();
   const say = (line: string) => parentPort?.postMessage(line);
@@ -46,12 +51,16 @@ async function work({ inputs, seed, target: only, path, count }: Order): Promise
         slowestMs = Math.max(slowestMs, result.slowestMs);
         if (path !== undefined) break;
       }
-      globalThis.gc?.();
+      collectGarbage();
       const heapMib = Math.round(process.memoryUsage().heapUsed / MIB);
       say(`${target.name}: fine, the slowest ${slowestMs.toFixed(1)} ms, ${heapMib} MiB of heap`);
     }
     if (only !== undefined && only !== 'pipeline') return;
-    for (let [left, part] = [Math.round(inputs * PIPELINE_SHARE), 0]; left > 0; left -= PART_INPUTS, part++) {
+    for (
+      let [left, part] = [only === undefined ? Math.round(inputs * PIPELINE_SHARE) : inputs, 0];
+      left > 0;
+      left -= PART_INPUTS, part++
+    ) {
       say(`… pipeline, seed ${seed + part}`);
       const { bodies, events, recorded, series } = await fuzzPipeline({
         inputs: Math.min(left, PART_INPUTS),
@@ -90,7 +99,7 @@ function watch(order: Omit<Order, 'count'>): Promise<boolean> {
       doing = line;
       if (!line.startsWith('…')) process.stdout.write(`${line}\n`);
     });
-    worker.on('error', (error) => end(false, `${doing}\n${(error as Error).stack ?? String(error)}`));
+    worker.on('error', (error) => end(false, `${doing}\n${inspect(error)}`));
     worker.on('exit', (code) => end(code === 0, code === 0 ? '' : `it ended with ${code}: ${doing}`));
   });
 }

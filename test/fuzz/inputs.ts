@@ -18,7 +18,7 @@ const HOSTILE_TEXTS: readonly string[] = [
   ...[`sk-${'CANARY7f3a'.repeat(4)}`, '%00', '=1+1', '<script>alert(1)</script>', CANARY],
 ];
 const HOSTILE_VALUES: readonly unknown[] = [
-  ...[null, true, false, [], {}, [[]], 0, -0, -1, 1.5, 1e300, -1e300, 2 ** 53, 2 ** 63, 1e21, 5e-324],
+  ...[null, true, false, [], {}, [[]], 0, -0, -1, 1.5, 1e300, -1e308, 1.7e308, 2 ** 53, 2 ** 63, 1e21, 5e-324],
   ...[Date.now(), Date.now() * 1000, 4102444800001, { __proto__: null }, { toString: 1, length: -1 }, [null, [{}]]],
 ];
 const nested = (depth: number) => JSON.parse(`${'[{"a":'.repeat(depth)}1${'}]'.repeat(depth)}`) as unknown;
