@@ -101,7 +101,8 @@ export function errorReasonOf(stated: unknown): ErrorReason {
   const named = REASON_OF_NAME.get(error.word('name'));
   if (named) return named;
 
-  const status = Number(error.at('data.statusCode') ?? Number.NaN);
+  const code = error.at('data.statusCode');
+  const status = typeof code === 'number' || typeof code === 'string' ? Number(code) : Number.NaN;
   if (status >= 500 && status <= 599) return 'overloaded';
   if (!Number.isNaN(status)) return REASON_OF_STATUS.get(status) ?? 'other';
 
