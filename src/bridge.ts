@@ -32,7 +32,6 @@ import type { BridgeStatus, SourceStatus } from './status.ts';
 import { Attribution } from './turn/attribution.ts';
 import { Pricing } from './turn/pricing.ts';
 import { TILE_IDS, Tiles } from './turn/tiles.ts';
-import type { Identity } from './turn/turn-event.ts';
 import { VERSION } from './version.ts';
 
 const SETTLE_EVERY_MS = 5000;
