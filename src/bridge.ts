@@ -8,7 +8,6 @@ import { type Config, ownIdentity } from './config.ts';
 import { type NatsConfig, partitionText } from './config-nats.ts';
 import { messageOf } from './failure.ts';
 import type { Guest } from './guest.ts';
-import { IntakeSide } from './intake-side.ts';
 import { Ledger } from './ledger/ledger.ts';
 import { bearerToken } from './listen.ts';
 import type { Log } from './log.ts';
@@ -24,14 +23,14 @@ import { PolicySide, type PolicySideOptions } from './policy-side.ts';
 import { findAccounts, isPolled } from './poll/detect.ts';
 import { OpencodeAccount } from './poll/opencode-account.ts';
 import type { PollResult } from './poll/poll-result.ts';
+import { SenderSide } from './sender-side.ts';
 import { LedgerSink } from './sources/ledger-sink.ts';
 import { Poller } from './sources/poller.ts';
-import { healthAnswer } from './sources/socket-routes.ts';
 import { Intake } from './sources/source.ts';
 import type { BridgeStatus, SourceStatus } from './status.ts';
 import { Attribution } from './turn/attribution.ts';
 import { Pricing } from './turn/pricing.ts';
-import { TILE_IDS, Tiles } from './turn/tiles.ts';
+import { Tiles } from './turn/tiles.ts';
 import { VERSION } from './version.ts';
 
 const SETTLE_EVERY_MS = 5000;
@@ -66,7 +65,7 @@ export class Bridge {
   #ledgerIntake!: Intake;
   /** Takes what this machine's own senders bring: into the ledger, or into the stream. */
   #intake!: Intake;
-  #senders: IntakeSide | undefined;
+  #senders: SenderSide | undefined;
   #poller: Poller | undefined;
   #nats: NatsSide | undefined;
   #push: OtlpPush | undefined;
@@ -135,12 +134,12 @@ export class Bridge {
       ...(this.#config.file ? { config_file: this.#config.file } : {}),
       state_dir: this.#config.state_dir,
       time_zone: this.#config.time_zone,
+      ...this.#senders?.status(),
       metrics_url: this.#metricsUrl,
       ...(this.#push ? { otlp: pushStatus(this.#push) } : {}),
       ready: notReady.length === 0,
       not_ready: notReady,
       sources: this.#sourceNames().map((source) => this.#sourceStatus(source)),
-      ...this.#senders?.status(),
       ledger: {
         file: ledgerFile(this.#config),
         size_bytes: this.#ledger.sizeBytes(),
@@ -271,16 +270,16 @@ export class Bridge {
   }
 
   async #startSources(): Promise<void> {
-    this.#senders = new IntakeSide({
-      ...{ config: this.#config, env: this.#env, log: this.#log, meter: this.#health, intake: this.#intake },
-    });
-    await this.#senders.start({
+    this.#senders = new SenderSide({
+      ...{ config: this.#config, env: this.#env, intake: this.#intake, meter: this.#health, log: this.#log },
       status: () => this.status(),
-      health: () => healthAnswer(VERSION, TILE_IDS),
       verdict: (question, identity) => this.#policy.answer(question, identity),
-      report: (by, span) => this.#ledger.report(by, span),
-      explain: (question, identity) => this.#policy.explain(question, identity),
+      onSocket: {
+        report: (by, span) => this.#ledger.report(by, span),
+        explain: (question, identity) => this.#policy.explain(question, identity),
+      },
     });
+    await this.#senders.start();
     if (this.#polled.length > 0) {
       const record = async (result: PollResult) => {
         await this.#ledger.recordPoll(result, { isOwn: true });
@@ -299,8 +298,7 @@ export class Bridge {
 
   async #stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
-    const sources = [this.#senders, this.#poller, this.#guest];
-    await Promise.all(sources.map((source) => source?.stop()));
+    await Promise.all([this.#senders, this.#poller, this.#guest].map((source) => source?.stop()));
     await this.#nats?.stopReading();
     await this.#policy?.stop();
     // Last: acknowledgements and answers of what was just booked leave with it.
@@ -328,12 +326,11 @@ export class Bridge {
   }
 
   #sourceNames(): string[] {
-    return [
-      ...IntakeSide.sourceNames(this.#config),
-      ...(this.#polled.length > 0 ? ['poller'] : []),
-      ...(this.#guest ? [this.#guest.name] : []),
-      ...NatsSide.sourceNames(this.#config),
-    ];
+    const names = SenderSide.sourceNames(this.#config);
+    if (this.#polled.length > 0) names.push('poller');
+    if (this.#guest) names.push(this.#guest.name);
+    names.push(...NatsSide.sourceNames(this.#config));
+    return names;
   }
 
   #sourceStatus(source: string): SourceStatus {
