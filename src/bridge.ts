@@ -7,6 +7,7 @@ import { setImmediate } from 'node:timers/promises';
 import { type Config, ownIdentity } from './config.ts';
 import { type NatsConfig, partitionText } from './config-nats.ts';
 import { messageOf } from './failure.ts';
+import type { Guest } from './guest.ts';
 import { Ledger } from './ledger/ledger.ts';
 import { bearerToken } from './listen.ts';
 import type { Log } from './log.ts';
@@ -35,16 +36,6 @@ import { VERSION } from './version.ts';
 const SETTLE_EVERY_MS = 5000;
 const SWEEP_EVERY_MS = 10 * 60_000;
 const POLL_TIMEOUT_MS = 15_000;
-
-/** A source that is not configured but handed in, with accounts of its own. */
-export interface Guest {
-  readonly name: string;
-  /** What its turns are labelled with; they stand in place of those that would be found, and none of them is polled. */
-  readonly accounts: readonly ConfiguredAccount[];
-  /** @param record keeps what a poll of one of its accounts found */
-  start(parts: { intake: Intake; record: (result: PollResult) => Promise<unknown> }): void;
-  stop(): Promise<void>;
-}
 
 export interface BridgeOptions {
   readonly config: Config;
@@ -300,7 +291,10 @@ export class Bridge {
       this.#poller.start();
     }
     const record = (result: PollResult) => this.#ledger.recordPoll(result, { isOwn: true });
-    this.#guest?.start({ intake: this.#ledgerIntake, record });
+    this.#guest?.start({
+      ...{ intake: this.#ledgerIntake, record },
+      ask: (question, identity) => this.#policy.answer(question, identity),
+    });
     if (this.#guest) this.#health.up(this.#guest.name, true);
   }
 

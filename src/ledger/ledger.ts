@@ -222,8 +222,10 @@ export class Ledger implements LedgerReading {
 
   /** Lets go of turns older than the retention. Call it every few minutes. */
   async sweep(): Promise<void> {
-    await this.#commits.enqueue(0, (nowMs) => this.#sweep(nowMs));
-    if (!this.#closed) this.#db.exec(`PRAGMA incremental_vacuum(${VACUUM_PAGES})`);
+    await this.#commits.enqueue(0, (nowMs) => {
+      this.#sweep(nowMs);
+      this.#db.exec(`PRAGMA incremental_vacuum(${VACUUM_PAGES})`);
+    });
   }
 
   /** Commits what waits and closes the file. Idempotent. */

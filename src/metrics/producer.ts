@@ -172,8 +172,10 @@ export class LedgerMetricProducer implements MetricProducer {
   }
 
   #policyGauges(set: SetGauge): void {
-    for (const { kind, name: budget, unit, limit, spent, startMs, endMs } of this.#reading.standings()) {
-      if (kind !== 'budget') continue;
+    for (const { name: budget, unit, limit, spent, startMs, endMs, rule } of this.#reading.standings()) {
+      if (!rule) continue;
+      set(TOLL.policyBudgetInfo, { budget, period: rule.period, hard: String(rule.hard) }, 1);
+      for (const step of rule.warn_at) set(TOLL.policyWarnAt, { budget, step: String(step) }, step);
       set(TOLL.policyLimit, { budget, unit }, limit / UNIT_SCALE[unit]);
       set(TOLL.policySpent, { budget, unit }, spent / UNIT_SCALE[unit]);
       set(TOLL.policyUsedRatio, { budget }, spent / limit);

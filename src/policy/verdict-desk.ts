@@ -14,7 +14,8 @@ import type { PolicyCounts } from './policy-counts.ts';
 
 /** Steps of budgets that were logged, per asker; beyond this many the oldest are forgotten and logged once more. */
 const WARNINGS_REMEMBERED = 10_000;
-const NO_RULE = 'none';
+/** What stands for the rule where none took part. */
+export const NO_RULE = 'none';
 /** What one agent can tell at once of calls that nobody answered for. */
 const UNCHECKED_MAX = 1_000_000;
 /** Who judges by something older says so to the user: spending and limits may have changed since. */

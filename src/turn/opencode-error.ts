@@ -107,7 +107,8 @@ export function errorReasonOf(stated: unknown): ErrorReason {
   const named = REASON_OF_NAME.get(error.word('name'));
   if (named) return named;
 
-  const status = Number(error.at('data.statusCode') ?? Number.NaN);
+  const code = error.at('data.statusCode');
+  const status = typeof code === 'number' || typeof code === 'string' ? Number(code) : Number.NaN;
   if (!Number.isNaN(status)) return reasonOfStatus(status);
 
   const codes = [...tokens, error.word('data.metadata.code'), error.word('data.code'), error.word('code')];
