@@ -40,6 +40,7 @@ const commands = {
     run: () =>
       run(root, [path.join(root, 'node_modules', '@biomejs', 'biome', 'bin', 'biome'), 'check', '--write', ...args]),
   },
+  fuzz: { dev: true, run: () => script('fuzz.ts') },
   bench: { dev: true, run: () => script('bench.ts') },
   build: { dev: true, run: () => script('build.ts') },
   generate: { dev: true, run: () => script('generate.ts') },

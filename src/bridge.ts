@@ -23,21 +23,14 @@ import { PolicySide, type PolicySideOptions } from './policy-side.ts';
 import { findAccounts, isPolled } from './poll/detect.ts';
 import { OpencodeAccount } from './poll/opencode-account.ts';
 import type { PollResult } from './poll/poll-result.ts';
-import { HubServer } from './sources/hub-server.ts';
+import { SenderSide } from './sender-side.ts';
 import { LedgerSink } from './sources/ledger-sink.ts';
-import { OpenusagePull } from './sources/openusage-pull.ts';
 import { Poller } from './sources/poller.ts';
-import { SenderTokens } from './sources/sender-tokens.ts';
-import { healthAnswer } from './sources/socket-routes.ts';
-import { SocketServer } from './sources/socket-server.ts';
 import { Intake } from './sources/source.ts';
-import { SpoolDrain } from './sources/spool-drain.ts';
-import { TcpServer } from './sources/tcp-server.ts';
 import type { BridgeStatus, SourceStatus } from './status.ts';
 import { Attribution } from './turn/attribution.ts';
 import { Pricing } from './turn/pricing.ts';
-import { TILE_IDS, Tiles } from './turn/tiles.ts';
-import type { Identity } from './turn/turn-event.ts';
+import { Tiles } from './turn/tiles.ts';
 import { VERSION } from './version.ts';
 
 const SETTLE_EVERY_MS = 5000;
@@ -72,12 +65,8 @@ export class Bridge {
   #ledgerIntake!: Intake;
   /** Takes what this machine's own senders bring: into the ledger, or into the stream. */
   #intake!: Intake;
-  #socket: SocketServer | undefined;
-  #tcp: TcpServer | undefined;
-  #spool: SpoolDrain | undefined;
+  #senders: SenderSide | undefined;
   #poller: Poller | undefined;
-  #hub: HubServer | undefined;
-  #openusage: OpenusagePull | undefined;
   #nats: NatsSide | undefined;
   #push: OtlpPush | undefined;
   #policy!: PolicySide;
@@ -145,21 +134,12 @@ export class Bridge {
       ...(this.#config.file ? { config_file: this.#config.file } : {}),
       state_dir: this.#config.state_dir,
       time_zone: this.#config.time_zone,
-      ...(this.#socket ? { socket: this.#config.socket.path } : {}),
+      ...this.#senders?.status(),
       metrics_url: this.#metricsUrl,
       ...(this.#push ? { otlp: pushStatus(this.#push) } : {}),
       ready: notReady.length === 0,
       not_ready: notReady,
       sources: this.#sourceNames().map((source) => this.#sourceStatus(source)),
-      ...(this.#spool
-        ? {
-            spool: {
-              dir: this.#config.spool.dir,
-              waiting: this.#spool.waiting(),
-              quarantined: this.#spool.quarantined(),
-            },
-          }
-        : {}),
       ledger: {
         file: ledgerFile(this.#config),
         size_bytes: this.#ledger.sizeBytes(),
@@ -181,18 +161,13 @@ export class Bridge {
 
   /** What a user wants to see after a start: where it listens and whom it found. */
   banner(): string[] {
-    const { file, socket, spool, hub } = this.#config;
+    const { file } = this.#config;
     const { accounts, notes } = this.#found;
     return [
       `Tollbridge ${VERSION} runs.`,
       `  metrics   ${this.#metricsUrl}/metrics   (a page for people: ${this.#metricsUrl}/)`,
       ...(this.#push ? [`  otlp      ${this.#push.endpoint} (every ${this.#push.intervalMs / 1e3} s)`] : []),
-      `  socket    ${socket.enabled ? socket.path : 'off (socket.enabled is false)'}`,
-      ...(this.#tcp ? [`  tcp       ${this.#tcp.url}`] : []),
-      ...(hub.listen
-        ? [`  hub       ${this.#hub?.url}/v1/push   (for OpenUsage's export.target: ${this.#hub?.url})`]
-        : []),
-      `  spool     ${spool.enabled ? spool.dir : 'off (spool.enabled is false)'}`,
+      ...(this.#senders?.banner() ?? []),
       `  ledger    ${ledgerFile(this.#config)}`,
       ...(this.#nats
         ? [`  nats      ${this.#nats.link.servers}${this.#nats.link.problem() ? '   (not connected yet)' : ''}`]
@@ -295,45 +270,16 @@ export class Bridge {
   }
 
   async #startSources(): Promise<void> {
-    const { socket, spool, tcp, tokens } = this.#config;
-    const common = { intake: this.#intake, identity: ownIdentity(this.#config), meter: this.#health, log: this.#log };
-    const answers = {
+    this.#senders = new SenderSide({
+      ...{ config: this.#config, env: this.#env, intake: this.#intake, meter: this.#health, log: this.#log },
       status: () => this.status(),
-      health: () => healthAnswer(VERSION, TILE_IDS),
-      verdict: (question: unknown, identity: Identity) => this.#policy.answer(question, identity),
-    };
-    if (socket.enabled) {
-      const server = new SocketServer({
-        ...common,
-        ...answers,
+      verdict: (question, identity) => this.#policy.answer(question, identity),
+      onSocket: {
         report: (by, span) => this.#ledger.report(by, span),
         explain: (question, identity) => this.#policy.explain(question, identity),
-        path: socket.path,
-        group: socket.group,
-      });
-      await server.start();
-      this.#socket = server;
-    }
-    if (tcp) {
-      const server = new TcpServer({ ...common, ...answers, tcp, tokens: new SenderTokens(tokens, this.#env) });
-      await server.start();
-      this.#tcp = server;
-    }
-    if (spool.enabled) {
-      this.#spool = new SpoolDrain({ ...common, dir: spool.dir });
-      await this.#spool.start();
-    }
-    const { hub, openusage } = this.#config;
-    if (hub.listen) {
-      const token = bearerToken({ key: 'hub.token_env', variable: hub.token_env, guards: 'the hub' }, this.#env);
-      this.#hub = new HubServer({ ...common, listen: hub.listen, token });
-      await this.#hub.start();
-    }
-    if (openusage.socket) {
-      const { socket: socketPath, interval: intervalMs } = openusage;
-      this.#openusage = new OpenusagePull({ ...common, socketPath, intervalMs });
-      await this.#openusage.start();
-    }
+      },
+    });
+    await this.#senders.start();
     if (this.#polled.length > 0) {
       const record = async (result: PollResult) => {
         await this.#ledger.recordPoll(result, { isOwn: true });
@@ -352,8 +298,7 @@ export class Bridge {
 
   async #stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
-    const sources = [this.#socket, this.#tcp, this.#spool, this.#poller, this.#hub, this.#openusage, this.#guest];
-    await Promise.all(sources.map((source) => source?.stop()));
+    await Promise.all([this.#senders, this.#poller, this.#guest].map((source) => source?.stop()));
     await this.#nats?.stopReading();
     await this.#policy?.stop();
     // Last: acknowledgements and answers of what was just booked leave with it.
@@ -381,14 +326,8 @@ export class Bridge {
   }
 
   #sourceNames(): string[] {
-    const { socket, tcp, spool, hub, openusage } = this.#config;
-    const names: string[] = [];
-    if (socket.enabled) names.push('socket');
-    if (tcp) names.push('tcp');
-    if (spool.enabled) names.push('spool');
+    const names = SenderSide.sourceNames(this.#config);
     if (this.#polled.length > 0) names.push('poller');
-    if (hub.listen) names.push('hub');
-    if (openusage.socket) names.push('openusage');
     if (this.#guest) names.push(this.#guest.name);
     names.push(...NatsSide.sourceNames(this.#config));
     return names;
@@ -396,8 +335,7 @@ export class Bridge {
 
   #sourceStatus(source: string): SourceStatus {
     const lastSuccessMs = this.#health.lastSuccessMs(source);
-    const own = [this.#socket, this.#spool, this.#openusage].find((each) => each?.name === source);
-    const problem = own ? own.problem() : this.#nats?.problem(source);
+    const problem = this.#senders?.problem(source) ?? this.#nats?.problem(source);
     return {
       source,
       up: this.#health.isUp(source),

@@ -11,6 +11,9 @@ const SHOWN_MAX_CHARACTERS = 60;
 /** A key pasted where its variable, file or URL belongs must not be repeated on a screen or in a log. */
 const SECRET_KEYS = /(_env|_key|_file|sha256|_url|_workspace_id|_function_id|token|cookie|secret|password)$/i;
 
+const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
+const ONE_LINE = /^[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]*$/u;
+
 const TYPE_NAMES: Readonly<Record<string, string>> = {
   object: 'a mapping',
   record: 'a mapping',
@@ -54,14 +57,24 @@ export class ConfigFailure extends PermanentFailure {
   }
 }
 
-/** `accounts[0].id` for `['accounts', 0, 'id']`. */
+/** `accounts[0].id` for `['accounts', 0, 'id']`. A key that a terminal could take for a command is quoted. */
 export function pathText(at: readonly PropertyKey[]): string {
   const text = at.reduce<string>(
     (before, key) =>
-      typeof key === 'number' ? `${before}[${key}]` : before ? `${before}.${String(key)}` : String(key),
+      typeof key === 'number' ? `${before}[${key}]` : `${before && `${before}.`}${keyText(String(key))}`,
     '',
   );
   return text || '(whole file)';
+}
+
+function keyText(key: string): string {
+  return ONE_LINE.test(key) && key.length <= SHOWN_MAX_CHARACTERS ? key : shortened(JSON.stringify(key));
+}
+
+/** JSON leaves some characters as they are that end a line or change the direction of writing. */
+function shortened(json: string): string {
+  const text = json.length > SHOWN_MAX_CHARACTERS ? `${json.slice(0, SHOWN_MAX_CHARACTERS - 2)}…"` : json;
+  return text.replaceAll(INVISIBLE, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 function describe(value: unknown, at: readonly PropertyKey[]): string {
@@ -72,8 +85,7 @@ function describe(value: unknown, at: readonly PropertyKey[]): string {
   if (at.some((key) => SECRET_KEYS.test(String(key)))) return 'a value that is not shown here';
   // JSON knows no such numbers; YAML does.
   if (typeof value === 'number' && !Number.isFinite(value)) return YAML_NUMBERS[String(value)]!;
-  const text = JSON.stringify(value);
-  return text.length > SHOWN_MAX_CHARACTERS ? `${text.slice(0, SHOWN_MAX_CHARACTERS - 2)}…"` : text;
+  return shortened(JSON.stringify(value));
 }
 
 function valueAt(root: unknown, at: readonly PropertyKey[]): unknown {

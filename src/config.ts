@@ -121,6 +121,7 @@ const schema = z.strictObject({
     })
     .prefault({}),
   tcp: tcp.optional(),
+  otlp_in: tcp.optional(),
   tokens: z.array(token).default([]),
   spool: z.strictObject({ enabled: z.boolean().default(true), dir: filePath.optional() }).prefault({}),
   hub: z.strictObject({ listen: listen.optional(), token_env: envName.optional() }).prefault({}),
@@ -203,16 +204,19 @@ interface ComparedParts {
   readonly caps: readonly (Parsed['caps'][number] | undefined)[];
   readonly guardrails: readonly (Parsed['guardrails'][number] | undefined)[];
   readonly tcp?: TcpConfig | undefined;
+  readonly otlp_in?: TcpConfig | undefined;
   readonly tokens: readonly (TokenConfig | undefined)[];
 }
 
 /** Mistakes that only the whole configuration can show. An account that has mistakes of its own comes as undefined. */
 function crossMistakes(parts: ComparedParts, socketPath: string | undefined): ConfigMistake[] {
-  const { accounts, hub, nats, otlp, poll, tcp, tokens } = parts;
+  const { accounts, hub, nats, otlp, otlp_in, poll, tcp, tokens } = parts;
+  const tokenCount = tokens.length;
   const mistakes: ConfigMistake[] = [
     ...(nats ? natsMistakes(nats) : []),
     ...(otlp ? otlpMistakes(otlp) : []),
-    ...(tcp ? tcpMistakes(tcp, tokens.length) : []),
+    ...(tcp ? tcpMistakes(tcp, { key: 'tcp', tokenCount }) : []),
+    ...(otlp_in ? tcpMistakes(otlp_in, { key: 'otlp_in', tokenCount }) : []),
     ...tokenMistakes(tokens),
     ...policyMistakes(parts),
   ];
@@ -300,7 +304,7 @@ export function parseConfig(input: unknown, source = 'the configuration'): Confi
 }
 
 function wellFormedParts(raw: unknown) {
-  const { state_dir, socket, accounts, hub, nats, otlp, poll, tcp, tokens } = schema.shape;
+  const { state_dir, socket, accounts, hub, nats, otlp, otlp_in, poll, tcp, tokens } = schema.shape;
   const source = (raw !== null && typeof raw === 'object' ? raw : {}) as Record<string, unknown>;
   const each = <T>(list: z.ZodDefault<z.ZodArray<z.ZodType<T>>>, found: unknown) =>
     (Array.isArray(found) ? found : []).map((entry) => list.unwrap().element.safeParse(entry).data);
@@ -312,6 +316,7 @@ function wellFormedParts(raw: unknown) {
     otlp: otlp.safeParse(source.otlp).data,
     poll: poll.safeParse(source.poll).data,
     tcp: tcp.safeParse(source.tcp).data,
+    otlp_in: otlp_in.safeParse(source.otlp_in).data,
     tokens: each(tokens, source.tokens),
     accounts: each(accounts, source.accounts),
     budgets: each(policyKeys.budgets, source.budgets),

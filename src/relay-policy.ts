@@ -26,6 +26,7 @@ const READ_IDLE_EVERY_MS = 60_000;
 const IDLE_AFTER_MS = 60_000;
 /** How long a start waits for what is read first. */
 const FIRST_READ_MS = 1000;
+const STOP_GRACE_MS = 1000;
 /** Figures change with every turn, and the disk need not have each. */
 const KEEP_FIGURES_EVERY_MS = 60_000;
 
@@ -71,6 +72,8 @@ export class RelayPolicy {
   /** Begins to read. What can be had at once is known when it resolves. */
   async start(): Promise<void> {
     if (this.#running) return;
+    const { link } = this.#options;
+    link.onChange(() => link.current && this.#wake());
     const first = this.#read();
     this.#running = first.then(() => this.#run());
     await Promise.race([first, delay(FIRST_READ_MS, undefined, { ref: false })]);
@@ -79,7 +82,8 @@ export class RelayPolicy {
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#wake();
-    await this.#running;
+    // What is asked of a server that does not answer is given up with the connection.
+    await Promise.race([this.#running, delay(STOP_GRACE_MS, undefined, { ref: false })]);
     if (this.#known) this.#keep(this.#known);
   }
 

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { until } from './prometheus-server.ts';
@@ -17,6 +18,8 @@ export interface KillableOptions {
   readonly command?: 'start' | 'relay';
   /** More of its configuration. */
   readonly config?: object;
+  /** How its process is begun, where that is not the usual way. */
+  readonly node?: { readonly nodeArgs: readonly string[]; readonly env: NodeJS.ProcessEnv };
 }
 
 export class KillableBridge {
@@ -26,16 +29,18 @@ export class KillableBridge {
   readonly spool: string;
   readonly #command: string;
   readonly #configFile: string;
+  readonly #node: NonNullable<KillableOptions['node']>;
   #child: ChildProcess | undefined;
   #said = '';
 
-  constructor({ dir, port, command = 'start', config = {} }: KillableOptions) {
+  constructor({ dir, port, command = 'start', config = {}, node }: KillableOptions) {
     mkdirSync(dir, { recursive: true });
     this.socket = path.join(dir, 's');
     this.url = `http://127.0.0.1:${port}`;
     this.stateDir = path.join(dir, 'state');
     this.spool = path.join(this.stateDir, 'hook-spool');
     this.#command = command;
+    this.#node = node ?? { nodeArgs: [], env: process.env };
     this.#configFile = path.join(dir, 'tollbridge.yaml');
     writeFileSync(
       this.#configFile,
@@ -57,8 +62,10 @@ export class KillableBridge {
 
   /** Resolves when it is ready; at once without that. */
   async start({ isReady = true } = {}): Promise<void> {
-    const child = spawn(process.execPath, [CLI, this.#command, '--config', this.#configFile], {
+    const { nodeArgs, env } = this.#node;
+    const child = spawn(process.execPath, [...nodeArgs, CLI, this.#command, '--config', this.#configFile], {
       stdio: ['ignore', 'ignore', 'pipe'],
+      env,
     });
     child.stderr?.on('data', (chunk) => {
       this.#said += chunk;
@@ -79,12 +86,22 @@ export class KillableBridge {
     this.#child?.kill(signal);
   }
 
-  async kill(): Promise<void> {
+  get pid(): number {
+    assert.ok(this.#child?.pid, 'it was never started');
+    return this.#child.pid;
+  }
+
+  /** Resolves when it has ended, to how: its exit code, or the signal. */
+  async ended(): Promise<number | NodeJS.Signals | null> {
     const child = this.#child;
-    if (!child || child.exitCode !== null || child.signalCode !== null) return;
-    const ended = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGKILL');
-    await ended;
+    if (!child) return null;
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    return child.signalCode ?? child.exitCode;
+  }
+
+  async kill(): Promise<void> {
+    this.signal('SIGKILL');
+    await this.ended();
   }
 
   async scrape(): Promise<string> {

@@ -2,11 +2,12 @@
 // A transaction is one synchronous run, so no reader ever sees more than the disk holds; after one that failed, what is
 // in memory is loaded anew before anything else happens.
 
-import { rmSync, statSync, writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import { messageOf, PermanentFailure, RetryableFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 import { sqliteCode } from './database.ts';
+import { FileGone, FileWatch } from './file-watch.ts';
 
 /** Submissions waiting for a commit beyond this many events are refused: the sender keeps them and tries again. */
 const BACKLOG_MAX_EVENTS = 100_000;
@@ -44,7 +45,7 @@ export interface CommitQueueOptions {
 
 export class CommitQueue {
   readonly #options: CommitQueueOptions;
-  readonly #identity: string | undefined;
+  readonly #files: FileWatch;
   #queue: Submission[] = [];
   #backlogEvents = 0;
   #isScheduled = false;
@@ -54,7 +55,7 @@ export class CommitQueue {
 
   constructor(options: CommitQueueOptions) {
     this.#options = options;
-    this.#identity = identityOf(options.file);
+    this.#files = new FileWatch(options);
     this.#load();
   }
 
@@ -141,7 +142,7 @@ export class CommitQueue {
     let results: unknown[];
     let hasBegun = false;
     try {
-      if (identityOf(file) !== this.#identity) throw new FileGone(file, what);
+      this.#files.assertUntouched();
       if (this.#mustLoad) this.#load();
       // After a failure, a transaction that has next to nothing to write would succeed on a full disk and prove nothing.
       if (this.#problem && events === 0) proveRoom(file);
@@ -150,6 +151,7 @@ export class CommitQueue {
       results = group.map(({ run }) => run(nowMs));
       flush();
       db.exec('COMMIT');
+      this.#files.note();
     } catch (thrown) {
       const error = thrown instanceof Error ? thrown : new Error(String(thrown));
       if (hasBegun) this.#restore();
@@ -169,6 +171,7 @@ export class CommitQueue {
     try {
       // SQLite has already rolled back after some errors.
       if (db.isTransaction) db.exec('ROLLBACK');
+      this.#files.note();
       this.#load();
     } catch (second) {
       log.error({ error: messageOf(second) }, `the ${what} could not be read back after a failed commit`);
@@ -195,17 +198,6 @@ export class CommitQueue {
   }
 }
 
-/** The file was removed or replaced under the open ledger: what is committed from then on would be lost at the next start. */
-class FileGone extends RetryableFailure {
-  constructor(file: string, what: string) {
-    super(
-      `The ${what}'s file ${file} was removed or replaced while Tollbridge ran. Events are refused, because they would be lost; ` +
-        'senders keep them and retry. If the file was moved, put it back: nothing else is needed. ' +
-        `Else restart Tollbridge, and a new ${what} begins.`,
-    );
-  }
-}
-
 /** @throws the file system's error while there is no room for a modest batch */
 function proveRoom(file: string): void {
   const probe = `${file}-room`;
@@ -214,12 +206,6 @@ function proveRoom(file: string): void {
   } finally {
     rmSync(probe, { force: true });
   }
-}
-
-/** Which file a path leads to; undefined when it leads to none. */
-function identityOf(file: string): string | undefined {
-  const found = statSync(file, { throwIfNoEntry: false });
-  return found && `${found.dev}:${found.ino}`;
 }
 
 function problemOf(error: Error, what: string): string {

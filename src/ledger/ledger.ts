@@ -17,6 +17,7 @@ import type { Span } from './budget-period.ts';
 import { CommitQueue } from './commit-queue.ts';
 import { openDatabase } from './database.ts';
 import { type Dimension, Dimensions } from './dimensions.ts';
+import { HeldTurns } from './held-turns.ts';
 import { LabelCaps } from './label-caps.ts';
 import { ModelTime } from './model-time.ts';
 import { PollBook } from './poll-book.ts';
@@ -81,6 +82,7 @@ export class Ledger implements LedgerReading {
   readonly #turns: TurnBook;
   readonly #tools: ToolBook;
   readonly #polls: PollBook;
+  readonly #held: HeldTurns;
   readonly #balances: BalanceBook;
   readonly #modelTime: ModelTime;
   readonly #retention: Retention;
@@ -128,6 +130,7 @@ export class Ledger implements LedgerReading {
     };
     this.#turns = new TurnBook(db, parts);
     this.#tools = new ToolBook(db, { ...parts, turns: this.#turns });
+    this.#held = new HeldTurns(db);
     this.#polls = new PollBook(db, this.#balances);
     this.#modelTime = new ModelTime(db, parts);
     db.prepare("INSERT OR IGNORE INTO meta (key, value) VALUES ('created_ms', ?)").run(this.#now());
@@ -219,8 +222,10 @@ export class Ledger implements LedgerReading {
 
   /** Lets go of turns older than the retention. Call it every few minutes. */
   async sweep(): Promise<void> {
-    await this.#commits.enqueue(0, (nowMs) => this.#sweep(nowMs));
-    if (!this.#closed) this.#db.exec(`PRAGMA incremental_vacuum(${VACUUM_PAGES})`);
+    await this.#commits.enqueue(0, (nowMs) => {
+      this.#sweep(nowMs);
+      this.#db.exec(`PRAGMA incremental_vacuum(${VACUUM_PAGES})`);
+    });
   }
 
   /** Commits what waits and closes the file. Idempotent. */
@@ -348,19 +353,35 @@ export class Ledger implements LedgerReading {
   #book(event: MeterEvent, nowMs: number, receivedMs: number): Booking {
     switch (event.kind) {
       case 'turn': {
-        const booking = this.#turns.book(event, { nowMs, receivedMs, horizonMs: this.#retention.horizonMs });
+        if (event.awaitsSession && !this.#held.isKnown(event)) {
+          return { outcome: { type: this.#held.hold(event, nowMs) ? 'recorded' : 'duplicate' } };
+        }
+        const turn = event.awaitsSession ? this.#held.withProject(event) : event;
+        const booking = this.#turns.book(turn, { nowMs, receivedMs, horizonMs: this.#retention.horizonMs });
         this.#sessions.forget();
         if (booking.outcome.type === 'rejected' && booking.outcome.reason === 'overflow') this.#tellOfOverflow();
-        if (booking.outcome.type === 'recorded') this.#tools.release(event.agent, event.sessionId, event.messageId);
+        if (booking.outcome.type === 'recorded') {
+          this.#tools.release(event.agent, event.sessionId, event.messageId);
+          this.#bookHeld(event, nowMs);
+        }
         return booking;
       }
       case 'tool':
         return this.#tools.bookTool(event, nowMs, this.#retention.horizonMs);
-      case 'session':
-        return this.#tools.bookSession(event, nowMs);
+      case 'session': {
+        const booking = this.#tools.bookSession(event, nowMs);
+        if (booking.outcome.type === 'recorded') this.#bookHeld(event, nowMs);
+        return booking;
+      }
       case 'permission':
         return this.#tools.bookPermission(event, nowMs);
+      case 'error':
+        return this.#tools.bookError(event, nowMs, this.#retention.horizonMs);
     }
+  }
+
+  #bookHeld({ agent, sessionId }: { agent: string; sessionId: string }, nowMs: number): void {
+    for (const turn of this.#held.take(agent, sessionId)) this.#book(turn, nowMs, nowMs);
   }
 
   #sweep(nowMs: number): void {
@@ -368,6 +389,7 @@ export class Ledger implements LedgerReading {
     this.#retention.sweep(nowMs, atMs - this.#lastSweepMs);
     this.#balances.sweep(nowMs);
     this.#polls.sweep(nowMs);
+    this.#held.sweep(nowMs);
     this.#lastSweepMs = atMs;
   }
 
@@ -388,6 +410,7 @@ export class Ledger implements LedgerReading {
     this.#spend.load();
     this.#balances.load();
     this.#polls.load();
+    this.#held.load();
     this.#retention.load();
     this.#sessions.forget();
   }

@@ -107,7 +107,7 @@ export const TOLL = {
     type: 'counter',
     unit: '{error}',
     labels: [...SERVED, 'reason'],
-    help: 'Turns that failed, by reason.',
+    help: 'Turns that failed, by reason. Of agents that report every failed call of a model by OTLP, those calls: they are no turns.',
   }),
   turnsUnfinished: counted('toll_turns_unfinished', {
     type: 'gauge',

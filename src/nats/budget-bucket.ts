@@ -19,6 +19,7 @@ export const POLICY_KEY = 'policy';
 export const STANDINGS_KEY = 'standings';
 /** What a relay reads. It has the right to these and no other. */
 export const RELAY_KEYS = [POLICY_KEY, STANDINGS_KEY] as const;
+const FOLLOWING = Symbol('following');
 const FIGURES_KEY = /^spent\.(\d+)_of_(\d+)\.([A-Za-z0-9_-]+)$/;
 const API_TIMEOUT_MS = 5000;
 const RETRY_MS = 2000;
@@ -61,7 +62,8 @@ export class BudgetBucket {
   /** By key: what waits to be written. A later text takes the place of an earlier one. */
   readonly #waiting = new Map<string, string>();
   #bucket: { readonly connection: NatsConnection; readonly kv: Promise<KV> } | undefined;
-  #problem: string | undefined;
+  /** What keeps it from being followed, and by key what keeps that from being written. */
+  readonly #problems = new Map<string | typeof FOLLOWING, string>();
   /** Makes the following begin anew. */
   #broken = new AbortController();
   #following: Promise<void> | undefined;
@@ -73,7 +75,7 @@ export class BudgetBucket {
 
   /** What keeps it from being read or written, one line for people. */
   problem(): string | undefined {
-    return this.#options.link.problem() ?? this.#problem;
+    return this.#options.link.problem() ?? this.#problems.get(FOLLOWING) ?? [...this.#problems.values()][0];
   }
 
   start(): void {
@@ -110,7 +112,7 @@ export class BudgetBucket {
         this.#broken = new AbortController();
         await this.#handOver(connection, AbortSignal.any([signal, this.#broken.signal]));
       } catch (error) {
-        this.#note(error);
+        this.#note(FOLLOWING, error);
       }
       await delay(RETRY_MS, undefined, { signal }).catch(() => {});
     }
@@ -126,7 +128,7 @@ export class BudgetBucket {
     signal.addEventListener('abort', stop);
     const looking = setInterval(() => this.#look(kv, streamInfo.created), LOOK_EVERY_MS);
     try {
-      this.#problem = undefined;
+      this.#problems.delete(FOLLOWING);
       const keys = new Set<string>();
       let isBehind = values > 0;
       if (!isBehind) onCaughtUp(keys);
@@ -150,14 +152,17 @@ export class BudgetBucket {
     try {
       if ((await kv.status()).streamInfo.created === created) return;
     } catch (error) {
-      this.#note(error);
+      this.#note(FOLLOWING, error);
     }
     this.#broken.abort();
   }
 
   #write(): void {
-    this.#writing ??= this.#writeAll().finally(() => {
+    if (this.#writing || this.#stopping.signal.aborted || !this.#options.link.current) return;
+    this.#writing = this.#writeAll().finally(() => {
       this.#writing = undefined;
+      // What was put while the last write ended.
+      if (this.#waiting.size > 0) this.#write();
     });
   }
 
@@ -168,8 +173,13 @@ export class BudgetBucket {
       try {
         await (await this.#open(link.current)).put(key, text);
         if (this.#waiting.get(key) === text) this.#waiting.delete(key);
+        this.#problems.delete(key);
       } catch (error) {
-        this.#note(error, { isPublishing: true });
+        this.#note(key, error);
+        // The others need not wait for one that cannot be written.
+        const newest = this.#waiting.get(key)!;
+        this.#waiting.delete(key);
+        this.#waiting.set(key, newest);
         // Who cannot write there may have lost what it follows as well.
         this.#broken.abort();
         await delay(RETRY_MS, undefined, { signal: this.#stopping.signal }).catch(() => {});
@@ -183,14 +193,18 @@ export class BudgetBucket {
     return this.#bucket.kv;
   }
 
-  #note(error: unknown, { isPublishing = false } = {}): void {
+  #note(what: string | typeof FOLLOWING, error: unknown): void {
     const { link, config, log } = this.#options;
     this.#bucket = undefined;
     if (link.problem() || this.#stopping.signal.aborted) return;
-    const why = streamTrouble(error, { stream: `KV_${streamNames(config).budgets}`, isPublishing });
-    const problem = `what other bridges spent of budgets is known as of before: ${why}`;
-    if (problem !== this.#problem) log.warn(problem);
-    this.#problem = problem;
+    const stream = `KV_${streamNames(config).budgets}`;
+    const why = streamTrouble(error, { stream, isPublishing: what !== FOLLOWING });
+    const problem =
+      what === FOLLOWING
+        ? `what other bridges spent of budgets is known as of before: ${why}`
+        : `other bridges and relays do not hear what was spent here: ${why}`;
+    if (problem !== this.#problems.get(what)) log.warn(problem);
+    this.#problems.set(what, problem);
   }
 }
 

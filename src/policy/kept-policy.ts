@@ -2,8 +2,14 @@
 
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { z } from 'zod';
+import { LATEST_MS } from '../ledger/budget-period.ts';
 
-const kept = z.object({ v: z.literal(1), policy: z.string(), standings: z.string(), told_ms: z.int().min(0) });
+const kept = z.object({
+  v: z.literal(1),
+  policy: z.string(),
+  standings: z.string(),
+  told_ms: z.int().min(0).max(LATEST_MS),
+});
 
 /** As it was told. */
 export interface KeptPolicy {

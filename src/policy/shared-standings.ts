@@ -6,12 +6,13 @@
 
 import { z } from 'zod';
 import { labelValue } from '../config-fields.ts';
+import { LATEST_MS } from '../ledger/budget-period.ts';
 import { type Standing, UNIT_SCALE } from '../ledger/reading.ts';
 
 /** More of them than a configuration has rules. */
 const FIGURES_MAX = 10_000;
 const amount = z.int().min(Number.MIN_SAFE_INTEGER).max(Number.MAX_SAFE_INTEGER);
-const unixMs = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
+const unixMs = z.int().min(0).max(LATEST_MS);
 
 const figure = z.object({
   name: labelValue,

@@ -35,6 +35,8 @@ const anything = z.unknown().optional();
 /** A field of another type than expected says nothing. */
 const lenient = <T extends z.ZodType>(schema: T) => schema.optional().catch(undefined);
 const amount = lenient(z.number().nonnegative());
+/** A number or its text; an object would not even turn into one. */
+const size = lenient(z.union([z.string(), z.number()]));
 const date = z.union([z.date(), z.string()]);
 /** What is null where there is none. */
 const text = lenient(z.string().nullable());
@@ -48,7 +50,7 @@ const billing = z.object({
   reloadTrigger: amount,
   reloadError: text,
   timeReloadError: lenient(date.nullable()),
-  subscription: lenient(z.object({ plan: anything, useBalance: anything })),
+  subscription: lenient(z.object({ plan: size, useBalance: anything })),
   subscriptionID: text,
   lite: lenient(z.object({ useBalance: anything })),
   liteSubscriptionID: text,

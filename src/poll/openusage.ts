@@ -326,7 +326,7 @@ function sumOf(
   field: Exclude<keyof SnapshotModel, 'model' | 'window'>,
 ): number | undefined {
   const stated = rows.flatMap((row) => row[field] ?? []);
-  return stated.length > 0 ? stated.reduce((sum, value) => sum + value, 0) : undefined;
+  return stated.length > 0 ? finite(stated.reduce((sum, value) => sum + value, 0)) : undefined;
 }
 
 function money({ measured: { currency }, used }: Metric): { nano?: Nano; currency?: string } {
@@ -335,7 +335,12 @@ function money({ measured: { currency }, used }: Metric): { nano?: Nano; currenc
 
 /** In the unit's own size, without the noise of a multiplication. */
 function scaled(value: number | undefined, times: number): number | undefined {
-  return value === undefined ? undefined : times === 1 ? value : Number((value * times).toPrecision(12));
+  return value === undefined ? undefined : times === 1 ? value : finite(Number((value * times).toPrecision(12)));
+}
+
+/** What is too large for a number is not known. */
+function finite(value: number): number | undefined {
+  return Number.isFinite(value) ? value : undefined;
 }
 
 /** Used share, 0..1; undefined where the numbers do not tell. */

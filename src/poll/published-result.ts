@@ -10,6 +10,8 @@ const flag = z.literal(true).optional();
 /** Words of ours and of the closed sets: kinds, limits, units, windows, currencies. */
 const word = z.string().regex(/^[A-Za-z0-9%$][A-Za-z0-9 %$_.+/-]{0,63}$/);
 const MESSAGE_MAX_CHARS = 300;
+/** It is shown on terminals, where other characters are commands. */
+const ONE_LINE = /^[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]*$/u;
 const LIST_MAX = 2000;
 const list = <T extends z.ZodType>(item: T) => z.array(item).max(LIST_MAX);
 
@@ -60,7 +62,7 @@ const published = z.object({
   takenMs: unixMs,
   status: z.enum(ACCOUNT_STATUSES),
   statusHoldsMs: z.number().min(0),
-  message: z.string().max(MESSAGE_MAX_CHARS),
+  message: z.string().max(MESSAGE_MAX_CHARS).regex(ONE_LINE).catch(''),
   authScope: word.optional(),
   displayName: name.optional(),
   machine: word.optional(),

@@ -5,7 +5,16 @@ import { createHash } from 'node:crypto';
 import type { GatewayRules } from '../config.ts';
 import type { Pricing } from './pricing.ts';
 import type { ScopedLabels } from './scope.ts';
-import type { Identity, MeterEvent, StatedEvent, StatedTurn, TurnEvent } from './turn-event.ts';
+import type {
+  ErrorEvent,
+  Identity,
+  MeterEvent,
+  PermissionEvent,
+  StatedError,
+  StatedEvent,
+  StatedTurn,
+  TurnEvent,
+} from './turn-event.ts';
 import { resolveUpstream, type UpstreamAnswer, type UpstreamQuestion } from './upstream-provider.ts';
 
 /** Enough to tell a user's projects apart, too little to look like a name. */
@@ -14,14 +23,17 @@ const PROJECT_HASH_CHARS = 12;
 /** Providers that one account of another provider pays for as well: one key opens Zen and Go. */
 const PAID_BY: ReadonlyMap<string, string> = new Map([['opencode-go', 'opencode']]);
 
+const hasProject = (event: StatedEvent): event is Exclude<StatedEvent, PermissionEvent | StatedError> =>
+  event.kind !== 'permission' && event.kind !== 'error';
+
 /** An event with the project that its credential is bound to, whatever its sender stated. */
 export function ofBoundProject<T extends StatedEvent>(event: T, { project }: Identity): T {
-  return project === undefined || event.kind === 'permission' ? event : { ...event, project };
+  return project === undefined || !hasProject(event) ? event : { ...event, project };
 }
 
 /** Whether an event's sender names another project than the one its credential is bound to. */
 export function contradictsProject(event: StatedEvent, identity: Identity): boolean {
-  if (event.kind === 'permission' || identity.project === undefined) return false;
+  if (!hasProject(event) || identity.project === undefined) return false;
   return event.project !== undefined && event.project !== identity.project;
 }
 
@@ -63,6 +75,7 @@ export class Attribution {
    */
   attribute(event: StatedEvent, identity: Identity): MeterEvent {
     if (event.kind === 'permission') return event;
+    if (event.kind === 'error') return this.#error(event);
     const { project: name, ...rest } = ofBoundProject(event, identity);
     const shown = this.#shownProject(name);
     const project = shown === undefined ? {} : { project: shown };
@@ -103,6 +116,12 @@ export class Attribution {
       ...(team !== undefined && { team }),
       ...(user !== undefined && { user }),
     };
+  }
+
+  #error(stated: StatedError): ErrorEvent {
+    const provider = stated.provider.trim().toLowerCase();
+    const { upstreamProvider } = this.#upstream({ provider, model: stated.model });
+    return { ...stated, provider, upstreamProvider };
   }
 
   #upstream(question: UpstreamQuestion): UpstreamAnswer {

@@ -2,6 +2,7 @@
 // whichever road it came by; a value that does not fit is refused with the field's name and what was expected,
 // and never quoted.
 
+import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { type Decoded, type HookContext, rejected } from './decoded.ts';
 import { ERROR_REASONS, type ErrorReason, type Rejection, type RejectReason } from './turn-event.ts';
@@ -26,12 +27,18 @@ const MILLISECONDS_ABOVE = 1e12;
 /** As `accounts[].id` of the configuration, and nothing that begins as an API key does. */
 const ACCOUNT_ID = /^(?![Ss][Kk]-)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const accountIdText = 'expected the id of an account: 1 to 64 of A-Z a-z 0-9 . _ -, and neither an e-mail nor a key';
+/** As teams and users are named in a configuration. */
+const LABEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 /** Where a server names a model by its file: absolute, relative, with a drive, as a URL, or behind a gateway's name. */
 const FILE_PATH = /^\s*(?:[/~]|\.\.?\/)|\\|:\/|\/\/|\.(?:gguf|bin|safetensors)$/i;
 /** How API keys begin. Nothing that a user would want to read does. */
-const KEY_LIKE = /^\s*sk-[A-Za-z0-9_-]{8}/i;
+export const KEY_LIKE = /^\s*sk-[A-Za-z0-9_-]{8}/i;
+/** A path, an e-mail address or a key in the place of an id. */
+const TELLING_ID = /^(?:[/~]|\.\.?\/|[A-Za-z]:[\\/]|file:|sk-[A-Za-z0-9_-]{8})|^[^@/]+@[^@/]+\.[a-z]{2,}$/i;
+const DIGEST_CHARS = 32;
 const SERVER_NAME = /^(?![Ss][Kk]-)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
+const ID = /^[\x21-\x7e]+$/;
 const NUMERIC = /^[+-]?\d{1,25}(?:\.\d{1,25})?(?:e[+-]?\d{1,3})?$/i;
 const ISO_TIME = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)(Z|[+-]\d\d:?\d\d)?)?$/i;
 /** No control characters, no line breaks of any kind, no half characters; something to see. */
@@ -40,6 +47,12 @@ const VISIBLE_TEXT = /^(?=.*\S)[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]+$/u;
 function text(expectation: string, maxChars: number, pattern: RegExp) {
   const error = { error: `expected ${expectation}` };
   return z.string(error).trim().min(1, error).max(maxChars, error).regex(pattern, error);
+}
+
+/** What is no id stays none: it is refused by what it is. */
+function digestOf(stated: string): string {
+  if (!ID.test(stated) || stated.length > ID_MAX_CHARS) return stated;
+  return createHash('sha256').update(stated).digest('hex').slice(0, DIGEST_CHARS);
 }
 
 /** A number; one written as a string is as good. */
@@ -68,12 +81,27 @@ const tokensText = { error: `expected a whole number from 0 to ${TOKENS_MAX}` };
 const usdText = { error: `expected a number of USD from 0 to ${COST_MAX_USD}` };
 const timeText = { error: 'expected a time between 2020 and 2100, in Unix ms or ISO 8601' };
 
-/** An id is taken as it stands: a space around it is a mistake of the sender, not decoration. */
+/**
+ * An id is taken as it stands: a space around it is a mistake of the sender, not decoration. Of one that tells more than
+ * which it is, a digest is kept, which tells two apart as well.
+ */
 export const id = z
   .string({ error: `expected ${idText}` })
+  .overwrite((stated) => (TELLING_ID.test(stated) ? digestOf(stated) : stated))
   .min(1, { error: `expected ${idText}` })
   .max(ID_MAX_CHARS, { error: `expected ${idText}` })
-  .regex(/^[\x21-\x7e]+$/, { error: `expected ${idText}` });
+  .regex(ID, { error: `expected ${idText}` });
+/** Whose turn it is, in the sender's word; a turn is not lost for one that does not fit. */
+export const statedLabel = z
+  .unknown()
+  .transform((stated) => (typeof stated === 'string' && LABEL.test(stated) ? stated : undefined))
+  .optional()
+  .meta({
+    type: 'string',
+    pattern: LABEL.source,
+    description:
+      'Compared with the credential or subject that the record comes with, which is believed. Never a label.',
+  });
 export const agentName = z
   .string({ error: 'expected the name of an agent, such as opencode' })
   .regex(/^[a-z][a-z0-9_-]{0,31}$/, { error: 'expected 1 to 32 of a-z 0-9 _ -, starting with a letter' });
@@ -95,7 +123,7 @@ export const model = z
 export const toolName = text(
   `a tool's name: 1 to ${NAME_MAX_CHARS} of A-Z a-z 0-9 _ . - / :, and no path`,
   NAME_MAX_CHARS,
-  /^(?!\/|[A-Za-z]:\/)[A-Za-z0-9_.\-/:]+$/,
+  /^(?!\/|[A-Za-z]:\/|[Ss][Kk]-[A-Za-z0-9_-]{8})[A-Za-z0-9_.\-/:]+$/,
 );
 /** The id of an account, strict because it becomes a label: senders put e-mails, paths and keys there. */
 export const accountId = z.string({ error: accountIdText }).trim().regex(ACCOUNT_ID, { error: accountIdText });
@@ -223,9 +251,12 @@ function reasonOf(issue: z.core.$ZodIssue, value: unknown): RejectReason {
 /** Reads the fields of one message. Where several paths are given, the first that states something counts. */
 export class Fields {
   readonly #root: unknown;
+  readonly #lookUp: typeof valueAt;
 
-  constructor(root: unknown) {
+  /** @param lookUp finds what is stated under a name, where names are not dotted paths */
+  constructor(root: unknown, lookUp = valueAt) {
     this.#root = root;
+    this.#lookUp = lookUp;
   }
 
   /** The first value that is stated at one of the paths; undefined when there is none. */
@@ -263,7 +294,7 @@ export class Fields {
 
   #find(paths: string[]): { path: string; value: unknown } | undefined {
     for (const path of paths) {
-      const value = valueAt(this.#root, path);
+      const value = this.#lookUp(this.#root, path);
       if (!isAbsent(value)) return { path, value };
     }
     return undefined;

@@ -1,6 +1,6 @@
 // A project is called by the base name of its worktree root. Nothing else of a path is kept.
 
-import { name, pathSegments } from './fields.ts';
+import { KEY_LIKE, name, pathSegments } from './fields.ts';
 
 /** A path's segments; a drive letter alone is a root, not a name. */
 function segments(path: unknown): string[] {
@@ -11,12 +11,12 @@ function segments(path: unknown): string[] {
 
 /**
  * The base name of the first path that has one. A name that cannot be a label is no name: it costs no turn. One with an
- * @ may be an e-mail address, and the folders below it are no projects either: there is none then.
+ * @ may be an e-mail address, or one may look like a key, and the folders below it are no projects either: there is none then.
  */
 export function projectName(...paths: unknown[]): string | undefined {
   for (const path of paths) {
     const result = name.safeParse(segments(path).at(-1));
-    if (result.success) return result.data.includes('@') ? undefined : result.data;
+    if (result.success) return result.data.includes('@') || KEY_LIKE.test(result.data) ? undefined : result.data;
   }
   return undefined;
 }

@@ -154,7 +154,8 @@ export class Tiles {
 
 function titleOf(tile: string): string {
   const capitalised = (word: string) => word.charAt(0).toUpperCase() + word.slice(1);
-  const name = NAMES[tile] ?? tile.split('_').map(capitalised).join(' ');
+  // Tiles are named by senders, too: "constructor" is no name that an object happens to inherit.
+  const name = (Object.hasOwn(NAMES, tile) && NAMES[tile]) || tile.split('_').map(capitalised).join(' ');
   const plain = (text: string) => text.toLowerCase().replace(/[^a-z0-9]/g, '');
   return plain(name) === plain(tile) ? name : `${name} · ${tile}`;
 }

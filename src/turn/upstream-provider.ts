@@ -11,8 +11,8 @@ export { UPSTREAM_PROVIDERS } from './upstream-table.ts';
 /** What nothing could be learned about. */
 export const UNKNOWN_UPSTREAM = 'unknown';
 
-/** Upstream providers are labels: short, lower case, and never a sentence or a path. */
-const NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
+/** Upstream providers are labels: short, lower case, and never a sentence, a path or a key. */
+const NAME = /^(?!sk-)[a-z0-9][a-z0-9._-]{0,63}$/;
 const NAME_MAX_CHARS = 64;
 
 /** Regions that Bedrock writes before the vendor in ids of inference profiles. */

@@ -85,13 +85,15 @@ export function decodeSnapshot(stated: unknown, context: SnapshotContext): Decod
 
 /** The same for a snapshot that has the form already. */
 export function decodedSnapshot(stated: z.output<typeof usageSnapshot>, context: SnapshotContext): Decoded {
-  if (isTemplate(stated)) return ignored('not_ready');
+  const metrics = metricsOf(stated.metrics);
+  // By what is kept, so that it is told alike at the end of every road.
+  if (isTemplate({ ...stated, metrics })) return ignored('not_ready');
   const snapshot: UsageSnapshot = {
     provider: stated.provider_id,
     account: stated.account_id,
     takenMs: stated.timestamp,
     status: stated.status,
-    metrics: metricsOf(stated.metrics),
+    metrics,
     resets: resetsOf(stated.resets),
     attributes: attributesOf(stated.attributes),
     models: modelsOf(stated.model_usage),

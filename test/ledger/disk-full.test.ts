@@ -20,7 +20,7 @@ const lacks = ['bash', 'prlimit'].find((tool) => spawnSync(tool, ['--version']).
 
 test('a full disk', { skip: lacks ? `${lacks} is not installed` : false }, async (t) => {
   const file = path.join(temporaryFolder(t), 'ledger.db');
-  const { holder, opened } = await Holder.start(t, file, FILE_KIB);
+  const { holder, opened } = await Holder.start(t, file, { fileKiB: FILE_KIB });
   assert.equal(opened.turns, 0);
 
   let booked = 0;

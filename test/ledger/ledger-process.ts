@@ -49,9 +49,9 @@ async function serve(file: string): Promise<void> {
   say(answerOf(ledger, {}));
   for await (const line of createInterface(process.stdin)) {
     try {
-      const command = JSON.parse(line) as Command | 'settle';
-      const bookings = command === 'settle' ? [] : await ledger.submit(manyTurns(command));
-      if (command === 'settle') await ledger.settle();
+      const command = JSON.parse(line) as Command | 'settle' | 'sweep';
+      const bookings = typeof command === 'string' ? [] : await ledger.submit(manyTurns(command));
+      if (typeof command === 'string') await ledger[command]();
       say(answerOf(ledger, { recorded: bookings.filter(({ outcome }) => outcome.type === 'recorded').length }));
     } catch (error) {
       say(answerOf(ledger, { failed: (error as Error).name }));

@@ -129,6 +129,15 @@ test('with those permissions a bridge and a relay work, and a team cannot take t
   const verdict = (await asker.request('toll.verdict.platform.ada', question)).json<{ decision: string }>();
   assert.equal(verdict.decision, 'allow', 'the bridge may answer');
   await assert.rejects(asker.request('toll.verdict.finance.ada', question), /permissions/i);
+  await until('the rules', () => relay.status().policy.told_ms !== undefined);
+  const bucket = '$KV.toll_budgets';
+  for (const subject of [`${bucket}.policy`, `$JS.API.DIRECT.GET.KV_toll_budgets.${bucket}.spent.1_of_1.a`]) {
+    await assert.rejects(
+      asker.request(subject, '{}'),
+      /permissions/i,
+      'a team tells no rules, and reads no more than its relays',
+    );
+  }
   await bridge.stop();
   assert.doesNotMatch(lines.join('\n'), /may not/, 'nothing that a bridge or its relay does is forbidden');
 

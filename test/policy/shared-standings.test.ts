@@ -95,6 +95,7 @@ describe('the text that carries figures', () => {
     ['a part of a cent', JSON.stringify({ v: 1, budgets: [{ ...good, spent: 1.5 }] })],
     ['more than a total holds', JSON.stringify({ v: 1, budgets: [{ ...good, spent: 2 ** 60 }] })],
     ['an unknown unit', JSON.stringify({ v: 1, budgets: [{ ...good, unit: 'eur' }] })],
+    ['a time that no date holds', JSON.stringify({ v: 1, budgets: [{ ...good, end_ms: 9e15 }] })],
     ['no period', JSON.stringify({ v: 1, budgets: [{ ...good, end_ms: undefined }] })],
     ['a name that is none', JSON.stringify({ v: 1, budgets: [{ ...good, name: '/home/ada' }] })],
   ];

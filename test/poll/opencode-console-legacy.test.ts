@@ -170,6 +170,11 @@ test('each field by its own unit; null, missing and odd ones are absent', async 
       'subscriptionID:"sub_1",subscription:{plan:"7"}',
       { plan: { name: 'black', isSubscribed: true, drawsOnBalance: false } },
     ],
+    [
+      'Black of a size that turns into no text',
+      'subscriptionID:"sub_1",subscription:{plan:{a:1},useBalance:!0}',
+      { plan: { name: 'black', isSubscribed: true, drawsOnBalance: true } },
+    ],
     ['Black booked only', 'subscriptionPlan:"200"', none],
     [
       'Go',

@@ -308,6 +308,8 @@ describe('readings', () => {
     assert.deepEqual(read(withMetrics('xai', nothing)).facts, {});
     const odd = { usage_five_hour: { used: '7', limit: null, remaining: Number.NaN, unit: '%', window: '5h' } };
     assert.deepEqual(read(withMetrics('xai', odd)).facts, {});
+    const huge = { credit_balance: { used: 1e305, unit: 'h' } };
+    assert.deepEqual(read(withMetrics('opencode', huge)).facts, {}, 'too large for a number');
   });
 
   test('two keys that mean the same money are told once, the one named first', () => {

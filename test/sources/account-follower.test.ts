@@ -163,6 +163,8 @@ test('what is published is read as it was, and nothing beyond its form', () => {
   };
   const read = parsePublished(publishedText(more as PollResult));
   assert.deepEqual(read, whole);
+  const commands = publishedText({ ...whole, message: '\u001b[2J\nAuth OK' });
+  assert.deepEqual(parsePublished(commands), { ...whole, message: '' }, 'it would be shown on a terminal');
   for (const text of ['', 'null', '{"v":2}', publishedText({ ...whole, status: 'great' as 'ok' })]) {
     assert.equal(parsePublished(text), undefined);
   }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { mcpServerOf, model, optionalServerName, provider, toolName, unixMs } from '../../src/turn/fields.ts';
+import { id, mcpServerOf, model, optionalServerName, provider, toolName, unixMs } from '../../src/turn/fields.ts';
+import { projectName } from '../../src/turn/project-name.ts';
 
 const TIMES: [unknown, string][] = [
   [1795293928, '2026-11-21T20:45:28Z'],
@@ -47,10 +48,35 @@ test('the server in the name of an MCP tool', () => {
   assert.deepEqual(servers, ['github', 'a_b', undefined, undefined, undefined, undefined]);
 });
 
+test('of an id that is a path, an address or a key only a digest is kept, and the same one each time', () => {
+  const telling = [
+    '/home/alice/s.jsonl',
+    '~/s',
+    'C:\\Users\\alice',
+    'file:///a',
+    'alice@example.com',
+    'sk-ant-api03-ab',
+  ];
+  const kept = telling.map((stated) => id.parse(stated));
+  for (const digest of kept) assert.match(digest, /^[0-9a-f]{32}$/);
+  assert.equal(new Set(kept).size, telling.length);
+  assert.deepEqual(
+    kept.map((digest) => id.parse(digest)),
+    telling.map((stated) => id.parse(stated)),
+  );
+  for (const plain of ['ses_1', 'msg@2', '2026/11/27', 'a/b', 'task-sk-1']) assert.equal(id.parse(plain), plain);
+  for (const none of ['', '/home/alice/a b', '/x\n', `/${'x'.repeat(200)}`, 7]) assert.ok(!id.safeParse(none).success);
+});
+
 test('paths and keys become no labels', () => {
-  for (const tool of ['/usr/bin/x', 'C:/Users/alice/x']) assert.ok(!toolName.safeParse(tool).success, tool);
-  for (const id of ['/home/alice/x', 'sk-ant-abcdef', '~x']) assert.ok(!provider.safeParse(id).success, id);
+  for (const tool of ['/usr/bin/x', 'C:/Users/alice/x', 'sk-ant-api03-abcdefgh'])
+    assert.ok(!toolName.safeParse(tool).success, tool);
+  for (const stated of ['/home/alice/x', 'sk-ant-abcdef', '~x']) assert.ok(!provider.safeParse(stated).success, stated);
   assert.ok(!model.safeParse('sk-ant-api03-abcdefgh').success);
+  assert.deepEqual(
+    ['/a/sk-ant-api03-abcdefgh', 'SK-0123456789', '/a/sk-1'].map((path) => projectName(path)),
+    [undefined, undefined, 'sk-1'],
+  );
   const models = ['home/alice/llama.gguf', '/srv/m.safetensors', 'anthropic/claude-sonnet-4', 'sk-1'];
   assert.deepEqual(
     models.map((stated) => model.parse(stated)),

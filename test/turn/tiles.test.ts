@@ -35,6 +35,11 @@ describe('tiles', () => {
     it(`${upstream} is shown by ${tile}`, () => assert.equal(tiles.tileOf(upstream), tile));
   }
 
+  it('gives every tile a title, also one that is named as what objects inherit', () => {
+    const titles = tiles.all(['anthropic', 'constructor', '__proto__', 'tostring'], []).map(({ title }) => title);
+    assert.deepEqual(titles.sort(), ['  Proto  ', 'Anthropic · claude_code', 'Constructor', 'Tostring']);
+  });
+
   it('shows google on gemini_api when nothing else is configured', () => {
     assert.equal(new Tiles({}, []).tileOf('google'), 'gemini_api');
   });

@@ -99,6 +99,7 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
     ['openrouter', 'meta-llama/llama-3.3-70b-instruct', 'DeepInfra', NONE, 'deepinfra', 'hint'],
     ['openrouter', 'moonshotai/kimi-k2', 'Fireworks', NONE, 'fireworks', 'hint'],
     ['openrouter', 'moonshotai/kimi-k2', 'gmicloud', NONE, 'gmicloud', 'hint'],
+    ['openrouter', 'moonshotai/kimi-k2', 'sk-or-0123456789', NONE, 'moonshot', 'model_id'],
     ['openrouter', 'openai/gpt-5', 'OpenRouter', NONE, 'openai', 'model_id'],
     ['openrouter', 'openai/gpt-5', 'openusage', NONE, 'openai', 'model_id'],
     ['openrouter', 'openai/gpt-5', 'Azure', NONE, 'openai', 'model_id'],

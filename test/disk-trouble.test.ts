@@ -1,0 +1,112 @@
+// A bridge on a disk of its own that fills up, and on one that may only be read. Disks are mounted for it, which needs
+// the right to do so.
+
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { Pool } from 'undici';
+import { both, compose, type Stream } from './composed-stream.ts';
+import { KillableBridge } from './killable-bridge.ts';
+import { freePort } from './prometheus-server.ts';
+import { shownBy } from './scrape.ts';
+
+const BATCH = 200;
+const BATCHES_MAX = 200;
+
+const mount = (...args: string[]) => spawnSync('mount', args, { encoding: 'utf8' });
+
+function mountable(): string | false {
+  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
+  const { status } = mount('-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', dir);
+  if (status === 0) execFileSync('umount', [dir]);
+  rmSync(dir, { recursive: true });
+  return status === 0 ? false : 'this user may not mount a disk';
+}
+const skip = mountable();
+
+/** A folder with a disk of its own below it. */
+async function bridgeOnDisk(t: TestContext, size: string) {
+  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
+  const disk = path.join(dir, 'state');
+  mkdirSync(disk);
+  const bridge = new KillableBridge({ dir, port: await freePort() });
+  const pool = new Pool('http://tollbridge', { socketPath: bridge.socket, connections: 1 });
+  t.after(async () => {
+    await bridge.kill();
+    await pool.destroy();
+    spawnSync('umount', ['-l', disk]);
+    rmSync(dir, { recursive: true, force: true });
+  });
+  assert.equal(mount('-t', 'tmpfs', '-o', `size=${size}`, 'tmpfs', disk).status, 0);
+  const post = async ({ records }: Stream): Promise<number> => {
+    const body = records.map((record) => JSON.stringify(record)).join('\n');
+    const answer = await pool.request({ path: '/v1/events', method: 'POST', body });
+    await answer.body.dump();
+    return answer.statusCode;
+  };
+  return { bridge, disk, post };
+}
+
+const truthOf = ({ records: _, ...truth }: Stream) => truth;
+
+test('a disk that fills up: refused with 503, shown on, exact once there is room, and after a crash', {
+  skip,
+}, async (t) => {
+  const { bridge, disk, post } = await bridgeOnDisk(t, '3m');
+  await bridge.start();
+  let booked = compose(BATCH, { seed: 1, name: 'b0' });
+  assert.equal(await post(booked), 202);
+  let refused: Stream | undefined;
+  for (let n = 1; n < BATCHES_MAX && !refused; n++) {
+    const batch = compose(BATCH, { seed: n, name: `b${n}` });
+    if ((await post(batch)) === 202) booked = both(booked, batch);
+    else refused = batch;
+  }
+  assert.ok(refused, 'the disk never filled up');
+  assert.ok(statfsSync(disk).bavail * statfsSync(disk).bsize < 1024 * 1024);
+  for (let again = 0; again < 3; again++) assert.equal(await post(refused), 503);
+  assert.equal((await fetch(`${bridge.url}/-/ready`)).status, 503);
+  assert.equal((await fetch(`${bridge.url}/-/healthy`)).status, 200);
+  assert.deepEqual(shownBy(await bridge.scrape()), truthOf(booked), 'what was acknowledged, and nothing else');
+
+  await bridge.kill();
+  assert.equal(mount('-o', 'remount,size=32m', disk).status, 0);
+  await bridge.start();
+  assert.deepEqual(shownBy(await bridge.scrape()), truthOf(booked), 'after a crash on the full disk');
+
+  const filler = path.join(disk, 'filler');
+  const { bavail, bsize } = statfsSync(disk);
+  writeFileSync(filler, Buffer.alloc(Math.max(0, bavail * bsize)));
+  let status = 202;
+  for (let n = 1; n < 20 && status === 202; n++) {
+    const batch = compose(BATCH, { seed: n, name: `c${n}` });
+    status = await post(batch);
+    if (status === 202) booked = both(booked, batch);
+  }
+  assert.equal(status, 503, 'the disk is full again');
+  rmSync(filler);
+  assert.equal(await post(refused), 202, 'and takes again without a restart');
+  booked = both(booked, refused);
+  assert.deepEqual(shownBy(await bridge.scrape()), truthOf(booked));
+  assert.equal((await fetch(`${bridge.url}/-/ready`)).status, 200);
+  assert.match(bridge.said, /cannot be written.*Make room/);
+  t.diagnostic(`${booked.records.length} events booked, difference 0`);
+});
+
+test('a disk that may only be read stops the start, names the ledger, and changes nothing', { skip }, async (t) => {
+  const { bridge, disk, post } = await bridgeOnDisk(t, '16m');
+  await bridge.start();
+  const batch = compose(BATCH, { seed: 1, name: 'ro' });
+  assert.equal(await post(batch), 202);
+  await bridge.kill();
+  assert.equal(mount('-o', 'remount,ro', disk).status, 0);
+  await bridge.start({ isReady: false });
+  assert.equal(await bridge.ended(), 1);
+  assert.match(bridge.said, /The ledger .*ledger\.db cannot be opened .*mend the permissions/);
+  assert.equal(mount('-o', 'remount,rw', disk).status, 0);
+  await bridge.start();
+  assert.deepEqual(shownBy(await bridge.scrape()), truthOf(batch));
+});
