@@ -4,7 +4,9 @@
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { BUDGETS } from '../dashboards/grafana/budgets.ts';
 import { PLACED } from '../dashboards/grafana/pack.ts';
+import { ATTRIBUTION_UID } from '../dashboards/grafana/uids.ts';
 import { openBrowser, shoot } from '../dashboards/preview/browser.ts';
 import { prometheusAddress, servePreview } from '../dashboards/preview/serve.ts';
 import { startDemoStage } from '../test/dashboards/demo-stage.ts';
@@ -16,6 +18,12 @@ const WIDTH = 1600;
 const DAYS = 30;
 /** Where the home dashboard goes on with a band for each tile, of which one more would show nothing new. */
 const HOME_HEIGHT = 2700;
+/** What is chosen on a dashboard before its picture is taken. */
+const CHOSEN: Readonly<Record<string, string>> = {
+  'tollbridge-tile': 'var-tile=claude_code',
+  // The bridge has only just begun to tell of itself, and made-up turns have no health.
+  'tollbridge-health': 'from=now-2m',
+};
 const say = (text: string) => process.stdout.write(`${text}\n`);
 
 const { values } = parseArgs({
@@ -35,16 +43,20 @@ async function takePictures(): Promise<void> {
   const browser = await openBrowser();
   try {
     mkdirSync(PICTURES, { recursive: true });
-    for (const { dashboard } of PLACED) {
-      for (const theme of ['dark', 'light'] as const) {
+    for (const theme of ['dark', 'light'] as const) {
+      for (const { dashboard } of PLACED) {
         const name = `${dashboard.uid!.replace('tollbridge-', '')}-${theme}.png`;
-        const query = dashboard.uid === 'tollbridge-tile' ? 'var-tile=claude_code' : '';
+        const query = CHOSEN[dashboard.uid!] ?? '';
         const file = path.join(PICTURES, name);
         const isHome = dashboard.uid === 'tollbridge-tiles';
         const look = { url: preview.url, dashboard: dashboard.uid!, theme, width: WIDTH, query, file };
         await shoot(browser, { ...look, ...(isHome && { height: HOME_HEIGHT }) });
         say(`docs/dashboards/${name} written`);
       }
+      const name = `budgets-${theme}.png`;
+      const look = { url: preview.url, dashboard: ATTRIBUTION_UID, theme, width: WIDTH, band: BUDGETS.title! };
+      await shoot(browser, { ...look, file: path.join(PICTURES, name) });
+      say(`docs/dashboards/${name} written`);
     }
   } finally {
     await browser.close();
