@@ -15,6 +15,7 @@ import { provideTools } from './test-tools.ts';
 
 const PICTURES = path.join(path.dirname(import.meta.dirname), 'docs', 'dashboards');
 const WIDTH = 1600;
+const THEMES = ['dark', 'light'] as const;
 const DAYS = 30;
 /** Where the home dashboard goes on with a band for each tile, of which one more would show nothing new. */
 const HOME_HEIGHT = 2700;
@@ -41,23 +42,22 @@ async function takePictures(): Promise<void> {
   const stage = await startDemoStage({ days: DAYS, hasGap: false });
   const preview = await servePreview({ prometheus: stage.prometheus.url, port: 0 });
   const browser = await openBrowser();
+  const take = async (name: string, part: { dashboard: string; query?: string; height?: number; band?: string }) => {
+    for (const theme of THEMES) {
+      const file = path.join(PICTURES, `${name}-${theme}.png`);
+      await shoot(browser, { url: preview.url, theme, width: WIDTH, file, ...part });
+      say(`docs/dashboards/${name}-${theme}.png written`);
+    }
+  };
   try {
     mkdirSync(PICTURES, { recursive: true });
-    for (const theme of ['dark', 'light'] as const) {
-      for (const { dashboard } of PLACED) {
-        const name = `${dashboard.uid!.replace('tollbridge-', '')}-${theme}.png`;
-        const query = CHOSEN[dashboard.uid!] ?? '';
-        const file = path.join(PICTURES, name);
-        const isHome = dashboard.uid === 'tollbridge-tiles';
-        const look = { url: preview.url, dashboard: dashboard.uid!, theme, width: WIDTH, query, file };
-        await shoot(browser, { ...look, ...(isHome && { height: HOME_HEIGHT }) });
-        say(`docs/dashboards/${name} written`);
-      }
-      const name = `budgets-${theme}.png`;
-      const look = { url: preview.url, dashboard: ATTRIBUTION_UID, theme, width: WIDTH, band: BUDGETS.title! };
-      await shoot(browser, { ...look, file: path.join(PICTURES, name) });
-      say(`docs/dashboards/${name} written`);
+    for (const { dashboard } of PLACED) {
+      const uid = dashboard.uid!;
+      const isHome = uid === 'tollbridge-tiles';
+      const part = { query: CHOSEN[uid] ?? '', ...(isHome && { height: HOME_HEIGHT }) };
+      await take(uid.replace('tollbridge-', ''), { dashboard: uid, ...part });
     }
+    await take('budgets', { dashboard: ATTRIBUTION_UID, band: BUDGETS.title! });
   } finally {
     await browser.close();
     preview.close();
