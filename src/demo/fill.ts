@@ -38,7 +38,7 @@ const SCRAPES: readonly { readonly youngerMs: number; readonly everyMs: number }
 ];
 /** What no chart shows the past of. */
 const NOT_IN_HISTORY =
-  /^(?:gen_ai_|nodejs_|v8js_(?!memory_heap_used)|toll_tool_duration_|toll_model_duration_|toll_window_(?!start)|tollbridge_(?!ledger_created|ledger_commit|scrape|series|events))/;
+  /^(?:gen_ai_|nodejs_|v8js_|toll_tool_duration_|toll_model_duration_|toll_window_(?!start)|tollbridge_(?!ledger_created|series))/;
 
 export interface History {
   /** The file, in OpenMetrics. */
