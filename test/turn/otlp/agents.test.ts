@@ -59,6 +59,13 @@ describe('Claude Code', () => {
       'anthropic',
       5_308_000,
     ],
+    ['a plan', { 'anthropic.plan': 'max' }, 'anthropic', undefined],
+    [
+      'a plan by usage',
+      { 'anthropic.plan': 'enterprise', 'anthropic.seat_type': 'usage_based' },
+      'anthropic',
+      5_308_000,
+    ],
     ['no cost', { cost_usd: undefined }, 'anthropic', undefined],
   ];
   for (const [what, changes, provider, costNano] of PAID) {
