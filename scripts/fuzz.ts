@@ -10,13 +10,12 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { fuzzPipeline } from '../test/fuzz/pipeline.ts';
+import { fuzzProbes } from '../test/fuzz/probes.ts';
 import { fuzz } from '../test/fuzz/run.ts';
 import { fuzzTargets } from '../test/fuzz/targets.ts';
 
 /** In parts, after each of which the memory is looked at. */
 const PART_INPUTS = 20_000;
-/** Beside the targets: it takes far longer for each. */
-const PIPELINE_SHARE = 0.05;
 const LOOKED_AT_EVERY_MS = 1000;
 const HUNG_MS = 60_000;
 const MEMORY_MAX_MB = 512;
@@ -31,6 +30,12 @@ interface Order {
   readonly count: Int32Array;
 }
 
+/** What takes far longer for an input than the targets do: how many of these it gets beside theirs. */
+const SLOW = [
+  ['pipeline', 0.05, fuzzPipeline],
+  ['probes', 0.005, fuzzProbes],
+] as const;
+
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 
@@ -38,9 +43,9 @@ async function work({ inputs, seed, target: only, path, count }: Order): Promise
   const { targets, end } = fuzzTargets();
   const say = (line: string) => parentPort?.postMessage(line);
   const chosen = targets.filter(({ name }) => only === undefined || name === only);
-  if (chosen.length === 0 && only !== 'pipeline') {
-    throw new Error(`no such target: ${only}. There are ${targets.map(({ name }) => name).join(', ')}, pipeline`);
-  }
+  const names = [...targets.map(({ name }) => name), ...SLOW.map(([name]) => name)];
+  if (only !== undefined && !names.includes(only))
+    throw new Error(`no such target: ${only}. There are ${names.join(', ')}`);
   const started = () => void Atomics.add(count, 0, 1);
   try {
     for (const target of chosen) {
@@ -55,19 +60,14 @@ async function work({ inputs, seed, target: only, path, count }: Order): Promise
       const heapMib = Math.round(process.memoryUsage().heapUsed / MIB);
       say(`${target.name}: fine, the slowest ${slowestMs.toFixed(1)} ms, ${heapMib} MiB of heap`);
     }
-    if (only !== undefined && only !== 'pipeline') return;
-    for (
-      let [left, part] = [only === undefined ? Math.round(inputs * PIPELINE_SHARE) : inputs, 0];
-      left > 0;
-      left -= PART_INPUTS, part++
-    ) {
-      say(`… pipeline, seed ${seed + part}`);
-      const { bodies, events, recorded, series } = await fuzzPipeline({
-        inputs: Math.min(left, PART_INPUTS),
-        seed: seed + part,
-        onScrape: started,
-      });
-      say(`pipeline: ${bodies} bodies, ${events} events, ${recorded} recorded, ${series} series`);
+    for (const [name, share, part] of SLOW) {
+      if (only !== undefined && name !== only) continue;
+      let [left, at] = [only === undefined ? Math.round(inputs * share) : inputs, 0];
+      for (; left > 0; left -= PART_INPUTS, at++) {
+        say(`… ${name}, seed ${seed + at}`);
+        const found = await part({ inputs: Math.min(left, PART_INPUTS), seed: seed + at, onInput: started });
+        say(`${name}: fine, ${inspect(found, { breakLength: Number.POSITIVE_INFINITY })}`);
+      }
     }
   } finally {
     end();

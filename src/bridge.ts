@@ -223,7 +223,7 @@ export class Bridge {
     const sink = new LedgerSink({ ledger: this.#ledger, attribution });
     this.#policy = this.#policySide({ attribution, pricing });
     this.#ledgerIntake = new Intake({ sink, meter: this.#health });
-    this.#intake = this.#ledgerIntake;
+    this.#intake = new Intake({ sink, roads: config.sources, meter: this.#health });
     if (config.nats) await this.#startNats({ ...config, nats: config.nats });
     this.#isOpen = true;
     // A bridge that restarts often must not put this off for ever.
@@ -252,7 +252,8 @@ export class Bridge {
     this.#nats = new NatsSide({ config, env: this.#env, log: this.#log, meter: this.#health });
     await this.#nats.start();
     // What this machine takes in goes into the stream first, so that every bridge of it counts the same.
-    if (this.#nats.sink) this.#intake = new Intake({ sink: this.#nats.sink, meter: this.#health });
+    if (this.#nats.sink)
+      this.#intake = new Intake({ sink: this.#nats.sink, roads: config.sources, meter: this.#health });
     await this.#nats.read({ ledger: this.#ledger, intake: this.#ledgerIntake, accounts: this.#found.accounts });
     this.#nats.answer((question, identity) => this.#policy.answer(question, identity));
   }
@@ -274,6 +275,7 @@ export class Bridge {
       ...{ config: this.#config, env: this.#env, intake: this.#intake, meter: this.#health, log: this.#log },
       status: () => this.status(),
       verdict: (question, identity) => this.#policy.answer(question, identity),
+      providerOf: (agent, sessionId) => this.#ledger.providerOf(agent, sessionId),
       onSocket: {
         report: (by, span) => this.#ledger.report(by, span),
         explain: (question, identity) => this.#policy.explain(question, identity),

@@ -69,6 +69,9 @@ const account = z.strictObject({
     .prefault({}),
 });
 
+/** By which road the turns of an agent are taken that may deliver by both. */
+const road = z.enum(['otlp', 'hook']);
+
 const PRICED_STATES = z.enum(['free', 'included', 'estimated']);
 
 /** Which turns a rule is for (globs with `*`), and how they are paid. */
@@ -122,6 +125,7 @@ const schema = z.strictObject({
     .prefault({}),
   tcp: tcp.optional(),
   otlp_in: tcp.optional(),
+  sources: z.strictObject({ claude_code: road.optional(), codex: road.optional() }).prefault({}),
   tokens: z.array(token).default([]),
   spool: z.strictObject({ enabled: z.boolean().default(true), dir: filePath.optional() }).prefault({}),
   hub: z.strictObject({ listen: listen.optional(), token_env: envName.optional() }).prefault({}),
@@ -181,6 +185,7 @@ export type AccountConfig = Parsed['accounts'][number];
 export type PricingRule = Parsed['pricing'][number];
 export type GatewayRules = Parsed['gateways'];
 export type { NatsConfig, OtlpConfig, PolicyConfig, TcpConfig, TokenConfig };
+export type SourceRules = Parsed['sources'];
 export type LabelCaps = Parsed['labels']['caps'];
 
 /** The configuration with every default filled in; durations in ms, paths absolute. */

@@ -14,6 +14,7 @@ import type { Intake, Source, SourceMeter } from './sources/source.ts';
 import { SpoolDrain } from './sources/spool-drain.ts';
 import { TcpServer } from './sources/tcp-server.ts';
 import type { BridgeStatus } from './status.ts';
+import type { ProviderOf } from './turn/otlp/conversations.ts';
 import { TILE_IDS } from './turn/tiles.ts';
 import { VERSION } from './version.ts';
 
@@ -23,6 +24,8 @@ export interface SenderSideOptions extends Required<Pick<EventReceiverOptions, '
   readonly intake: Intake;
   readonly meter: SourceMeter;
   readonly log: Log;
+  /** What the ledger knows of a conversation that a record does not say. */
+  readonly providerOf: ProviderOf;
   /** What only the socket answers: sessions are named there. */
   readonly onSocket: Pick<EventReceiverOptions, 'report' | 'explain'>;
 }
@@ -56,7 +59,7 @@ export class SenderSide {
 
   /** @throws PermanentFailure when one of them is set up wrongly or taken */
   async start(): Promise<void> {
-    const { config, env, onSocket, intake, meter, log, status, verdict } = this.#options;
+    const { config, env, onSocket, providerOf, intake, meter, log, status, verdict } = this.#options;
     const { socket, tcp, otlp_in, tokens, spool, hub, openusage } = config;
     const common = { intake, identity: ownIdentity(config), meter, log };
     const answers = { status, verdict, health: () => healthAnswer(VERSION, TILE_IDS) };
@@ -75,7 +78,7 @@ export class SenderSide {
     }
     if (otlp_in) {
       const senders = new SenderTokens(tokens, env);
-      this.#otlpIn = await started(otlpServer({ ...common, ...answers, tcp: otlp_in, tokens: senders }));
+      this.#otlpIn = await started(otlpServer({ ...common, ...answers, providerOf, tcp: otlp_in, tokens: senders }));
     }
     if (spool.enabled) {
       this.#spool = await started(new SpoolDrain({ ...common, dir: spool.dir }));

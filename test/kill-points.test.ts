@@ -7,11 +7,15 @@ import os from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
+import { jetstream } from '@nats-io/jetstream';
 import { Pool } from 'undici';
+import { setUpStreams } from '../src/nats/streams.ts';
 import { both, compose, type Stream } from './composed-stream.ts';
 import { type KillPoint, KillSwitch } from './kill-point.ts';
 import { KillableBridge } from './killable-bridge.ts';
-import { freePort } from './prometheus-server.ts';
+import { connected, NatsServer, natsConfig } from './nats/nats-server.ts';
+import { freePort, until } from './prometheus-server.ts';
 import { shownBy } from './scrape.ts';
 
 const BATCH = 60;
@@ -72,4 +76,48 @@ test('kill -9 at each point of a commit: exact at once, and exact after it was s
   t.after(() => db.close());
   assert.deepEqual({ ...db.prepare('PRAGMA integrity_check').get() }, { integrity_check: 'ok' });
   t.diagnostic(`${Object.keys(POINTS).length} points, ${booked.records.length} events, difference 0`);
+});
+
+test('the same while a stream is read: what was not acknowledged comes again, and what was is not booked twice', async (t) => {
+  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
+  const cleanUp: (() => unknown)[] = [() => rmSync(dir, { recursive: true, force: true })];
+  t.after(async () => {
+    for (const step of cleanUp.reverse()) await Promise.resolve(step()).catch(() => {});
+  });
+  const server = await NatsServer.start({ dir });
+  cleanUp.push(() => server.kill());
+  const connection = await connected(server);
+  cleanUp.push(() => connection.close());
+  const nats = { servers: [server.url], replica: 'a' };
+  await setUpStreams(connection, natsConfig(nats));
+  const killSwitch = new KillSwitch(path.join(dir, 'kill-point'));
+  const config = { nats, spool: { enabled: false } };
+  const bridge = new KillableBridge({ dir: path.join(dir, 'b'), port: await freePort(), config, node: killSwitch });
+  cleanUp.push(() => bridge.kill());
+  killSwitch.arm(undefined);
+  await bridge.start();
+  let published = compose(BATCH, { seed: 3, name: 'stream' });
+  const publish = async ({ records }: Stream) => {
+    const client = jetstream(connection);
+    for (const record of records) await client.publish('toll.turns.core.ana', JSON.stringify(record));
+  };
+  const isShown = async () => {
+    const found = shownBy(await bridge.scrape().catch(() => ''));
+    return isDeepStrictEqual(found, truthOf(published));
+  };
+  await publish(published);
+  await until('the first events', isShown);
+  const STREAM_POINTS = Object.entries(POINTS).filter(([, point]) => 'sql' in point && point.sql === '^COMMIT');
+  for (const [where, { isBooked: _, ...point }] of STREAM_POINTS) {
+    const batch = compose(BATCH, { seed: 4, name: where.replaceAll(/\W/g, '_') });
+    killSwitch.arm(point);
+    await publish(batch);
+    assert.equal(await bridge.ended(), 'SIGKILL', `it did not die ${where}`);
+    published = both(published, batch);
+    killSwitch.arm(undefined);
+    await bridge.start();
+    await until(`all of the stream, after ${where}`, isShown).catch(() => {});
+    assert.deepEqual(shownBy(await bridge.scrape()), truthOf(published));
+  }
+  t.diagnostic(`${STREAM_POINTS.length} points, ${published.records.length} messages, difference 0`);
 });

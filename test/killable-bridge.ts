@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { until } from './prometheus-server.ts';
 
@@ -89,6 +89,13 @@ export class KillableBridge {
   get pid(): number {
     assert.ok(this.#child?.pid, 'it was never started');
     return this.#child.pid;
+  }
+
+  /** What it holds in memory; 0 where the system does not say. */
+  residentBytes(): number {
+    const status = `/proc/${this.pid}/status`;
+    const kib = existsSync(status) ? /VmRSS:\s+(\d+) kB/.exec(readFileSync(status, 'utf8'))?.[1] : undefined;
+    return Number(kib ?? 0) * 1024;
   }
 
   /** Resolves when it has ended, to how: its exit code, or the signal. */

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
@@ -45,9 +45,6 @@ async function startBridge(t: TestContext, options: Partial<KillableOptions> = {
 
 let serial = 0;
 const nextBatch = () => compose(BATCH, { seed: serial, name: `n${serial++}` });
-
-const residentBytes = (pid: number) =>
-  Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) * 1024;
 
 /** Connections that are opened and left alone; one that was refused counts, too. */
 async function openIdle(count: number, to: net.NetConnectOpts, first = ''): Promise<net.Socket[]> {
@@ -150,7 +147,7 @@ test('a storm of scrapes, and readers that do not read: senders are served, memo
   const whole = await bridge.scrape();
   assert.ok(whole.length > MIB, `${whole.length} bytes are not many`);
   const { port } = new URL(bridge.url);
-  const before = residentBytes(bridge.pid);
+  const before = bridge.residentBytes();
   const get = 'GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n';
   const deaf = await openIdle(30, { host: '127.0.0.1', port: Number(port) }, get);
   for (const socket of deaf) socket.pause();
@@ -180,7 +177,7 @@ test('a storm of scrapes, and readers that do not read: senders are served, memo
   await Promise.all(Array.from({ length: 30 }, scraper));
   isOver = true;
   await sending;
-  const grown = residentBytes(bridge.pid) - before;
+  const grown = bridge.residentBytes() - before;
   assert.ok((statuses['200 true'] ?? 0) > 0);
   assert.deepEqual(
     Object.keys(statuses).filter((each) => each !== '200 true' && each !== 'refused'),
@@ -208,10 +205,10 @@ test('idle connections, as many as there are descriptors for: they are ended, an
   const { bridge, post } = await startBridge(t);
   const first = nextBatch();
   assert.equal(await post(first), 202);
-  const before = residentBytes(bridge.pid);
+  const before = bridge.residentBytes();
   const idle = await openIdle(count, { path: bridge.socket });
   t.after(() => idle.forEach((socket) => void socket.destroy()));
-  const grown = residentBytes(bridge.pid) - before;
+  const grown = bridge.residentBytes() - before;
   const sinceMs = performance.now();
   const batch = nextBatch();
   // What is left over of the connections that were there before is served at once; a new one when an idle one has ended.
@@ -236,7 +233,7 @@ test('idle connections, as many as there are descriptors for: they are ended, an
   );
 });
 
-const lacks = ['bash', 'prlimit'].find((tool) => spawnSync(tool, ['--version']).error);
+const lacks = spawnSync('prlimit', ['--version']).error ? 'prlimit' : undefined;
 
 test('no file descriptor left: nothing is lost, and it goes on by itself when there are some', {
   skip: lacks ? `${lacks} is not installed` : false,

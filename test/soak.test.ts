@@ -2,7 +2,7 @@
 // Prometheus makes one. Afterwards every total is exact, and neither memory nor the number of series went on growing.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -99,8 +99,7 @@ test('a day in seconds: exact, and flat', async (t) => {
     const used = samples.filter(({ name }) => name === 'v8js_memory_heap_used');
     assert.ok(used.length > 0, 'the heap is known');
     heap.push([passedS(), used.reduce((sum, { value }) => sum + value, 0)]);
-    const rss = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${bridge.pid}/status`, 'utf8'))![1];
-    resident.push([passedS(), Number(rss) * KIB]);
+    resident.push([passedS(), bridge.residentBytes()]);
     series.push(samples.filter(({ name }) => name.startsWith('toll_')).length);
     await pacing(scrape / SCRAPES);
   }

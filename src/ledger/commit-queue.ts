@@ -166,13 +166,10 @@ export class CommitQueue {
 
   /** Takes back what a transaction changed, on disk and in memory. */
   #restore(): void {
-    const { db, what, log } = this.#options;
-    this.#mustLoad = true;
+    const { what, log } = this.#options;
     try {
-      // SQLite has already rolled back after some errors.
-      if (db.isTransaction) db.exec('ROLLBACK');
-      this.#files.note();
       this.#load();
+      this.#files.note();
     } catch (second) {
       log.error({ error: messageOf(second) }, `the ${what} could not be read back after a failed commit`);
     }
@@ -192,8 +189,11 @@ export class CommitQueue {
   }
 
   #load(): void {
+    const { db, load } = this.#options;
     this.#mustLoad = true;
-    this.#options.load();
+    // SQLite has already rolled back after some errors; a rollback that failed is tried again here.
+    if (db.isTransaction) db.exec('ROLLBACK');
+    load();
     this.#mustLoad = false;
   }
 }

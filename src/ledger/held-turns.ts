@@ -1,7 +1,7 @@
 // Turns that are booked once their session is known by another road, and not at all when it never is.
 
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import type { TurnEvent } from '../turn/turn-event.ts';
+import type { Booking, TurnEvent } from '../turn/turn-event.ts';
 
 /** The other road is a plugin that may have to spool for a while. */
 const HELD_MAX_MS = 24 * 3_600_000;
@@ -29,17 +29,18 @@ export class HeldTurns {
     this.#hasTurn = db.prepare('SELECT 1 FROM turn WHERE agent = ? AND session_id = ? LIMIT 1');
   }
 
-  /** Whether a turn's session is known. */
-  isKnown({ agent, sessionId }: TurnEvent): boolean {
-    return !!this.#project.get(agent, sessionId) || !!this.#hasTurn.get(agent, sessionId);
-  }
-
-  /** Keeps a turn until then; false when it is kept already. */
-  hold(event: TurnEvent, nowMs: number): boolean {
+  /** The turn as it can be booked now, or what became of it where it has to wait. */
+  admit(event: TurnEvent, nowMs: number): TurnEvent | Booking {
+    if (!event.awaitsSession) return event;
     const { agent, sessionId, messageId } = event;
+    const session = this.#project.get(agent, sessionId) as { project: string } | undefined;
+    if (session || this.#hasTurn.get(agent, sessionId)) {
+      // The session's own sender knows its project, this one does not.
+      return event.project === undefined && session?.project ? { ...event, project: session.project } : event;
+    }
     const { changes } = this.#hold.run(agent, sessionId, messageId, JSON.stringify(event), nowMs);
     this.#awaited.add(keyOf(agent, sessionId));
-    return changes > 0;
+    return { outcome: { type: changes > 0 ? 'recorded' : 'duplicate' } };
   }
 
   /** The turns that waited for a session, which is known now. */
@@ -48,12 +49,6 @@ export class HeldTurns {
     const rows = this.#ofSession.all(agent, sessionId) as { body: string }[];
     this.#release.run(agent, sessionId);
     return rows.map(({ body }) => JSON.parse(body) as TurnEvent);
-  }
-
-  /** The turn with the project of its session, which its own sender did not know. */
-  withProject(event: TurnEvent): TurnEvent {
-    const session = this.#project.get(event.agent, event.sessionId) as { project: string } | undefined;
-    return event.project === undefined && session?.project ? { ...event, project: session.project } : event;
   }
 
   /** Gives up those whose session nobody told of. */

@@ -262,12 +262,7 @@ export class Ledger implements LedgerReading {
   }
 
   unfinishedTurns(): { agent: string; provider: string; turns: number }[] {
-    return this.#db
-      .prepare(
-        `SELECT dimension.agent AS agent, dimension.provider AS provider, count(*) AS turns FROM turn
-           JOIN dimension ON dimension.id = turn.series_id WHERE phase = 0 AND dated_ms < ? GROUP BY 1, 2`,
-      )
-      .all(this.#now() - UNFINISHED_AFTER_MS) as { agent: string; provider: string; turns: number }[];
+    return this.#turns.unfinished(this.#now() - UNFINISHED_AFTER_MS);
   }
 
   pricingStates(): { provider: string; model: string; state: PricingState }[] {
@@ -321,6 +316,11 @@ export class Ledger implements LedgerReading {
     return this.#balances.compare(provider, account, this.#windows.startMs(window, this.#now()));
   }
 
+  /** Whom a turn of a session was paid to; undefined when none is known. */
+  providerOf(agent: string, sessionId: string): string | undefined {
+    return this.#turns.providerOf(agent, sessionId);
+  }
+
   sizeBytes(): number {
     const size = (file: string) => (existsSync(file) ? statSync(file).size : 0);
     return size(this.#options.file) + size(`${this.#options.file}-wal`);
@@ -353,10 +353,8 @@ export class Ledger implements LedgerReading {
   #book(event: MeterEvent, nowMs: number, receivedMs: number): Booking {
     switch (event.kind) {
       case 'turn': {
-        if (event.awaitsSession && !this.#held.isKnown(event)) {
-          return { outcome: { type: this.#held.hold(event, nowMs) ? 'recorded' : 'duplicate' } };
-        }
-        const turn = event.awaitsSession ? this.#held.withProject(event) : event;
+        const turn = this.#held.admit(event, nowMs);
+        if ('outcome' in turn) return turn;
         const booking = this.#turns.book(turn, { nowMs, receivedMs, horizonMs: this.#retention.horizonMs });
         this.#sessions.forget();
         if (booking.outcome.type === 'rejected' && booking.outcome.reason === 'overflow') this.#tellOfOverflow();

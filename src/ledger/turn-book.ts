@@ -65,6 +65,8 @@ interface Receipt {
 export class TurnBook {
   readonly #parts: Parts;
   readonly #find: StatementSync;
+  readonly #unfinished: StatementSync;
+  readonly #ofSession: StatementSync;
   readonly #insert: StatementSync;
   readonly #update: StatementSync;
   readonly #markCounted: StatementSync;
@@ -81,6 +83,11 @@ export class TurnBook {
     this.#find = db.prepare('SELECT * FROM turn WHERE agent = ? AND session_id = ? AND message_id = ?');
     const columns = VECTOR_COLUMNS.join(', ');
     const values = VECTOR_COLUMNS.map(() => '?').join(', ');
+    this.#unfinished = db.prepare(
+      `SELECT dimension.agent AS agent, dimension.provider AS provider, count(*) AS turns FROM turn
+         JOIN dimension ON dimension.id = turn.series_id WHERE phase = 0 AND dated_ms < ? GROUP BY 1, 2`,
+    );
+    this.#ofSession = db.prepare('SELECT dimension_id FROM turn WHERE agent = ? AND session_id = ? LIMIT 1');
     this.#insert = db.prepare(
       `INSERT INTO turn (agent, session_id, message_id, counted, timed, ${columns}) VALUES (?, ?, ?, ?, ?, ${values})`,
     );
@@ -98,6 +105,17 @@ export class TurnBook {
     this.#finishedLongAgo = db.prepare(
       'SELECT * FROM turn WHERE settled = 0 AND phase > 0 AND counted = 0 AND received_ms <= ? ORDER BY received_ms LIMIT ?',
     );
+  }
+
+  /** Turns that began before a moment, Unix ms, and are still in progress. */
+  unfinished(beforeMs: number): { agent: string; provider: string; turns: number }[] {
+    return this.#unfinished.all(beforeMs) as { agent: string; provider: string; turns: number }[];
+  }
+
+  /** Whom one of a session's turns was paid to, as stated. */
+  providerOf(agent: string, sessionId: string): string | undefined {
+    const row = this.#ofSession.get(agent, sessionId) as { dimension_id: number } | undefined;
+    return row && this.#dimension(row.dimension_id).provider;
   }
 
   /** The turn that a tool call names, once any vector of it is known. */

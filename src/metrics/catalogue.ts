@@ -269,6 +269,18 @@ export const BRIDGE = {
     labels: ['source'],
     help: 'Events dated more than 5 minutes ahead: booked under the time of receipt.',
   }),
+  inconsistent: family('tollbridge_events_inconsistent_total', {
+    type: 'counter',
+    unit: '{event}',
+    labels: ['source'],
+    help: 'Turns of which a part of the tokens was stated to be more than the whole. What is left is booked as 0, not as less.',
+  }),
+  twins: family('tollbridge_duplicates_suspected_total', {
+    type: 'counter',
+    unit: '{event}',
+    labels: ['source'],
+    help: 'Turns that look like one that another source brought: same agent, session and tokens within 60 s, another id. Both are booked; choose one road with the sources setting.',
+  }),
   identityMismatch: family('tollbridge_identity_mismatch_total', {
     type: 'counter',
     unit: '{event}',

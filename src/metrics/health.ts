@@ -87,7 +87,7 @@ export class Health {
   }
 
   /** What became of one event. */
-  booked(source: string, { outcome, redated, conflicts, unitCorrections, identityMismatch }: Booking): void {
+  booked(source: string, { outcome, redated, conflicts, unitCorrections, identityMismatch, ...noted }: Booking): void {
     const { events } = this.#source(source);
     const { ignored, rejected, ...plain } = this.#instruments;
     events[outcome.type] += 1;
@@ -95,6 +95,8 @@ export class Health {
     else if (outcome.type === 'rejected') rejected.add(1, { source, reason: outcome.reason });
     else plain[outcome.type].add(1, { source });
     if (identityMismatch) this.identityMismatch(source);
+    if (noted.inconsistent) plain.inconsistent.add(1, { source });
+    if (noted.twin) plain.twins.add(1, { source });
     if (redated) plain.redated.add(1, { source });
     for (const field of conflicts ?? []) plain.conflicting.add(1, { source, field });
     if (unitCorrections) plain.unitCorrections.add(unitCorrections.values, { provider: unitCorrections.provider });
@@ -229,11 +231,11 @@ export class Health {
   #source(source: string): SourceState {
     const known = this.#sources.get(source);
     if (known) return known;
-    const { received, recorded, updated, duplicate, forwarded, redated, identityMismatch, truncated, lost } =
-      this.#instruments;
+    const { received, recorded, updated, duplicate, forwarded, ...noted } = this.#instruments;
+    const { redated, inconsistent, twins, identityMismatch, truncated, lost } = noted;
     for (const counter of [
       ...[received, recorded, updated, duplicate, forwarded],
-      ...[redated, identityMismatch, truncated, lost],
+      ...[redated, inconsistent, twins, identityMismatch, truncated, lost],
     ])
       counter.add(0, { source });
     for (const reason of REFUSAL_REASONS) this.#instruments.refused.add(0, { source, reason });
@@ -264,6 +266,8 @@ function createInstruments(meter: Meter) {
     rejected: counter(BRIDGE.rejected),
     conflicting: counter(BRIDGE.conflicting),
     redated: counter(BRIDGE.redated),
+    inconsistent: counter(BRIDGE.inconsistent),
+    twins: counter(BRIDGE.twins),
     forwarded: counter(BRIDGE.forwarded),
     identityMismatch: counter(BRIDGE.identityMismatch),
     truncated: counter(BRIDGE.truncated),

@@ -5,7 +5,7 @@ import type { IncomingMessage } from 'node:http';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { type Decoded, ignored } from '../turn/decoded.ts';
-import { Conversations } from '../turn/otlp/conversations.ts';
+import { Conversations, type ProviderOf } from '../turn/otlp/conversations.ts';
 import { decodeLogs } from '../turn/otlp/decode.ts';
 import { OpencodeTitles } from '../turn/otlp/opencode-titles.ts';
 import { type Encoding, readBody } from '../turn/otlp/payload.ts';
@@ -13,11 +13,12 @@ import { UnreadableBody } from '../turn/otlp/records.ts';
 import type { Desk, Route } from './event-receiver.ts';
 import { bookedAnswer, encodeAnswer, MEDIA_TYPES } from './otlp-answer.ts';
 import { type Accept, type Answer, refuse } from './socket-routes.ts';
+import { OTLP_SOURCE } from './source.ts';
 import { type Service, TcpServer, type TcpServerOptions } from './tcp-server.ts';
 
 /** Of a body, packed or not: a batch of 512 records of the most talkative agent fits. */
 const BODY_MAX_BYTES = 16 * 1024 * 1024;
-const SERVICE: Service = { source: 'otlp', key: 'otlp_in', serves: 'agents that export by OTLP', port: 4318 };
+const SERVICE: Service = { source: OTLP_SOURCE, key: 'otlp_in', serves: 'agents that export by OTLP', port: 4318 };
 /** Anything may stand before it: agents can be given an endpoint with a token in it. */
 const ROUTE = /^(.*)\/v1\/(logs|traces|metrics)\/?$/;
 
@@ -25,14 +26,16 @@ const EXPECTED_TYPES = Object.values(MEDIA_TYPES).join(' or ');
 
 const unpack = promisify(gunzip);
 
-export type OtlpServerOptions = Omit<TcpServerOptions, 'service' | 'desk' | 'tokenInPath'>;
+export interface OtlpServerOptions extends Omit<TcpServerOptions, 'service' | 'desk' | 'tokenInPath'> {
+  readonly providerOf?: ProviderOf | undefined;
+}
 
 /** A source that agents export to. */
 export function otlpServer(options: OtlpServerOptions): TcpServer {
   return new TcpServer({
     ...options,
     service: SERVICE,
-    desk: new OtlpDesk(),
+    desk: new OtlpDesk(options.providerOf),
     tokenInPath: (url) => routeOf(url)?.[1]?.split('/').at(-1) || undefined,
     limits: { maxBodyBytes: BODY_MAX_BYTES, ...options.limits },
   });
@@ -43,10 +46,14 @@ const routeOf = (url: string) => ROUTE.exec(url.split('?', 1)[0]!);
 class OtlpDesk implements Desk {
   readonly routes = 'POST /v1/logs, POST /v1/traces, POST /v1/metrics';
   readonly mistake = { status: 503, retryAfterS: 1 };
-  readonly #conversations = new Conversations();
+  readonly #conversations: Conversations;
   readonly #titles = new OpencodeTitles();
   /** One body is read at a time: unpacked and parsed it takes much room, and what is kept of it is small. */
   #bodies: Promise<unknown> = Promise.resolve();
+
+  constructor(providerOf: ProviderOf | undefined) {
+    this.#conversations = new Conversations(providerOf);
+  }
 
   route(path: string, accept: Accept): Route | undefined {
     switch (routeOf(path)?.[2]) {

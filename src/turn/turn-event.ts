@@ -162,6 +162,7 @@ export const IGNORED_KINDS = [
   'no_usage',
   'not_ready',
   'metric',
+  'other_source',
   'span',
   'other',
 ] as const;
@@ -215,6 +216,10 @@ export interface Booking {
   readonly unitCorrections?: { readonly provider: string; readonly values: number };
   /** The sender named somebody else than its credential does; the credential was believed. */
   readonly identityMismatch?: true;
+  /** A part of its tokens was stated to be larger than the whole; the difference counts as nothing. */
+  readonly inconsistent?: true;
+  /** Another source brought a turn of the same session and tokens under another id. Both are booked. */
+  readonly twin?: true;
 }
 export const CONFLICT_FIELDS = [
   'provider',

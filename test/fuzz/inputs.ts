@@ -100,7 +100,25 @@ const edit = fc.record({
   bytes: fc.oneof(
     fc.uint8Array({ maxLength: 6 }),
     fc
-      .constantFrom(...HOSTILE_TEXTS, '"', ',', ':', '[', '{', '\\u0000', '*a', '&a', '!!js', '$R[1]', '0x', '(')
+      .constantFrom(
+        ...HOSTILE_TEXTS,
+        '"',
+        ',',
+        ':',
+        '[',
+        '{',
+        '{}',
+        '[]',
+        'null',
+        '1e999',
+        '\\u0000',
+        '*a',
+        '&a',
+        '!!js',
+        '$R[1]',
+        '0x',
+        '(',
+      )
       .map(Buffer.from),
   ),
 });

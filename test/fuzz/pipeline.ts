@@ -51,17 +51,17 @@ export interface PipelineResult {
 }
 
 /**
- * @param options.onScrape called after every scrape, so that somebody else can see when it does not go on
+ * @param options.onInput called after every scrape, so that somebody else can see when it does not go on
  * @throws Error with the seed when a promise is broken
  */
 export async function fuzzPipeline({
   inputs,
   seed,
-  onScrape,
+  onInput,
 }: {
   inputs: number;
   seed: number;
-  onScrape?: () => void;
+  onInput?: () => void;
 }): Promise<PipelineResult> {
   const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-fuzz-'));
   const file = path.join(dir, 'ledger.db');
@@ -96,7 +96,7 @@ export async function fuzzPipeline({
       series = assertScrape(await health.scrape());
       const told = [tileReport(ledger, tiles), unmappedReport(ledger, tiles), ledger.report('model', ALL_TIME)];
       assert.doesNotMatch(JSON.stringify(told), /CANARY prompt/);
-      onScrape?.();
+      onInput?.();
       assert.ok(ledger.health().booksBalance, 'the books do not balance');
     }
     const { received = 0, recorded = 0, ...others } = eventsBy(await health.scrape())[SOURCE] ?? {};

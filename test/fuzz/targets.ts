@@ -17,8 +17,10 @@ import { currentResult } from '../../src/poll/poll-result.ts';
 import { parsePublished, publishedText } from '../../src/poll/published-result.ts';
 import { parseSeroval, SerovalError } from '../../src/poll/seroval.ts';
 import { readReport, takeQuestion } from '../../src/sources/socket-routes.ts';
+import { Attribution } from '../../src/turn/attribution.ts';
 import { encodeRecord } from '../../src/turn/encode-record.ts';
 import { type Decoded, decodeBody, decodeHook, decodeRecord, HOOK_AGENTS } from '../../src/turn/normalize.ts';
+import { Pricing } from '../../src/turn/pricing.ts';
 import { decodeSnapshot } from '../../src/turn/usage-snapshot.ts';
 import { GOOD_CONSOLE, NOW_MS } from '../poll/console-server.ts';
 import { CANARY, capturedBodies, configurations, likeBodies, likeJson, likeText, pushes } from './inputs.ts';
@@ -36,7 +38,7 @@ const MESSAGE_MAX_CHARS = 400;
 const ONE_LINE = /^[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]*$/u;
 
 /** Whatever comes out is of one line and bounded, every number is one, and nothing of the canary is in it. */
-function assertClean(out: unknown, seen = new Set<object>()): void {
+export function assertClean(out: unknown, seen = new Set<object>()): void {
   if (typeof out === 'number') assert.ok(Number.isFinite(out), `a number that is none: ${out}`);
   if (typeof out === 'string') {
     assert.match(out, ONE_LINE);
@@ -123,7 +125,8 @@ const billing =
   '((self.$R=self.$R||{})["server-fn:1"]=[],($R=>$R[0]={balance:1234000000,monthlyLimit:50,reload:!0,timeMonthlyUsageUpdated:' +
   '$R[1]=new Date("2026-11-20T10:00:00.000Z"),subscription:null,lite:$R[2]={useBalance:!1}})($R["server-fn:1"]))';
 const late = '((self.$R=self.$R||{})["x"]=[],($R=>$R[0]={a:1,late:$R[2]($R[18]={p:0,s:0,f:0})})($R["x"]))';
-const seroval = [
+export const serovalAnswers = [
+  billing.replace('null,lite', '$R[3]={plan:"20",useBalance:!0},subscriptionID:"sub_1",lite'),
   ...[billing, frame(billing), frame(late) + frame('($R=>$R[24]($R[18],$R[27]={b:[$R[27],2]}))($R["x"])')],
   '{"t":10,"i":0,"p":{"k":["n","s"],"v":[{"t":0,"s":3},{"t":1,"s":"a\\\\x3Cb"}]}}',
 ];
@@ -146,9 +149,11 @@ function verdictDesk(): VerdictDesk {
     guardrails: [{ name: 'models', models: { allow: ['claude-*', '*/*', '*a*b*c*'] } }],
   });
   const policy = new Policy({ rules, timeZone: 'UTC', standings: () => [] });
-  const labelsOf = (asked: object, identity: object) => ({ ...asked, ...identity }) as never;
+  const attribution = new Attribution({ gateways: {}, pricing: new Pricing([]), accounts: [], project: 'name' });
   return new VerdictDesk({
-    ...{ policy, fail: 'open', labelsOf, isPriced: () => false, counts: { add: () => {} }, log: createLog('silent') },
+    ...{ policy, fail: 'open', isPriced: () => false, counts: { add: () => {} }, log: createLog('silent') },
+    labelsOf: ({ account_id: accountId, upstream_provider: upstreamHint, ...planned }, identity) =>
+      attribution.labelsOf({ ...planned, accountId, upstreamHint }, identity),
   });
 }
 
@@ -209,7 +214,7 @@ export function fuzzTargets(): { readonly targets: readonly FuzzTarget[]; readon
       },
     },
     {
-      ...{ name: 'seroval', share: 6, inputs: likeText(seroval) },
+      ...{ name: 'seroval', share: 6, inputs: likeText(serovalAnswers) },
       read: (bytes: Buffer) => {
         try {
           parseSeroval(bytes.toString('utf8'));

@@ -138,17 +138,24 @@ export async function send(url: string, { path: route, bytes, headers }: Posted)
 export interface StartOptions {
   readonly tokens?: readonly TokenConfig[];
   readonly limits?: OtlpServerOptions['limits'];
+  /** One that is there already. */
+  readonly ledger?: Ledger;
   /** Stands before the ledger. */
   readonly submit?: (submit: Ledger['submit']) => Ledger['submit'];
 }
 
 /** The intake of a bridge, with a ledger of its own in a folder of its own. */
-export async function startOtlp(t: TestContext, { tokens = [], limits, submit = (own) => own }: StartOptions = {}) {
+export async function startOtlp(
+  t: TestContext,
+  { tokens = [], limits, submit = (own) => own, ...given }: StartOptions = {},
+) {
   const folder = temporaryFolder(t);
   const { log, lines } = readableLog();
-  const ledger = Ledger.open({
-    ...{ file: path.join(folder, 'ledger.db'), timeZone: 'UTC', retentionMs: 90 * 86_400_000, caps: CAPS, log },
-  });
+  const open = () =>
+    Ledger.open({
+      ...{ file: path.join(folder, 'ledger.db'), timeZone: 'UTC', retentionMs: 90 * 86_400_000, caps: CAPS, log },
+    });
+  const ledger = given.ledger ?? open();
   t.after(() => ledger.close());
   const attribution = new Attribution({ gateways: {}, pricing: new Pricing([]), accounts: [], project: 'name' });
   const meter = new CountingMeter();
@@ -166,6 +173,7 @@ export async function startOtlp(t: TestContext, { tokens = [], limits, submit = 
     tcp: { listen: { host: '127.0.0.1', port: 0 }, plaintext: false },
     tokens: new SenderTokens(tokens, {}),
     intake: new Intake({ sink, meter }),
+    providerOf: (agent, sessionId) => ledger.providerOf(agent, sessionId),
     ...{ meter, log, status: () => ({}), health: () => ({ status: 'ok' }), limits },
   });
   t.after(() => server.stop());

@@ -235,3 +235,31 @@ describe('when the ledger cannot take it', () => {
     assert.equal(countedBy(ledger).turns, 1);
   });
 });
+
+it('a conversation that began before a restart keeps its provider', async (t) => {
+  const [codex] = recordings('cx-simple');
+  const { path, body } = codex!.posts.find((post) => post.path === '/v1/logs')!;
+  const changed = (change: (log: { attributes: { key: string; value: { stringValue?: string } }[] }) => boolean) => {
+    const copy = structuredClone(body) as { resourceLogs: { scopeLogs: { logRecords: never[] }[] }[] };
+    const [scope] = copy.resourceLogs[0]!.scopeLogs;
+    scope!.logRecords = scope!.logRecords.filter(change);
+    return copy;
+  };
+  const later = changed(
+    (log) => !log.attributes.some(({ value }) => value.stringValue === 'codex.conversation_starts'),
+  );
+  const text = JSON.stringify(later).replaceAll('"observedTimeUnixNano":"17952964', '"observedTimeUnixNano":"17952965');
+  assert.notEqual(text, JSON.stringify(later));
+  const first = await startOtlp(t);
+  await send(first.url, inJson(path, body));
+  const again = await startOtlp(t, { ledger: first.ledger });
+  await send(again.url, inJson(path, JSON.parse(text)));
+  assert.equal(sum(first.ledger, TOLL.turns, { provider: 'mock' }), 2);
+  const fresh = await startOtlp(t);
+  await send(fresh.url, inJson(path, JSON.parse(text)));
+  assert.equal(
+    sum(fresh.ledger, TOLL.turns, { provider: 'openai' }),
+    1,
+    'where nothing is known, it is whom Codex calls',
+  );
+});

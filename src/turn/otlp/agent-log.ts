@@ -1,7 +1,9 @@
 // One log record of an agent, read field by field as strictly as any other message.
 
+import { type Decoded, decodedEvent } from '../decoded.ts';
 import { Fields, name, present, refuse, statedLabel, tokenCount, unixMs } from '../fields.ts';
 import { projectName } from '../project-name.ts';
+import type { StatedTurn } from '../turn-event.ts';
 import type { Attributes } from './allow-list.ts';
 import type { OtlpLog } from './records.ts';
 
@@ -61,7 +63,19 @@ export class AgentLog extends Fields {
   }
 }
 
-/** Counts that hold each other, made disjoint: what is left of a whole without its parts, which cannot be less than nothing. */
-export function without(whole: number, ...parts: number[]): number {
-  return Math.max(0, whole - parts.reduce((sum, part) => sum + part, 0));
+/** Counts that hold each other, made disjoint: what is left of a whole without its parts. */
+export class Remainder {
+  /** A part was larger than its whole. */
+  isInconsistent = false;
+
+  of(whole: number, ...parts: number[]): number {
+    const rest = whole - parts.reduce((sum, part) => sum + part, 0);
+    if (rest < 0) this.isInconsistent = true;
+    return Math.max(0, rest);
+  }
+}
+
+/** A turn whose tokens were made disjoint by `rest`. */
+export function decodedTurn(rest: Remainder, turn: StatedTurn): Decoded {
+  return { ...decodedEvent(turn), ...(rest.isInconsistent && { isInconsistent: true }) } as Decoded;
 }

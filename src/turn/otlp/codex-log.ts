@@ -4,7 +4,7 @@
 import { type Decoded, decodedEvent, ignored } from '../decoded.ts';
 import { id, mcpServerOf, model, optionalServerName, present, provider, tokenCount, toolName } from '../fields.ts';
 import { reasonOfStatus } from '../opencode-error.ts';
-import { type AgentLog, without } from './agent-log.ts';
+import { type AgentLog, decodedTurn, Remainder } from './agent-log.ts';
 import { type Conversation, type Conversations, noteTurn, turnBefore } from './conversations.ts';
 
 const AGENT = 'codex';
@@ -67,7 +67,9 @@ function toTurn(log: AgentLog, sessionId: string, conversation: Conversation): D
   const output = log.required(tokenCount, 'output_token_count');
   const [reasoning, cacheRead] = [log.count('reasoning_token_count'), log.count('cached_token_count')];
   const cacheWrite = log.count('cache_write_token_count');
-  return decodedEvent(
+  const rest = new Remainder();
+  return decodedTurn(
+    rest,
     present({
       kind: 'turn',
       agent: AGENT,
@@ -81,8 +83,8 @@ function toTurn(log: AgentLog, sessionId: string, conversation: Conversation): D
       model: log.required(model, 'model'),
       ...log.stated(),
       tokens: {
-        input: without(log.required(tokenCount, 'input_token_count'), cacheRead, cacheWrite),
-        output: without(output, reasoning),
+        input: rest.of(log.required(tokenCount, 'input_token_count'), cacheRead, cacheWrite),
+        output: rest.of(output, reasoning),
         reasoning,
         cache_read: cacheRead,
         cache_write: cacheWrite,

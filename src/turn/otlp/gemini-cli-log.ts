@@ -4,7 +4,7 @@
 import { type Decoded, decodedEvent, ignored } from '../decoded.ts';
 import { id, model, optionalServerName, present, tokenCount, toolName, unixMs } from '../fields.ts';
 import { reasonOfStatus } from '../opencode-error.ts';
-import { type AgentLog, without } from './agent-log.ts';
+import { type AgentLog, decodedTurn, Remainder } from './agent-log.ts';
 import { type Conversations, noteTurn, turnBefore } from './conversations.ts';
 
 const AGENT = 'gemini_cli';
@@ -49,7 +49,9 @@ function toTurn(log: AgentLog, conversations: Conversations): Decoded {
   // There is no other id: a record that is sent again is the same in all of these.
   const messageId = keyOf(completedMs, modelId, log.count('total_token_count'), output);
   noteTurn(conversations.of(AGENT, sessionId), messageId, completedMs);
-  return decodedEvent(
+  const rest = new Remainder();
+  return decodedTurn(
+    rest,
     present({
       kind: 'turn',
       agent: AGENT,
@@ -62,7 +64,7 @@ function toTurn(log: AgentLog, conversations: Conversations): Decoded {
       model: modelId,
       ...log.stated(),
       tokens: {
-        input: without(input, cacheRead) + log.count('tool_token_count'),
+        input: rest.of(input, cacheRead) + log.count('tool_token_count'),
         output,
         reasoning: log.count('thoughts_token_count'),
         cache_read: cacheRead,

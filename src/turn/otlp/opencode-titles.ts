@@ -1,9 +1,9 @@
 // OpenCode's spans. Its plugin reports every message with its cost, so a span is booked only where there is no message:
 // the calls that give a session its title. Which call is one, its ancestors say, and they may come in a later post.
 
-import { type Decoded, decodedEvent, ignored } from '../decoded.ts';
+import { type Decoded, ignored } from '../decoded.ts';
 import { type Fields, id, model, orRejected, present, provider, refuse, tokenCount, unixMs } from '../fields.ts';
-import { flatFields, without } from './agent-log.ts';
+import { decodedTurn, flatFields, Remainder } from './agent-log.ts';
 import type { OtlpSpan } from './records.ts';
 
 const AGENT = 'opencode';
@@ -76,7 +76,9 @@ function toTurn({ traceId, spanId, startNs, endNs, attributes }: OtlpSpan): Deco
   const cacheRead = count('ai.usage.inputTokenDetails.cacheReadTokens');
   const cacheWrite = count('ai.usage.inputTokenDetails.cacheWriteTokens');
   const reasoning = count('ai.usage.outputTokenDetails.reasoningTokens');
-  return decodedEvent(
+  const rest = new Remainder();
+  return decodedTurn(
+    rest,
     present({
       kind: 'turn',
       agent: AGENT,
@@ -90,8 +92,8 @@ function toTurn({ traceId, spanId, startNs, endNs, attributes }: OtlpSpan): Deco
       provider: span.required(provider, 'gen_ai.system').split('.', 1)[0]!,
       model: span.required(model, 'gen_ai.request.model'),
       tokens: {
-        input: without(span.required(tokenCount, 'ai.usage.inputTokens'), cacheRead, cacheWrite),
-        output: without(span.required(tokenCount, 'ai.usage.outputTokens'), reasoning),
+        input: rest.of(span.required(tokenCount, 'ai.usage.inputTokens'), cacheRead, cacheWrite),
+        output: rest.of(span.required(tokenCount, 'ai.usage.outputTokens'), reasoning),
         reasoning,
         cache_read: cacheRead,
         cache_write: cacheWrite,
