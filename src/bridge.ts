@@ -7,6 +7,7 @@ import { setImmediate } from 'node:timers/promises';
 import { type Config, ownIdentity } from './config.ts';
 import { type NatsConfig, partitionText } from './config-nats.ts';
 import { messageOf } from './failure.ts';
+import type { Guest } from './guest.ts';
 import { Ledger } from './ledger/ledger.ts';
 import { bearerToken } from './listen.ts';
 import type { Log } from './log.ts';
@@ -18,40 +19,23 @@ import { OtlpPush, otlpHeaders } from './metrics/otlp-push.ts';
 import { type ConfiguredAccount, LedgerMetricProducer } from './metrics/producer.ts';
 import { tileReport, unmappedReport } from './metrics/tile-report.ts';
 import { NatsSide } from './nats-side.ts';
-import { PolicySide } from './policy-side.ts';
+import { PolicySide, type PolicySideOptions } from './policy-side.ts';
 import { findAccounts, isPolled } from './poll/detect.ts';
 import { OpencodeAccount } from './poll/opencode-account.ts';
 import type { PollResult } from './poll/poll-result.ts';
-import { HubServer } from './sources/hub-server.ts';
+import { SenderSide } from './sender-side.ts';
 import { LedgerSink } from './sources/ledger-sink.ts';
-import { OpenusagePull } from './sources/openusage-pull.ts';
 import { Poller } from './sources/poller.ts';
-import { SenderTokens } from './sources/sender-tokens.ts';
-import { healthAnswer } from './sources/socket-routes.ts';
-import { SocketServer } from './sources/socket-server.ts';
 import { Intake } from './sources/source.ts';
-import { SpoolDrain } from './sources/spool-drain.ts';
-import { TcpServer } from './sources/tcp-server.ts';
 import type { BridgeStatus, SourceStatus } from './status.ts';
 import { Attribution } from './turn/attribution.ts';
 import { Pricing } from './turn/pricing.ts';
-import { TILE_IDS, Tiles } from './turn/tiles.ts';
-import type { Identity } from './turn/turn-event.ts';
+import { Tiles } from './turn/tiles.ts';
 import { VERSION } from './version.ts';
 
 const SETTLE_EVERY_MS = 5000;
 const SWEEP_EVERY_MS = 10 * 60_000;
 const POLL_TIMEOUT_MS = 15_000;
-
-/** A source that is not configured but handed in, with accounts of its own. */
-export interface Guest {
-  readonly name: string;
-  /** What its turns are labelled with; they stand in place of those that would be found, and none of them is polled. */
-  readonly accounts: readonly ConfiguredAccount[];
-  /** @param record keeps what a poll of one of its accounts found */
-  start(parts: { intake: Intake; record: (result: PollResult) => Promise<unknown> }): void;
-  stop(): Promise<void>;
-}
 
 export interface BridgeOptions {
   readonly config: Config;
@@ -81,12 +65,8 @@ export class Bridge {
   #ledgerIntake!: Intake;
   /** Takes what this machine's own senders bring: into the ledger, or into the stream. */
   #intake!: Intake;
-  #socket: SocketServer | undefined;
-  #tcp: TcpServer | undefined;
-  #spool: SpoolDrain | undefined;
+  #senders: SenderSide | undefined;
   #poller: Poller | undefined;
-  #hub: HubServer | undefined;
-  #openusage: OpenusagePull | undefined;
   #nats: NatsSide | undefined;
   #push: OtlpPush | undefined;
   #policy!: PolicySide;
@@ -129,7 +109,7 @@ export class Bridge {
     this.#admin = new AdminServer({
       listen: config.metrics.listen,
       token: bearerToken({ key: 'metrics.token_env', variable: config.metrics.token_env, guards: '/metrics' }, env),
-      collect: () => this.#health.scrape(),
+      collect: () => this.#health.collect(),
       isRestored: () => this.#isRestored(),
       ready: () => this.#notReady(),
       page: () => landingPage(this.status()),
@@ -154,21 +134,12 @@ export class Bridge {
       ...(this.#config.file ? { config_file: this.#config.file } : {}),
       state_dir: this.#config.state_dir,
       time_zone: this.#config.time_zone,
-      ...(this.#socket ? { socket: this.#config.socket.path } : {}),
+      ...this.#senders?.status(),
       metrics_url: this.#metricsUrl,
       ...(this.#push ? { otlp: pushStatus(this.#push) } : {}),
       ready: notReady.length === 0,
       not_ready: notReady,
       sources: this.#sourceNames().map((source) => this.#sourceStatus(source)),
-      ...(this.#spool
-        ? {
-            spool: {
-              dir: this.#config.spool.dir,
-              waiting: this.#spool.waiting(),
-              quarantined: this.#spool.quarantined(),
-            },
-          }
-        : {}),
       ledger: {
         file: ledgerFile(this.#config),
         size_bytes: this.#ledger.sizeBytes(),
@@ -190,18 +161,13 @@ export class Bridge {
 
   /** What a user wants to see after a start: where it listens and whom it found. */
   banner(): string[] {
-    const { file, socket, spool, hub } = this.#config;
+    const { file } = this.#config;
     const { accounts, notes } = this.#found;
     return [
       `Tollbridge ${VERSION} runs.`,
       `  metrics   ${this.#metricsUrl}/metrics   (a page for people: ${this.#metricsUrl}/)`,
       ...(this.#push ? [`  otlp      ${this.#push.endpoint} (every ${this.#push.intervalMs / 1e3} s)`] : []),
-      `  socket    ${socket.enabled ? socket.path : 'off (socket.enabled is false)'}`,
-      ...(this.#tcp ? [`  tcp       ${this.#tcp.url}`] : []),
-      ...(hub.listen
-        ? [`  hub       ${this.#hub?.url}/v1/push   (for OpenUsage's export.target: ${this.#hub?.url})`]
-        : []),
-      `  spool     ${spool.enabled ? spool.dir : 'off (spool.enabled is false)'}`,
+      ...(this.#senders?.banner() ?? []),
       `  ledger    ${ledgerFile(this.#config)}`,
       ...(this.#nats
         ? [`  nats      ${this.#nats.link.servers}${this.#nats.link.problem() ? '   (not connected yet)' : ''}`]
@@ -236,7 +202,10 @@ export class Bridge {
       log: this.#log,
       policy: config,
       partition: config.nats && config.nats.partition.of > 1 ? partitionText(config.nats) : undefined,
-      onCommit: (commit) => this.#health.committed(commit),
+      onCommit: (commit) => {
+        this.#health.committed(commit);
+        this.#nats?.noteCommit();
+      },
     });
     const { accounts } = this.#found;
     const producer = new LedgerMetricProducer({ reading: this.#ledger, tiles: this.#tiles, accounts });
@@ -249,11 +218,12 @@ export class Bridge {
       instance: `${os.hostname()}:${new URL(this.#metricsUrl).port || '80'}`,
       pushing: this.#push?.reader,
     });
-    const attribution = this.#attribution();
+    const pricing = new Pricing(config.pricing);
+    const attribution = new Attribution({ ...config, pricing, accounts, project: config.labels.project });
     const sink = new LedgerSink({ ledger: this.#ledger, attribution });
-    this.#policy = new PolicySide({ config, ledger: this.#ledger, attribution, log: this.#log });
+    this.#policy = this.#policySide({ attribution, pricing });
     this.#ledgerIntake = new Intake({ sink, meter: this.#health });
-    this.#intake = this.#ledgerIntake;
+    this.#intake = new Intake({ sink, roads: config.sources, meter: this.#health });
     if (config.nats) await this.#startNats({ ...config, nats: config.nats });
     this.#isOpen = true;
     // A bridge that restarts often must not put this off for ever.
@@ -282,56 +252,36 @@ export class Bridge {
     this.#nats = new NatsSide({ config, env: this.#env, log: this.#log, meter: this.#health });
     await this.#nats.start();
     // What this machine takes in goes into the stream first, so that every bridge of it counts the same.
-    if (this.#nats.sink) this.#intake = new Intake({ sink: this.#nats.sink, meter: this.#health });
-    await this.#nats.read(this.#ledger, this.#ledgerIntake);
+    if (this.#nats.sink)
+      this.#intake = new Intake({ sink: this.#nats.sink, roads: config.sources, meter: this.#health });
+    await this.#nats.read({ ledger: this.#ledger, intake: this.#ledgerIntake, accounts: this.#found.accounts });
+    this.#nats.answer((question, identity) => this.#policy.answer(question, identity));
   }
 
-  #attribution(): Attribution {
-    const { gateways, pricing, labels } = this.#config;
-    const { accounts } = this.#found;
-    return new Attribution({ gateways, pricing: new Pricing(pricing), accounts, project: labels.project });
+  #policySide(parts: Pick<PolicySideOptions, 'attribution' | 'pricing'>): PolicySide {
+    const ledger = this.#ledger;
+    return new PolicySide({
+      ...{ ...parts, rules: this.#config, timeZone: this.#config.time_zone, log: this.#log },
+      standings: () => this.#nats?.standings() ?? ledger.standings(),
+      pricingStates: () => ledger.pricingStates(),
+      seenLabels: () => ledger.seenLabels(),
+      identity: ownIdentity(this.#config),
+      countPolicy: (counts) => ledger.countPolicy(counts),
+    });
   }
 
   async #startSources(): Promise<void> {
-    const { socket, spool, tcp, tokens } = this.#config;
-    const common = { intake: this.#intake, identity: ownIdentity(this.#config), meter: this.#health, log: this.#log };
-    const answers = {
+    this.#senders = new SenderSide({
+      ...{ config: this.#config, env: this.#env, intake: this.#intake, meter: this.#health, log: this.#log },
       status: () => this.status(),
-      health: () => healthAnswer(VERSION, TILE_IDS),
-      verdict: (question: unknown, identity: Identity) => this.#policy.answer(question, identity),
-    };
-    if (socket.enabled) {
-      const server = new SocketServer({
-        ...common,
-        ...answers,
+      verdict: (question, identity) => this.#policy.answer(question, identity),
+      providerOf: (agent, sessionId) => this.#ledger.providerOf(agent, sessionId),
+      onSocket: {
         report: (by, span) => this.#ledger.report(by, span),
         explain: (question, identity) => this.#policy.explain(question, identity),
-        path: socket.path,
-        group: socket.group,
-      });
-      await server.start();
-      this.#socket = server;
-    }
-    if (tcp) {
-      const server = new TcpServer({ ...common, ...answers, tcp, tokens: new SenderTokens(tokens, this.#env) });
-      await server.start();
-      this.#tcp = server;
-    }
-    if (spool.enabled) {
-      this.#spool = new SpoolDrain({ ...common, dir: spool.dir });
-      await this.#spool.start();
-    }
-    const { hub, openusage } = this.#config;
-    if (hub.listen) {
-      const token = bearerToken({ key: 'hub.token_env', variable: hub.token_env, guards: 'the hub' }, this.#env);
-      this.#hub = new HubServer({ ...common, listen: hub.listen, token });
-      await this.#hub.start();
-    }
-    if (openusage.socket) {
-      const { socket: socketPath, interval: intervalMs } = openusage;
-      this.#openusage = new OpenusagePull({ ...common, socketPath, intervalMs });
-      await this.#openusage.start();
-    }
+      },
+    });
+    await this.#senders.start();
     if (this.#polled.length > 0) {
       const record = async (result: PollResult) => {
         await this.#ledger.recordPoll(result, { isOwn: true });
@@ -341,14 +291,16 @@ export class Bridge {
       this.#poller.start();
     }
     const record = (result: PollResult) => this.#ledger.recordPoll(result, { isOwn: true });
-    this.#guest?.start({ intake: this.#ledgerIntake, record });
+    this.#guest?.start({
+      ...{ intake: this.#ledgerIntake, record },
+      ask: (question, identity) => this.#policy.answer(question, identity),
+    });
     if (this.#guest) this.#health.up(this.#guest.name, true);
   }
 
   async #stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
-    const sources = [this.#socket, this.#tcp, this.#spool, this.#poller, this.#hub, this.#openusage, this.#guest];
-    await Promise.all(sources.map((source) => source?.stop()));
+    await Promise.all([this.#senders, this.#poller, this.#guest].map((source) => source?.stop()));
     await this.#nats?.stopReading();
     await this.#policy?.stop();
     // Last: acknowledgements and answers of what was just booked leave with it.
@@ -376,14 +328,8 @@ export class Bridge {
   }
 
   #sourceNames(): string[] {
-    const { socket, tcp, spool, hub, openusage } = this.#config;
-    const names: string[] = [];
-    if (socket.enabled) names.push('socket');
-    if (tcp) names.push('tcp');
-    if (spool.enabled) names.push('spool');
+    const names = SenderSide.sourceNames(this.#config);
     if (this.#polled.length > 0) names.push('poller');
-    if (hub.listen) names.push('hub');
-    if (openusage.socket) names.push('openusage');
     if (this.#guest) names.push(this.#guest.name);
     names.push(...NatsSide.sourceNames(this.#config));
     return names;
@@ -391,8 +337,7 @@ export class Bridge {
 
   #sourceStatus(source: string): SourceStatus {
     const lastSuccessMs = this.#health.lastSuccessMs(source);
-    const own = [this.#socket, this.#spool, this.#openusage].find((each) => each?.name === source);
-    const problem = own ? own.problem() : this.#nats?.problem(source);
+    const problem = this.#senders?.problem(source) ?? this.#nats?.problem(source);
     return {
       source,
       up: this.#health.isUp(source),

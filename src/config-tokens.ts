@@ -48,19 +48,20 @@ export function tokenMistakes(tokens: readonly (TokenConfig | undefined)[]): Con
   return mistakes;
 }
 
-/** Mistakes that only show beside the tokens. @param tokenCount how many are listed, with or without mistakes */
-export function tcpMistakes({ listen: { host }, tls, plaintext }: TcpConfig, tokenCount: number): ConfigMistake[] {
+/** Mistakes that only show beside the tokens, of which `tokenCount` are listed, with or without mistakes. */
+export function tcpMistakes(
+  { listen: { host }, tls, plaintext }: TcpConfig,
+  { key, tokenCount }: { key: 'tcp' | 'otlp_in'; tokenCount: number },
+): ConfigMistake[] {
   if (isLoopbackHost(host)) return [];
   const mistakes: ConfigMistake[] = [];
   if (tokenCount === 0) {
-    const expected =
-      'expected at least one, because other machines reach tcp.listen; "tollbridge token new" makes one; or listen on 127.0.0.1';
+    const expected = `expected at least one, because other machines reach ${key}.listen; "tollbridge token new" makes one; or listen on 127.0.0.1`;
     mistakes.push({ path: 'tokens', found: 'nothing', expected });
   }
   if (!tls && !plaintext) {
-    const expected =
-      'expected cert_file and key_file: tokens would travel in clear to tcp.listen; or tcp.plaintext: true on a private network';
-    mistakes.push({ path: 'tcp.tls', found: 'nothing', expected });
+    const expected = `expected cert_file and key_file: tokens would travel in clear to ${key}.listen; or ${key}.plaintext: true on a private network`;
+    mistakes.push({ path: `${key}.tls`, found: 'nothing', expected });
   }
   return mistakes;
 }

@@ -69,10 +69,13 @@ const account = z.strictObject({
     .prefault({}),
 });
 
+/** By which road the turns of an agent are taken that may deliver by both. */
+const road = z.enum(['otlp', 'hook']);
+
 const PRICED_STATES = z.enum(['free', 'included', 'estimated']);
 
 /** Which turns a rule is for (globs with `*`), and how they are paid. */
-const pricingRule = z
+export const pricingRule = z
   .strictObject({
     provider: z.string().default('*'),
     model: z.string().default('*'),
@@ -93,6 +96,11 @@ const pricingRule = z
     // Told together with the rule's other mistakes, as long as there is a state to compare with.
     when: ({ value }) => PRICED_STATES.safeParse((value as { state?: unknown } | null)?.state).success,
   });
+
+/** Who serves behind a provider. */
+export const gatewayRules = z.record(providerId, z.union([providerId, z.record(z.string().min(1), providerId)]));
+/** How a project is shown: by its name, by a hash of it, or not at all. */
+export const projectLabel = z.enum(['name', 'hash', 'off']);
 
 /** A folder of the XDG standard, which says that a relative path in its variable is to be ignored. */
 function xdgFolder(variable: 'XDG_STATE_HOME' | 'XDG_CONFIG_HOME', ...fallback: string[]): string {
@@ -116,6 +124,8 @@ const schema = z.strictObject({
     })
     .prefault({}),
   tcp: tcp.optional(),
+  otlp_in: tcp.optional(),
+  sources: z.strictObject({ claude_code: road.optional(), codex: road.optional() }).prefault({}),
   tokens: z.array(token).default([]),
   spool: z.strictObject({ enabled: z.boolean().default(true), dir: filePath.optional() }).prefault({}),
   hub: z.strictObject({ listen: listen.optional(), token_env: envName.optional() }).prefault({}),
@@ -134,11 +144,11 @@ const schema = z.strictObject({
     })
     .prefault({}),
   telemetry: z.strictObject({ provider_links: z.record(providerId, providerId).default({}) }).prefault({}),
-  gateways: z.record(providerId, z.union([providerId, z.record(z.string().min(1), providerId)])).default({}),
+  gateways: gatewayRules.default({}),
   pricing: z.array(pricingRule).default([]),
   labels: z
     .strictObject({
-      project: z.enum(['name', 'hash', 'off']).default('name'),
+      project: projectLabel.default('name'),
       caps: z
         .strictObject({
           model: cap.default(200),
@@ -175,6 +185,7 @@ export type AccountConfig = Parsed['accounts'][number];
 export type PricingRule = Parsed['pricing'][number];
 export type GatewayRules = Parsed['gateways'];
 export type { NatsConfig, OtlpConfig, PolicyConfig, TcpConfig, TokenConfig };
+export type SourceRules = Parsed['sources'];
 export type LabelCaps = Parsed['labels']['caps'];
 
 /** The configuration with every default filled in; durations in ms, paths absolute. */
@@ -198,16 +209,19 @@ interface ComparedParts {
   readonly caps: readonly (Parsed['caps'][number] | undefined)[];
   readonly guardrails: readonly (Parsed['guardrails'][number] | undefined)[];
   readonly tcp?: TcpConfig | undefined;
+  readonly otlp_in?: TcpConfig | undefined;
   readonly tokens: readonly (TokenConfig | undefined)[];
 }
 
 /** Mistakes that only the whole configuration can show. An account that has mistakes of its own comes as undefined. */
 function crossMistakes(parts: ComparedParts, socketPath: string | undefined): ConfigMistake[] {
-  const { accounts, hub, nats, otlp, poll, tcp, tokens } = parts;
+  const { accounts, hub, nats, otlp, otlp_in, poll, tcp, tokens } = parts;
+  const tokenCount = tokens.length;
   const mistakes: ConfigMistake[] = [
     ...(nats ? natsMistakes(nats) : []),
     ...(otlp ? otlpMistakes(otlp) : []),
-    ...(tcp ? tcpMistakes(tcp, tokens.length) : []),
+    ...(tcp ? tcpMistakes(tcp, { key: 'tcp', tokenCount }) : []),
+    ...(otlp_in ? tcpMistakes(otlp_in, { key: 'otlp_in', tokenCount }) : []),
     ...tokenMistakes(tokens),
     ...policyMistakes(parts),
   ];
@@ -295,7 +309,7 @@ export function parseConfig(input: unknown, source = 'the configuration'): Confi
 }
 
 function wellFormedParts(raw: unknown) {
-  const { state_dir, socket, accounts, hub, nats, otlp, poll, tcp, tokens } = schema.shape;
+  const { state_dir, socket, accounts, hub, nats, otlp, otlp_in, poll, tcp, tokens } = schema.shape;
   const source = (raw !== null && typeof raw === 'object' ? raw : {}) as Record<string, unknown>;
   const each = <T>(list: z.ZodDefault<z.ZodArray<z.ZodType<T>>>, found: unknown) =>
     (Array.isArray(found) ? found : []).map((entry) => list.unwrap().element.safeParse(entry).data);
@@ -307,6 +321,7 @@ function wellFormedParts(raw: unknown) {
     otlp: otlp.safeParse(source.otlp).data,
     poll: poll.safeParse(source.poll).data,
     tcp: tcp.safeParse(source.tcp).data,
+    otlp_in: otlp_in.safeParse(source.otlp_in).data,
     tokens: each(tokens, source.tokens),
     accounts: each(accounts, source.accounts),
     budgets: each(policyKeys.budgets, source.budgets),

@@ -2,20 +2,24 @@
 // stream. Built and stopped by the composition roots.
 
 import path from 'node:path';
+import { BudgetSharing } from './budget-sharing.ts';
 import type { Config } from './config.ts';
 import { type NatsConfig, partitionText } from './config-nats.ts';
 import { messageOf } from './failure.ts';
 import type { Ledger } from './ledger/ledger.ts';
+import type { Standing } from './ledger/reading.ts';
 import type { Log } from './log.ts';
 import type { Health } from './metrics/health.ts';
 import { NatsLink } from './nats/connection.ts';
 import { DiskQueue } from './nats/disk-queue.ts';
 import { StreamPublisher } from './nats/publisher.ts';
+import { type PolicyParts, policyText } from './policy/told-policy.ts';
 import type { PollResult } from './poll/poll-result.ts';
 import { publishedText } from './poll/published-result.ts';
 import { AccountFollower } from './sources/account-follower.ts';
 import { JetStreamSource } from './sources/jetstream.ts';
 import { NatsCoreSource } from './sources/nats-core.ts';
+import { NatsVerdicts, type NatsVerdictsOptions } from './sources/nats-verdicts.ts';
 import type { Intake } from './sources/source.ts';
 import { StreamSink } from './sources/stream-sink.ts';
 
@@ -24,6 +28,12 @@ export interface NatsSideOptions {
   readonly env: NodeJS.ProcessEnv;
   readonly log: Log;
   readonly meter: Health;
+}
+
+export interface Reader {
+  readonly ledger: Ledger;
+  readonly intake: Intake;
+  readonly accounts: PolicyParts['accounts'];
 }
 
 /** The file in the state folder that holds what could not be published yet. */
@@ -40,6 +50,8 @@ export class NatsSide {
   #jetstream: JetStreamSource | undefined;
   #core: NatsCoreSource | undefined;
   #follower: AccountFollower | undefined;
+  #verdicts: NatsVerdicts | undefined;
+  #sharing: BudgetSharing | undefined;
 
   /** @param options.config with `nats` in it @throws PermanentFailure when the queue on disk cannot be used */
   constructor(options: NatsSideOptions) {
@@ -61,11 +73,12 @@ export class NatsSide {
 
   /**
    * Begins to read.
+   * @param reader.accounts by whose ids turns are labelled here
    * @throws PermanentFailure when the ledger holds another partition than the configured one
    */
-  async read(ledger: Ledger, intake: Intake): Promise<void> {
-    const { log, meter } = this.#options;
-    const { nats: config } = this.#options.config;
+  async read({ ledger, intake, accounts }: Reader): Promise<void> {
+    const { log, meter, config: whole } = this.#options;
+    const { nats: config } = whole;
     const parts = { link: this.link, config, intake, meter, log };
     if (config.jetstream.enabled) {
       meter.ownsPartition(partitionText(config));
@@ -74,11 +87,34 @@ export class NatsSide {
       const record = (result: PollResult) => ledger.recordPoll(result, { isOwn: true, mayBeOld: true });
       this.#follower = new AccountFollower({ ...parts, record });
       await this.#follower.start();
+      this.#sharing = new BudgetSharing({
+        ...{ link: this.link, config, log, policy: policyText({ ...whole, accounts }) },
+        own: () => ledger.standings(),
+        isFilling: () => this.isFilling(),
+      });
+      this.#sharing.start();
     }
     if (config.core.enabled) {
       this.#core = new NatsCoreSource(parts);
       await this.#core.start();
     }
+  }
+
+  /** Begins to answer who asks for a verdict. */
+  answer(verdict: NatsVerdictsOptions['verdict']): void {
+    const { log, meter } = this.#options;
+    this.#verdicts = new NatsVerdicts({ link: this.link, verdict, meter, log });
+    this.#verdicts.start();
+  }
+
+  /** Our ledger has committed something. */
+  noteCommit(): void {
+    this.#sharing?.noteCommit();
+  }
+
+  /** Where budgets stand over all partitions, and caps by our own ledger; undefined where nothing is shared. */
+  standings(): readonly Standing[] | undefined {
+    return this.#sharing?.standings();
   }
 
   /** Whether a new ledger does not yet hold what the stream held when it began: its totals would read as counters that fell. */
@@ -93,9 +129,10 @@ export class NatsSide {
 
   /** What is wrong with one of them, one line for people. */
   problem(source: string): string | undefined {
-    if (source === 'nats') return this.#core?.problem();
-    if (source !== 'jetstream') return undefined;
-    return this.#jetstream?.problem() ?? this.sink?.problem() ?? this.#follower?.problem();
+    const parts = { nats: [this.#core], jetstream: [this.#jetstream, this.sink, this.#follower, this.#sharing] };
+    if (source !== 'nats' && source !== 'jetstream') return undefined;
+    const problems = [...parts[source], this.#verdicts].map((part) => part?.problem());
+    return problems.find((problem) => problem !== undefined);
   }
 
   /** Tells the other bridges what was polled. One that is lost is made good by the next. */
@@ -109,9 +146,10 @@ export class NatsSide {
     }
   }
 
-  /** Ends what reads. */
+  /** Ends what reads, then tells the others once more where budgets stand. */
   async stopReading(): Promise<void> {
-    await Promise.all([this.#jetstream?.stop(), this.#core?.stop(), this.#follower?.stop()]);
+    await Promise.all([this.#jetstream?.stop(), this.#core?.stop(), this.#follower?.stop(), this.#verdicts?.stop()]);
+    await this.#sharing?.stop();
   }
 
   /** Ends the rest: after this machine's own sources, whose turns go through it. */

@@ -1,53 +1,61 @@
-// The rules of a bridge, put together: what was spent comes from the ledger, the labels of a question are those that its
-// turn will be booked under. Built by the composition root.
+// The rules of a bridge or relay, put together: the labels of a question are those that its turn will be booked under.
+// Built by the composition roots, which say what was spent and who counts the answers.
 
-import { type Config, ownIdentity } from './config.ts';
-import type { Ledger } from './ledger/ledger.ts';
+import type { PolicyConfig } from './config-policy.ts';
+import type { Standing } from './ledger/reading.ts';
 import type { Log } from './log.ts';
 import { Policy } from './policy/policy.ts';
-import { PolicyCounts } from './policy/policy-counts.ts';
+import { type PolicyCount, PolicyCounts } from './policy/policy-counts.ts';
 import { policyNotes } from './policy/policy-notes.ts';
 import { VerdictDesk } from './policy/verdict-desk.ts';
 import type { Attribution } from './turn/attribution.ts';
-import { Pricing } from './turn/pricing.ts';
+import type { Pricing } from './turn/pricing.ts';
 import type { ScopedLabels } from './turn/scope.ts';
-import { type Identity, NO_TOKENS } from './turn/turn-event.ts';
+import { type Identity, NO_TOKENS, type PricingState } from './turn/turn-event.ts';
 
 export interface PolicySideOptions {
-  readonly config: Config;
-  readonly ledger: Ledger;
+  readonly rules: PolicyConfig;
+  readonly timeZone: string;
+  /** Where budgets and caps stand now. A rule without a standing has no part in a verdict. */
+  readonly standings: () => readonly Standing[];
   readonly attribution: Attribution;
+  readonly pricing: Pricing;
+  /** How turns of each model were paid so far. */
+  readonly pricingStates: () => readonly { provider: string; model: string; state: PricingState }[];
+  /** The labels of turns so far; undefined where too little is known of them to call a rule odd. */
+  readonly seenLabels: () => readonly ScopedLabels[] | undefined;
+  /** Whose turns come from this machine. */
+  readonly identity: Identity;
+  /** When what is judged by was told, Unix ms; left out where it is known at first hand. */
+  readonly asOfMs?: () => number | undefined;
+  /** Resolves when the answers are counted for good. */
+  readonly countPolicy: (counts: readonly PolicyCount[]) => Promise<void>;
   readonly log: Log;
 }
 
 export class PolicySide {
   /** What is odd about the rules, as lines for people; as far as could be told at the start. */
   readonly notes: readonly string[];
-  readonly #ledger: Ledger;
-  readonly #pricing: Pricing;
+  readonly #options: PolicySideOptions;
   readonly #desk: VerdictDesk;
   readonly #counts: PolicyCounts;
 
-  constructor({ config, ledger, attribution, log }: PolicySideOptions) {
-    const hasRules = [config.budgets, config.caps, config.guardrails].some((rules) => rules.length > 0);
-    const seen = hasRules ? ledger.seenLabels() : undefined;
+  constructor(options: PolicySideOptions) {
+    this.#options = options;
+    const { rules, timeZone, standings, attribution, seenLabels, identity, log } = options;
+    const hasRules = [rules.budgets, rules.caps, rules.guardrails].some((kind) => kind.length > 0);
+    const seen = hasRules ? seenLabels() : undefined;
     // An identity that has sent nothing yet is no mistake.
-    this.notes = policyNotes(config, seen && seen.length > 0 ? [...seen, ownIdentity(config)] : undefined);
-    this.#ledger = ledger;
-    this.#pricing = new Pricing(config.pricing);
-    const policy = new Policy({
-      rules: config,
-      timeZone: config.time_zone,
-      standings: () => ledger.standings(),
-    });
-    this.#counts = new PolicyCounts({ book: (counts) => ledger.countPolicy(counts), log });
+    this.notes = policyNotes(rules, seen && seen.length > 0 ? [...seen, identity] : undefined);
+    this.#counts = new PolicyCounts({ book: options.countPolicy, log });
     this.#desk = new VerdictDesk({
-      policy,
-      fail: config.verdict.fail,
+      policy: new Policy({ rules, timeZone, standings }),
+      fail: rules.verdict.fail,
       labelsOf: ({ account_id: accountId, upstream_provider: upstreamHint, ...planned }, identity) =>
         attribution.labelsOf({ ...planned, accountId, upstreamHint }, identity),
       isPriced: (labels) => this.#isPriced(labels),
       counts: this.#counts,
+      asOfMs: options.asOfMs,
       log,
     });
   }
@@ -69,8 +77,8 @@ export class PolicySide {
 
   /** By a rule, or because a turn of it stated its cost. */
   #isPriced({ provider = '', model = '' }: ScopedLabels): boolean {
-    if (this.#pricing.price({ provider, model, tokens: NO_TOKENS }).state !== 'unknown') return true;
-    return this.#ledger
+    if (this.#options.pricing.price({ provider, model, tokens: NO_TOKENS }).state !== 'unknown') return true;
+    return this.#options
       .pricingStates()
       .some((known) => known.provider === provider && known.model === model && known.state !== 'unknown');
   }

@@ -9,6 +9,7 @@ import { AdminServer } from './metrics/admin-server.ts';
 import { Health } from './metrics/health.ts';
 import { relayPage } from './metrics/relay-page.ts';
 import { NatsSide, queueFile } from './nats-side.ts';
+import { policyFile, RelayPolicy } from './relay-policy.ts';
 import { healthAnswer } from './sources/socket-routes.ts';
 import { SocketServer } from './sources/socket-server.ts';
 import { Intake } from './sources/source.ts';
@@ -28,6 +29,7 @@ export class Relay {
   readonly #health: Health;
   readonly #nats: NatsSide;
   readonly #intake: Intake;
+  readonly #policy: RelayPolicy;
   readonly #admin: AdminServer;
   readonly #socket: SocketServer | undefined;
   readonly #spool: SpoolDrain | undefined;
@@ -58,7 +60,10 @@ export class Relay {
     this.#health = new Health({ version: VERSION, sources, producers: [] });
     this.#nats = new NatsSide({ config, env, log, meter: this.#health });
     this.#intake = new Intake({ sink: this.#nats.sink!, meter: this.#health });
-    const common = { intake: this.#intake, identity: ownIdentity(config), meter: this.#health, log };
+    const identity = ownIdentity(config);
+    const common = { intake: this.#intake, identity, meter: this.#health, log };
+    const { link } = this.#nats;
+    this.#policy = new RelayPolicy({ link, config: config.nats, file: policyFile(config), identity, log });
     if (socket.enabled) {
       this.#socket = new SocketServer({
         ...common,
@@ -66,13 +71,14 @@ export class Relay {
         group: socket.group,
         status: () => this.status(),
         health: () => healthAnswer(VERSION, TILE_IDS),
+        verdict: (question, whose) => this.#policy.answer(question, whose),
       });
     }
     if (spool.enabled) this.#spool = new SpoolDrain({ ...common, dir: spool.dir });
     this.#admin = new AdminServer({
       listen: metrics.listen,
       token: bearerToken({ key: 'metrics.token_env', variable: metrics.token_env, guards: '/metrics' }, env),
-      collect: () => this.#health.scrape(),
+      collect: () => this.#health.collect(),
       isRestored: () => true,
       ready: () => this.#notReady(),
       page: () => relayPage(this.status()),
@@ -97,6 +103,7 @@ export class Relay {
         queue_bytes: queue.bytes,
         queue_max_bytes: this.#config.relay.queue_max_bytes,
       },
+      policy: this.#policy.status(),
       last_heard_ms: this.#intake.lastHeardMs(),
     };
   }
@@ -125,6 +132,7 @@ export class Relay {
   async #start(): Promise<void> {
     this.#metricsUrl = (await this.#admin.start()).url;
     await this.#nats.start();
+    await this.#policy.start();
     await this.#socket?.start();
     await this.#spool?.start();
     this.#isListening = true;
@@ -132,6 +140,7 @@ export class Relay {
 
   async #stop(): Promise<void> {
     await Promise.all([this.#socket?.stop(), this.#spool?.stop()]);
+    await this.#policy.stop();
     await this.#nats.stop();
     await this.#admin.stop();
     await this.#health.shutdown();

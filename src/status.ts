@@ -79,6 +79,13 @@ export interface RelayStatus {
     readonly queue_bytes: number;
     readonly queue_max_bytes: number;
   };
+  /** The rules that it gives verdicts by. */
+  readonly policy: {
+    /** When bridges told where budgets stand; absent when no rules are known, and no verdicts given. */
+    readonly told_ms?: number;
+    /** What keeps them from being known anew, one line for people. */
+    readonly problem?: string;
+  };
   readonly last_heard_ms: Readonly<Record<string, number>>;
 }
 

@@ -25,7 +25,7 @@ const FLOORS: readonly { readonly floor: number; readonly holds: RegExp }[] = [
   { floor: 1, holds: /^src\/status\.ts$/ },
   { floor: 2, holds: /^src\/(ledger|nats|poll)\// },
   { floor: 3, holds: /^src\/(sources|metrics|policy)\// },
-  { floor: 4, holds: /^src\/(bridge|nats-side|policy-side|relay)\.ts$/ },
+  { floor: 4, holds: /^src\/(bridge|budget-sharing|guest|nats-side|policy-side|sender-side|relay|relay-policy)\.ts$/ },
   { floor: 5, holds: /^src\/(commands|demo)\// },
   { floor: 6, holds: /^src\/cli\.ts$/ },
 ];

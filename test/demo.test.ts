@@ -5,7 +5,8 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
-import { QUARTER_MS, tellQuarter } from '../src/demo/story.ts';
+import { FORBIDDEN, NIGHTLY } from '../src/demo/cast.ts';
+import { askQuarter, QUARTER_MS, tellQuarter } from '../src/demo/story.ts';
 import { freePort, until } from './prometheus-server.ts';
 import { shownBy } from './scrape.ts';
 import { temporaryFolder } from './sources/intake-fixture.ts';
@@ -30,6 +31,31 @@ describe('the story', () => {
     assert.equal(ids.size, turns.length);
     for (const { event } of told) if (event.kind === 'tool') assert.ok(ids.has(event.messageId!));
     for (const { costNano = 0 } of turns) assert.ok(Number.isSafeInteger(costNano) && costNano >= 0);
+  });
+
+  test('has an agent that uses up the money of its day, and takes no turn after that', () => {
+    for (let day = 0; day < 60; day++) {
+      const midnightMs = MONDAY_MS + day * 24 * 3_600_000;
+      const turns = tellQuarter({ seed: day, startMs: midnightMs }).flatMap(({ event, identity }) =>
+        event.kind === 'turn' && event.phase === 'completed' && identity.user === NIGHTLY.user ? event : [],
+      );
+      assert.ok(turns.at(-1)!.completedMs! < midnightMs + QUARTER_MS, 'it is within its quarter');
+      const usd = (of: typeof turns) => of.reduce((sum, { costNano = 0 }) => sum + costNano, 0) / 1e9;
+      assert.ok(usd(turns) >= NIGHTLY.usdPerDay);
+      assert.ok(usd(turns.slice(0, -1)) < NIGHTLY.usdPerDay, 'its last turn is the one that passed the limit');
+    }
+  });
+
+  test('asks before every turn of the agent that has the plugin, and for some models in vain', () => {
+    const quarters = Array.from({ length: 96 }, (_, n) => ({ seed: 1, startMs: MONDAY_MS + n * QUARTER_MS }));
+    const asked = quarters.flatMap(askQuarter);
+    const taken = quarters.flatMap(tellQuarter).flatMap(({ event }) => (event.kind === 'turn' ? event : []));
+    const completed = taken.filter(({ phase, agent }) => phase === 'completed' && agent === 'opencode');
+    const tried = asked.filter(({ question: { model } }) => model === FORBIDDEN.model);
+    assert.equal(asked.length, completed.length + tried.length + quarters.length, 'the nightly agent asks once more');
+    assert.ok(tried.length > 0);
+    assert.ok(taken.every(({ agent, model }) => agent !== FORBIDDEN.agent || model !== FORBIDDEN.model));
+    assert.ok(asked.every(({ question: { agent } }) => agent === 'opencode'));
   });
 
   test('goes on at night when somebody watches', () => {
@@ -62,6 +88,10 @@ test('`demo` fills a ledger of its own, goes on, and leaves nothing behind', asy
   const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
   assert.ok(Object.keys(shownBy(text).costNano).length > 5);
   assert.equal(text.match(/^toll_account_status\{.*\} 1$/gm)?.length, 8);
+  assert.equal(text.match(/^toll_policy_used_ratio\{/gm)?.length, 4);
+  const told = new Map([...text.matchAll(/^toll_policy_verdicts_total\{(.*)\} (\d+)$/gm)].map(([, of, n]) => [of, n]));
+  for (const stopped of ['budget/nightly-day', 'guardrail/house-models'])
+    assert.ok(Number(told.get(`decision="stop",rule="${stopped}"`)) > 0, [...told.keys()].join(' '));
   assert.doesNotMatch(text, /sk-not/);
   const lines = readFileSync(history, 'utf8').trimEnd().split('\n');
   assert.equal(lines.at(-1), '# EOF');

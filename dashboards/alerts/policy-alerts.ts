@@ -1,18 +1,9 @@
 // The user's own budgets: near their limit, used up, and on the way there.
 
-import { TOLL } from '../../src/metrics/catalogue.ts';
-import { fold } from '../promql.ts';
+import { FORECAST, USED } from '../budgets.ts';
 import type { Alert } from './alert.ts';
 
 const SOFT = 0.8;
-/** Before a tenth of a period is over its pace says little. */
-const PACE_FROM = 0.1;
-const USED = `sum by (budget) (${fold(TOLL.policyUsedRatio.name)})`;
-const START = `max by (budget) (${fold(TOLL.policyPeriodStart.name)})`;
-const END = `max by (budget) (${fold(TOLL.policyPeriodEnd.name)})`;
-/** How much of the period is over, 0 to 1. */
-const ELAPSED = `((time() - ${START}) / (${END} - ${START}))`;
-
 const B = { budget: 'core' };
 const used = (values: string) => ({ 'toll_policy_used_ratio{budget="core"}': values });
 /** A period of 10 000 s that began with the history. */
@@ -68,7 +59,7 @@ export const POLICY_ALERTS: readonly Alert[] = [
   {
     name: 'TollBudgetForecastOver',
     severity: 'warning',
-    expr: `${USED} / (${ELAPSED} > ${PACE_FROM}) > 1 and ${USED} < ${SOFT}`,
+    expr: `${FORECAST} > 1 and ${USED} < ${SOFT}`,
     for: '15m',
     summary: 'Budget {{ $labels.budget }} is on the way to {{ $value | humanizePercentage }} of its limit',
     meaning: 'If the rest of the period is spent at the pace of its beginning, the limit is passed before it ends.',

@@ -2,6 +2,7 @@
 
 import { TOLL } from '../../src/metrics/catalogue.ts';
 import { byDay, fold, inWindow, type Matchers, NET_COST, NET_TOKENS, type Net } from '../promql.ts';
+import { BUDGETS } from './budgets.ts';
 import { type DashboardSpec, labelVariable, startVariable, windowVariable } from './dashboard.ts';
 import { plain } from './look.ts';
 import { bars, chart, type PanelSpec, table } from './panel.ts';
@@ -31,7 +32,7 @@ function share(label: keyof typeof NOBODY | 'agent', title: string): PanelSpec {
 export const ATTRIBUTION: DashboardSpec = {
   uid: ATTRIBUTION_UID,
   title: 'Tollbridge / Attribution',
-  description: 'Spend by team, user, project and agent.',
+  description: 'Spend by team, user, project and agent, and the budgets that were set for them.',
   range: '14d',
   variables: [
     windowVariable,
@@ -75,6 +76,7 @@ export const ATTRIBUTION: DashboardSpec = {
         }),
       ],
     },
+    BUDGETS,
     {
       title: 'Sessions and tools',
       panels: [

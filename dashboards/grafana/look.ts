@@ -22,6 +22,8 @@ export const THRESHOLDS = {
   none: steps([null, 'text']),
   /** Used share of a limit. */
   used: steps([null, 'green'], [LIMIT_WARN, 'yellow'], [LIMIT_CRIT, 'red']),
+  /** Used share of a limit when its period ends. */
+  forecast: steps([null, 'green'], [1, 'red']),
   /** A share that is good when it is high. */
   good: steps([null, 'red'], [0.5, 'yellow'], [0.8, 'green']),
   /** A share of failures. */
@@ -75,6 +77,15 @@ export const STATUS_TEXT = textOf({
   ...Object.fromEntries(STATUSES.map((status, code) => [code, STATUS_LOOKS[status]])),
   [NOT_POLLED]: ['not polled', '#8e8e8e'],
 });
+/** What state a budget is in, by code: the greatest code wants somebody most. */
+export const BUDGET_STATE_CODES = { leadsOver: 1, warns: 2, usedUp: 3, stops: 4 } as const;
+export const BUDGET_STATE_TEXT = textOf({
+  0: ['OK', 'green'],
+  [BUDGET_STATE_CODES.leadsOver]: ['TOO FAST', 'yellow'],
+  [BUDGET_STATE_CODES.warns]: ['WARN', 'yellow'],
+  [BUDGET_STATE_CODES.usedUp]: ['USED UP', 'red'],
+  [BUDGET_STATE_CODES.stops]: ['STOPS', 'red'],
+});
 export const YES_NO = textOf({ 0: ['no', 'text'], 1: ['yes', 'text'] });
 export const UP_DOWN = textOf({ 0: ['DOWN', 'red'], 1: ['UP', 'green'] });
 export const FAILING = textOf({ 0: ['works', 'green'], 1: ['failing', 'red'] });
@@ -83,6 +94,8 @@ export const BALANCED = textOf({ 0: ['balanced', 'green'] });
 /** Each series gets a colour by its name, the same one in every chart. */
 export const BY_NAME = { mode: FieldColorModeId.PaletteClassicByName };
 export const BY_THRESHOLDS = { mode: FieldColorModeId.Thresholds };
+/** Series of one kind: the same colour, lighter and darker. */
+export const shadesOf = (fixedColor: string) => ({ mode: FieldColorModeId.Shades, fixedColor });
 export const plain = (fixedColor: string) => ({ mode: FieldColorModeId.Fixed, fixedColor });
 
 /** The colours that OpenUsage gives its tiles, by upstream provider: the same in every chart. */

@@ -252,6 +252,8 @@ export interface ChartSpec extends Common {
   /** Last and largest value of each series, beside its name. */
   readonly hasValues?: boolean;
   readonly colours?: Readonly<Record<string, string>>;
+  /** The name of the series that the others should stay below: dashed, and nothing is filled. */
+  readonly limit?: string;
 }
 
 /** Something over time. */
@@ -266,6 +268,12 @@ export function chart(spec: ChartSpec): PanelSpec {
       for (const [name, fixedColor] of Object.entries(spec.colours ?? {})) {
         builder.overrideByName(name, [{ id: 'color', value: { mode: 'fixed', fixedColor } }]);
       }
+      if (spec.limit !== undefined) {
+        builder.overrideByName(spec.limit, [
+          { id: 'color', value: { mode: 'fixed', fixedColor: 'red' } },
+          { id: 'custom.lineStyle', value: { fill: 'dash', dash: [8, 6] } },
+        ]);
+      }
       const legend = new VizLegendOptionsBuilder()
         .displayMode(spec.hasValues ? LegendDisplayMode.Table : LegendDisplayMode.List)
         .placement(spec.hasValues ? LegendPlacement.Right : LegendPlacement.Bottom)
@@ -273,7 +281,7 @@ export function chart(spec: ChartSpec): PanelSpec {
         .calcs(spec.hasValues ? ['lastNotNull', 'max'] : []);
       builder
         .drawStyle(spec.isBars ? GraphDrawStyle.Bars : GraphDrawStyle.Line)
-        .fillOpacity(spec.isBars ? 80 : spec.isStacked ? 30 : 8)
+        .fillOpacity(spec.isBars ? 80 : spec.isStacked ? 30 : spec.limit === undefined ? 8 : 0)
         .lineWidth(spec.isBars ? 0 : 1)
         .showPoints(VisibilityMode.Never)
         .spanNulls(!spec.isBars)

@@ -108,7 +108,7 @@ export const TILES: DashboardSpec = {
             { expr: byRow(onItsRows(fullest({}, EACH))) },
             { expr: byRow(onItsRows(ofFullest(secondsToReset({}), {}, EACH))) },
             { expr: byRow(onItsRows(ofFullest(projectedShares({}), {}, EACH))) },
-            { expr: `max by (id, currency) (${asRow(BALANCES)})` },
+            { expr: byRow(asRow(BALANCES)) },
             { expr: byRow(onItsRows(`(time() - ${reading(TOLL.snapshotTimestamp)})`)) },
           ],
           columns: [
@@ -138,6 +138,7 @@ export const TILES: DashboardSpec = {
             { of: 'currency', title: 'Currency', width: 80 },
             { of: 5, title: 'Read ago', width: 90, cell: 'text', look: { unit: 's', decimals: 0, thresholds: 'age' } },
           ],
+          sortBy: { column: 'Tile', isAscending: true },
         }),
         table({
           key: 'unmapped',

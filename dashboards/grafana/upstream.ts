@@ -138,13 +138,13 @@ export const UPSTREAM: DashboardSpec = {
           key: 'latency',
           title: 'Duration of turns, p95',
           description:
-            'Wall time from start to completion, tools included, in seconds; 95 of 100 turns of the last hour took less.',
+            'Wall time from start to completion, tools included, in seconds; 95 of 100 turns of the last six hours took less.',
           ...{ w: 8, h: 8 },
           look: { unit: 's', decimals: 1 },
           colours: PROVIDER_COLOURS,
           queries: [
             {
-              expr: quantile(0.95, 'upstream_provider', TOLL.turnDuration, '1h', CHOSEN),
+              expr: quantile(0.95, 'upstream_provider', TOLL.turnDuration, '6h', CHOSEN),
               legend: '{{upstream_provider}}',
             },
           ],

@@ -52,12 +52,36 @@ export async function openDashboard(browser: Browser, look: Look): Promise<{ pag
   return { page, errors };
 }
 
-/** Draws a dashboard and writes it as a picture. @param look.height where to cut it off; all of it when left out */
-export async function shoot(browser: Browser, look: Look & { file: string; height?: number }): Promise<void> {
+/**
+ * Draws a dashboard and writes it as a picture.
+ * @param look.height where to cut it off; all of it when left out
+ * @param look.band the title of the only row to take
+ */
+export async function shoot(browser: Browser, look: Look & Picture): Promise<void> {
   const { page } = await openDashboard(browser, look);
-  const { width, height, file } = look;
-  await page.screenshot({ path: file, ...(height && { clip: { x: 0, y: 0, width, height } }) });
+  const { width, height, band, file } = look;
+  const part = band === undefined ? height && { y: 0, height } : await placeOf(page, band);
+  await page.screenshot({ path: file, ...(part && { clip: { x: 0, width, ...part } }) });
   await page.close();
+}
+
+interface Picture {
+  readonly file: string;
+  readonly height?: number;
+  readonly band?: string;
+}
+
+/** From where to where a row reaches on its page. @throws Error when there is none of this title */
+async function placeOf(page: Page, band: string): Promise<{ y: number; height: number }> {
+  const tops = await page
+    .locator('.row-title')
+    .evaluateAll((titles) =>
+      titles.map((title) => ({ title: title.textContent, y: title.getBoundingClientRect().top })),
+    );
+  const at = tops.findIndex(({ title }) => title === band);
+  if (at < 0) throw new Error(`the dashboard has no row ${band}`);
+  const y = tops[at]!.y;
+  return { y, height: (tops[at + 1]?.y ?? page.viewportSize()!.height) - y };
 }
 
 /** Draws a dashboard and tells what is on it. */

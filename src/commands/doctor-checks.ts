@@ -71,6 +71,7 @@ export const RELAY_CHECKS: readonly Check<RelayFacts>[] = [
   { name: 'OpenCode', run: checkHeard },
   { name: 'sources', run: ({ status }) => checkSources({ sources: status.sources, accounts: [] }) },
   { name: 'NATS', run: ({ status }) => checkRelaying(status) },
+  { name: 'rules', run: ({ status, nowMs }) => checkTold(status.policy, nowMs) },
 ];
 
 function checkRelaying({ relay }: RelayStatus): Finding {
@@ -79,6 +80,15 @@ function checkRelaying({ relay }: RelayStatus): Finding {
   if (problem) return { level: 'problem', what: `${problem}. ${waiting}; nothing is lost while there is room` };
   if (events > 0) return { level: 'ok', what: `turns go to ${servers}; ${waiting}, on the way out` };
   return { level: 'ok', what: `turns go to ${servers}, and none waits` };
+}
+
+function checkTold({ told_ms: toldMs, problem }: RelayStatus['policy'], nowMs: number): Finding {
+  if (toldMs === undefined) {
+    const what = `none are known, so calls are not checked (or refused, with verdict.fail: closed)${problem ? `: ${problem}` : ''}`;
+    return { level: 'warning', what };
+  }
+  const what = `as bridges told them ${showAgo(toldMs, nowMs)}`;
+  return problem ? { level: 'warning', what: `${what}; nothing newer is known: ${problem}` } : { level: 'ok', what };
 }
 
 function checkPushing({ otlp }: BridgeStatus, nowMs: number): Finding[] {

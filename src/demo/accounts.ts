@@ -140,7 +140,7 @@ export class DemoAccounts {
     return {
       balances: [{ kind: 'console', currency: 'USD', nano: this.#purses.opencode.nano }],
       spendLimits: [
-        { limit: 'monthly', currency: 'USD', limitNano: 180 * NANO, usedNano: spent(startMs), resetMs: endMs },
+        { limit: 'monthly', currency: 'USD', limitNano: 250 * NANO, usedNano: spent(startMs), resetMs: endMs },
       ],
       reload: {
         currency: 'USD',

@@ -1,4 +1,4 @@
-// Who works in the demonstration, on what, with which models at which prices. All of it is made up.
+// Who works in the demonstration, on what, with which models at which prices, under which rules. All of it is made up.
 
 /** USD per million tokens. Reasoning is paid as output. */
 export interface Price {
@@ -76,6 +76,19 @@ export const PEOPLE: readonly Person[] = [
   { user: 'emil', team: 'mobile', projects: ['ios-app'], agents: ['codex', 'opencode'], busy: 0.4 },
   { user: 'fatou', team: 'data', projects: ['warehouse', 'docs-site'], agents: ['opencode'], busy: 0.45 },
 ];
+
+/** An agent that nobody watches: from midnight in UTC on it works, until it has spent what it may spend in a day. */
+export const NIGHTLY = {
+  ...{ user: 'nightly', team: 'data', agent: 'opencode', project: 'warehouse' },
+  model: MODELS.find(({ agent, model }) => agent === 'opencode' && model === 'claude-sonnet-4-5')!,
+  usdPerDay: 2,
+} as const;
+
+/** What some would like to call, and a rule forbids. */
+export const FORBIDDEN = { agent: 'opencode', provider: 'opencode', model: 'claude-opus-4-5' } as const;
+
+/** The agent whose plugin asks before every turn; of the others nothing can be stopped. */
+export const ASKING_AGENT = 'opencode';
 
 export interface DemoTool {
   readonly tool: string;

@@ -4,12 +4,13 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { Bridge, type Guest, ledgerFile } from '../bridge.ts';
+import { Bridge, ledgerFile } from '../bridge.ts';
 import { messageOf } from '../failure.ts';
+import type { Guest, GuestParts } from '../guest.ts';
 import type { Log } from '../log.ts';
 import { DEMO_ACCOUNTS, DemoAccounts, READ_EVERY_MS } from './accounts.ts';
 import { byIdentity, DEMO_SOURCE, demoConfig, fillLedger, type History } from './fill.ts';
-import { QUARTER_MS, type Told, tellQuarter } from './story.ts';
+import { type Asked, askQuarter, QUARTER_MS, type Told, takeDue, tellQuarter } from './story.ts';
 
 const DAY_MS = 86_400_000;
 const TELL_EVERY_MS = 1_000;
@@ -44,8 +45,8 @@ export async function startDemo(options: DemoOptions): Promise<Demo> {
   const stateDir = mkdtempSync(path.join(os.tmpdir(), 'tollbridge-demo-'));
   const clear = () => rmSync(stateDir, { recursive: true, force: true });
   try {
-    const config = demoConfig({ stateDir, listen });
     const toMs = options.nowMs ?? Date.now();
+    const config = demoConfig({ stateDir, listen, nowMs: toMs });
     const fromMs = Math.floor((toMs - days * DAY_MS) / QUARTER_MS) * QUARTER_MS;
     const accounts = new DemoAccounts();
     const file = ledgerFile(config);
@@ -68,6 +69,7 @@ class DemoTraffic implements Guest {
   readonly accounts = DEMO_ACCOUNTS;
   readonly #options: { seed: number; toMs: number; accounts: DemoAccounts; log: Log };
   #queue: Told[] = [];
+  #questions: Asked[] = [];
   #toldUntilMs: number;
   #quarterMs: number;
   #lastReadMs = 0;
@@ -80,7 +82,7 @@ class DemoTraffic implements Guest {
     this.#quarterMs = Math.floor(options.toMs / QUARTER_MS) * QUARTER_MS - QUARTER_MS;
   }
 
-  start(parts: Parameters<Guest['start']>[0]): void {
+  start(parts: GuestParts): void {
     const tell = () => {
       this.#telling = this.#telling
         .then(() => this.#tell(parts, Date.now()))
@@ -95,15 +97,17 @@ class DemoTraffic implements Guest {
     await this.#telling;
   }
 
-  async #tell({ intake, record }: Parameters<Guest['start']>[0], nowMs: number): Promise<void> {
+  async #tell({ intake, record, ask }: GuestParts, nowMs: number): Promise<void> {
     const { seed, accounts } = this.#options;
     while (this.#quarterMs + QUARTER_MS <= nowMs) {
       this.#quarterMs += QUARTER_MS;
-      const quarter = tellQuarter({ seed, startMs: this.#quarterMs, isLively: true });
-      this.#queue.push(...quarter.filter(({ atMs }) => atMs > this.#toldUntilMs));
+      const quarter = { seed, startMs: this.#quarterMs, isLively: true };
+      const isNew = ({ atMs }: { atMs: number }) => atMs > this.#toldUntilMs;
+      this.#queue.push(...tellQuarter(quarter).filter(isNew));
+      this.#questions.push(...askQuarter(quarter).filter(isNew));
     }
-    const due: Told[] = [];
-    while (this.#queue[0] && this.#queue[0].atMs <= nowMs) due.push(this.#queue.shift()!);
+    for (const { question, identity } of takeDue(this.#questions, nowMs)) ask(question, identity);
+    const due = takeDue(this.#queue, nowMs);
     for (const { identity, told } of byIdentity(due)) {
       await intake.accept(
         this.name,

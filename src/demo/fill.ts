@@ -8,6 +8,9 @@ import { Ledger } from '../ledger/ledger.ts';
 import type { Log } from '../log.ts';
 import { Health } from '../metrics/health.ts';
 import { LedgerMetricProducer } from '../metrics/producer.ts';
+import { Policy } from '../policy/policy.ts';
+import type { PolicyCount } from '../policy/policy-counts.ts';
+import { NO_RULE } from '../policy/verdict-desk.ts';
 import { LedgerSink } from '../sources/ledger-sink.ts';
 import { Intake } from '../sources/source.ts';
 import { Attribution } from '../turn/attribution.ts';
@@ -16,7 +19,8 @@ import { Tiles } from '../turn/tiles.ts';
 import type { Identity } from '../turn/turn-event.ts';
 import { VERSION } from '../version.ts';
 import { DEMO_ACCOUNTS, type DemoAccounts } from './accounts.ts';
-import { QUARTER_MS, type Told, tellQuarter } from './story.ts';
+import { demoRules } from './rules.ts';
+import { type Asked, askQuarter, QUARTER_MS, type Told, takeDue, tellQuarter } from './story.ts';
 
 /** The name under which the demonstration's events are counted. */
 export const DEMO_SOURCE = 'demo';
@@ -60,15 +64,22 @@ export interface FillOptions {
   readonly onProgress?: (share: number) => void;
 }
 
-/** How turns of the demonstration are shown: what its users would have written into their configuration. */
-export function demoConfig(place: { stateDir: string; listen: string }): Config {
+/**
+ * How turns of the demonstration are shown: what its users would have written into their configuration.
+ * @param place.nowMs when somebody looks, Unix ms: some budgets began some days before
+ */
+export function demoConfig(place: { stateDir: string; listen: string; nowMs: number }): Config {
+  const { stateDir, listen, nowMs } = place;
   return parseConfig({
-    state_dir: place.stateDir,
-    metrics: { listen: place.listen },
+    state_dir: stateDir,
+    // The story goes by it, and so do the budgets that it uses up.
+    time_zone: 'UTC',
+    metrics: { listen },
     spool: { enabled: false },
     detect: false,
     telemetry: { provider_links: { openai: 'codex' } },
     pricing: [{ provider: 'openai', state: 'included' }],
+    ...demoRules(nowMs),
   });
 }
 
@@ -89,20 +100,35 @@ export async function fillLedger(options: FillOptions): Promise<void> {
   let clockMs = fromMs;
   const now = () => clockMs;
   const { time_zone: timeZone, retention: retentionMs, labels } = config;
-  const ledger = Ledger.open({ file, timeZone, retentionMs, caps: labels.caps, log, now });
+  const ledger = Ledger.open({ file, timeZone, retentionMs, caps: labels.caps, log, policy: config, now });
   const tiles = new Tiles(
     config.telemetry.provider_links,
     DEMO_ACCOUNTS.map(({ provider }) => provider),
   );
   const producer = new LedgerMetricProducer({ reading: ledger, tiles, accounts: DEMO_ACCOUNTS });
   const health = new Health({ version: VERSION, sources: [DEMO_SOURCE], producers: [producer] });
-  const sink = new LedgerSink({ ledger, attribution: attributionOf(config), now });
+  const attribution = attributionOf(config);
+  const sink = new LedgerSink({ ledger, attribution, now });
   const intake = new Intake({ sink, meter: health, now });
   const writer = history && new HistoryWriter(history);
 
-  async function sendUntil(queue: Told[], untilMs: number): Promise<void> {
-    const due: Told[] = [];
-    while (queue[0] && queue[0].atMs <= untilMs) due.push(queue.shift()!);
+  const standings = () => ledger.standings();
+  const policy = new Policy({ rules: config, timeZone, standings, now });
+
+  /** Answers each question at its time, by what was booked before. */
+  async function answer(asked: readonly Asked[]): Promise<void> {
+    const answers = asked.map(({ atMs, identity, question }): PolicyCount => {
+      clockMs = atMs;
+      const labels = attribution.labelsOf(question, identity);
+      const { decision, deciding } = policy.decide({ labels, isPriced: () => true });
+      return { counter: 'policyVerdicts', labels: { decision, rule: deciding?.rule ?? NO_RULE }, times: 1 };
+    });
+    if (answers.length > 0) await ledger.countPolicy(answers);
+  }
+
+  async function sendUntil(untilMs: number, questions: Asked[], queue: Told[]): Promise<void> {
+    await answer(takeDue(questions, untilMs));
+    const due = takeDue(queue, untilMs);
     clockMs = untilMs;
     await Promise.all(
       byIdentity(due).map(({ identity, told }) =>
@@ -121,11 +147,12 @@ export async function fillLedger(options: FillOptions): Promise<void> {
   try {
     for (let quarterMs = fromMs; quarterMs < toMs; quarterMs += QUARTER_MS) {
       const endMs = Math.min(quarterMs + QUARTER_MS, toMs);
+      const questions = askQuarter({ seed, startMs: quarterMs });
       const queue = tellQuarter({ seed, startMs: quarterMs });
       const everyMs = SCRAPES.find(({ youngerMs }) => toMs - endMs < youngerMs)!.everyMs;
       for (let atMs = quarterMs; atMs < endMs; ) {
         atMs = Math.min(atMs + Math.min(everyMs, QUARTER_MS), endMs);
-        await sendUntil(queue, atMs);
+        await sendUntil(atMs, questions, queue);
         const isScraped = history !== undefined && atMs >= toMs - history.days * DAY_MS && atMs % everyMs === 0;
         if (isScraped || (writer && atMs === toMs)) await writer!.write(await health.scrape(), atMs);
       }

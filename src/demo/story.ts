@@ -1,14 +1,17 @@
-// What happens in the demonstration: turns, tool calls and sessions, by quarters of an hour that know nothing of each
-// other, so that any quarter can be told at any time and is always the same.
+// What happens in the demonstration: turns, tool calls, sessions and questions to the rules, by quarters of an hour that
+// know nothing of each other, so that any quarter can be told at any time and is always the same.
 
+import type { PlannedTurn } from '../turn/attribution.ts';
 import type { ErrorReason, Identity, StatedEvent, StatedTurn, TokenCounts, TurnStatus } from '../turn/turn-event.ts';
-import { type DemoModel, MODELS, PEOPLE, type Person, TOOLS } from './cast.ts';
+import { ASKING_AGENT, type DemoModel, FORBIDDEN, MODELS, NIGHTLY, PEOPLE, type Person, TOOLS } from './cast.ts';
 import { Chance } from './chance.ts';
 
 export const QUARTER_MS = 15 * 60_000;
 const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
 /** Cost is stated in nano-USD and prices are per million tokens: one USD per million is 1000 nano-USD per token. */
 const NANO_PER_TOKEN = 1000;
+const NANO_PER_USD = 1e9;
 const FAILURES: readonly ErrorReason[] = ['rate_limit', 'rate_limit', 'overloaded', 'network', 'context_length'];
 
 /** Something that was sent, at a time, in somebody's name. */
@@ -16,6 +19,13 @@ export interface Told {
   readonly atMs: number;
   readonly identity: Identity;
   readonly event: StatedEvent;
+}
+
+/** A question that an agent put to the rules before it called a model. */
+export interface Asked {
+  readonly atMs: number;
+  readonly identity: Identity;
+  readonly question: PlannedTurn;
 }
 
 export interface Quarter {
@@ -28,7 +38,31 @@ export interface Quarter {
 
 /** What was sent in a quarter of an hour, in order. Every turn ends within it. */
 export function tellQuarter(quarter: Quarter): Told[] {
-  return PEOPLE.flatMap((person) => tellPerson(quarter, person)).sort((a, b) => a.atMs - b.atMs);
+  const told = [...PEOPLE.flatMap((person) => tellPerson(quarter, person)), ...tellNightly(quarter)];
+  return told.sort((a, b) => a.atMs - b.atMs);
+}
+
+/** What was asked in a quarter of an hour, in order: before turns that were taken, and before some that were not. */
+export function askQuarter(quarter: Quarter): Asked[] {
+  const { seed, startMs } = quarter;
+  const taken = tellQuarter(quarter).flatMap(({ identity, event }): Asked[] => {
+    if (event.kind !== 'turn' || event.phase !== 'completed' || event.agent !== ASKING_AGENT) return [];
+    const { agent, provider, model, project } = event;
+    return [{ atMs: event.startedMs, identity, question: { agent, provider, model, project } }];
+  });
+  const byUser = Map.groupBy(taken, ({ identity }) => identity.user!);
+  const tried = [...byUser].flatMap(([user, [first]]): Asked[] => {
+    const chance = new Chance(seed, startMs, user, 'question');
+    const { project } = first!.question;
+    return chance.happens(0.2) ? [{ ...first!, question: { ...FORBIDDEN, project } }] : [];
+  });
+  return [...taken, ...tried, askAgain(quarter)].sort((a, b) => a.atMs - b.atMs);
+}
+
+/** Takes what is due off the front of a queue. */
+export function takeDue<T extends { readonly atMs: number }>(queue: T[], untilMs: number): T[] {
+  const later = queue.findIndex(({ atMs }) => atMs > untilMs);
+  return queue.splice(0, later === -1 ? queue.length : later);
 }
 
 function tellPerson({ seed, startMs, isLively = false }: Quarter, person: Person): Told[] {
@@ -63,6 +97,39 @@ function tellPerson({ seed, startMs, isLively = false }: Quarter, person: Person
     atMs = endMs;
   }
   return told;
+}
+
+/** Tokens that the nightly agent keeps at most, so that no single turn is dear. */
+const COMPACTED_AT = 40_000;
+const NIGHTLY_IDENTITY: Identity = { team: NIGHTLY.team, user: NIGHTLY.user };
+
+/** One session at midnight in UTC, which ends when a day's money is spent. */
+function tellNightly({ seed, startMs }: Quarter): Told[] {
+  if (startMs % DAY_MS !== 0) return [];
+  const { agent, project, model, user, usdPerDay } = NIGHTLY;
+  const chance = new Chance(seed, startMs, user);
+  const identity = NIGHTLY_IDENTITY;
+  const sessionId = `demo-${user}-${startMs}`;
+  const told: Told[] = [{ atMs: startMs, identity, event: { kind: 'session', agent, sessionId, project } }];
+  let atMs = startMs;
+  let context = Math.min(chance.about(30_000), COMPACTED_AT);
+  for (let n = 1, spentNano = 0; spentNano < usdPerDay * NANO_PER_USD; n++) {
+    const messageId = `msg-${startMs}-${user}-${n}`;
+    const turn = takeTurn(chance, { agent, sessionId, project, messageId, startedMs: atMs, context, model });
+    told.push({ atMs: turn.completedMs!, identity, event: turn });
+    told.push(...callTools(chance, turn).map((event) => ({ atMs: event.completedMs!, identity, event })));
+    spentNano += turn.costNano ?? 0;
+    context = Math.min(context + turn.tokens.input + turn.tokens.output, COMPACTED_AT);
+    atMs = turn.completedMs! + chance.whole(500, 2_000);
+  }
+  return told;
+}
+
+/** In every quarter of an hour it asks whether it may go on. */
+function askAgain({ startMs }: Quarter): Asked {
+  const { agent, project, model } = NIGHTLY;
+  const question = { agent, project, provider: model.provider, model: model.model };
+  return { atMs: startMs + QUARTER_MS - 1, identity: NIGHTLY_IDENTITY, question };
 }
 
 /** How likely work is at a time of the week, 0..1. */

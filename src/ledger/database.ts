@@ -1,6 +1,6 @@
 // Opens the ledger's file: one writer, checked, up to date.
 
-import { chmodSync, closeSync, mkdirSync, openSync, rmSync } from 'node:fs';
+import { chmodSync, closeSync, mkdirSync, openSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { commandText } from '../command-text.ts';
@@ -28,7 +28,7 @@ export function openDatabase(file: string): DatabaseSync {
     // Made by us, with our mode, before SQLite opens it; its -wal takes the same mode.
     closeSync(openSync(file, 'a', 0o600));
     chmodSync(file, 0o600);
-    inspect(file);
+    inspect(file, hasCrashed(file) ? 'integrity_check' : 'quick_check');
     return take(file);
   } catch (error) {
     throw failureOf(error, file);
@@ -41,10 +41,15 @@ export function openDatabase(file: string): DatabaseSync {
  */
 export function inspectDatabase(file: string): void {
   try {
-    inspect(file);
+    inspect(file, 'integrity_check');
   } catch (error) {
     throw failureOf(error, file);
   }
+}
+
+/** Whether the log of a process that did not close the ledger lies beside it: then every index is compared with its table, which takes twice as long. */
+function hasCrashed(file: string): boolean {
+  return (statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0;
 }
 
 /** What anything that was thrown here means, and the way out. */
@@ -69,12 +74,12 @@ function failureOf(error: unknown, file: string): PermanentFailure {
 }
 
 /** Looks before it touches: a connection that may write would carry the log of a crash into a damaged file on closing it. */
-function inspect(file: string): void {
+function inspect(file: string, check: 'integrity_check' | 'quick_check'): void {
   const db = new DatabaseSync(file, { readOnly: true, timeout: 0 });
   try {
     refuseNewer(db, file);
-    const { integrity_check: verdict } = db.prepare('PRAGMA integrity_check(1)').get() as { integrity_check: string };
-    if (verdict !== 'ok') throw damaged(file, verdict);
+    const [verdict] = Object.values(db.prepare(`PRAGMA ${check}(1)`).get() ?? {});
+    if (verdict !== 'ok') throw damaged(file, String(verdict));
   } finally {
     db.close();
   }

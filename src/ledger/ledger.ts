@@ -17,6 +17,7 @@ import type { Span } from './budget-period.ts';
 import { CommitQueue } from './commit-queue.ts';
 import { openDatabase } from './database.ts';
 import { type Dimension, Dimensions } from './dimensions.ts';
+import { HeldTurns } from './held-turns.ts';
 import { LabelCaps } from './label-caps.ts';
 import { ModelTime } from './model-time.ts';
 import { PollBook } from './poll-book.ts';
@@ -81,6 +82,7 @@ export class Ledger implements LedgerReading {
   readonly #turns: TurnBook;
   readonly #tools: ToolBook;
   readonly #polls: PollBook;
+  readonly #held: HeldTurns;
   readonly #balances: BalanceBook;
   readonly #modelTime: ModelTime;
   readonly #retention: Retention;
@@ -128,6 +130,7 @@ export class Ledger implements LedgerReading {
     };
     this.#turns = new TurnBook(db, parts);
     this.#tools = new ToolBook(db, { ...parts, turns: this.#turns });
+    this.#held = new HeldTurns(db);
     this.#polls = new PollBook(db, this.#balances);
     this.#modelTime = new ModelTime(db, parts);
     db.prepare("INSERT OR IGNORE INTO meta (key, value) VALUES ('created_ms', ?)").run(this.#now());
@@ -259,12 +262,7 @@ export class Ledger implements LedgerReading {
   }
 
   unfinishedTurns(): { agent: string; provider: string; turns: number }[] {
-    return this.#db
-      .prepare(
-        `SELECT dimension.agent AS agent, dimension.provider AS provider, count(*) AS turns FROM turn
-           JOIN dimension ON dimension.id = turn.series_id WHERE phase = 0 AND dated_ms < ? GROUP BY 1, 2`,
-      )
-      .all(this.#now() - UNFINISHED_AFTER_MS) as { agent: string; provider: string; turns: number }[];
+    return this.#turns.unfinished(this.#now() - UNFINISHED_AFTER_MS);
   }
 
   pricingStates(): { provider: string; model: string; state: PricingState }[] {
@@ -318,6 +316,11 @@ export class Ledger implements LedgerReading {
     return this.#balances.compare(provider, account, this.#windows.startMs(window, this.#now()));
   }
 
+  /** Whom a turn of a session was paid to; undefined when none is known. */
+  providerOf(agent: string, sessionId: string): string | undefined {
+    return this.#turns.providerOf(agent, sessionId);
+  }
+
   sizeBytes(): number {
     const size = (file: string) => (existsSync(file) ? statSync(file).size : 0);
     return size(this.#options.file) + size(`${this.#options.file}-wal`);
@@ -350,19 +353,33 @@ export class Ledger implements LedgerReading {
   #book(event: MeterEvent, nowMs: number, receivedMs: number): Booking {
     switch (event.kind) {
       case 'turn': {
-        const booking = this.#turns.book(event, { nowMs, receivedMs, horizonMs: this.#retention.horizonMs });
+        const turn = this.#held.admit(event, nowMs);
+        if ('outcome' in turn) return turn;
+        const booking = this.#turns.book(turn, { nowMs, receivedMs, horizonMs: this.#retention.horizonMs });
         this.#sessions.forget();
         if (booking.outcome.type === 'rejected' && booking.outcome.reason === 'overflow') this.#tellOfOverflow();
-        if (booking.outcome.type === 'recorded') this.#tools.release(event.agent, event.sessionId, event.messageId);
+        if (booking.outcome.type === 'recorded') {
+          this.#tools.release(event.agent, event.sessionId, event.messageId);
+          this.#bookHeld(event, nowMs);
+        }
         return booking;
       }
       case 'tool':
         return this.#tools.bookTool(event, nowMs, this.#retention.horizonMs);
-      case 'session':
-        return this.#tools.bookSession(event, nowMs);
+      case 'session': {
+        const booking = this.#tools.bookSession(event, nowMs);
+        if (booking.outcome.type === 'recorded') this.#bookHeld(event, nowMs);
+        return booking;
+      }
       case 'permission':
         return this.#tools.bookPermission(event, nowMs);
+      case 'error':
+        return this.#tools.bookError(event, nowMs, this.#retention.horizonMs);
     }
+  }
+
+  #bookHeld({ agent, sessionId }: { agent: string; sessionId: string }, nowMs: number): void {
+    for (const turn of this.#held.take(agent, sessionId)) this.#book(turn, nowMs, nowMs);
   }
 
   #sweep(nowMs: number): void {
@@ -370,11 +387,13 @@ export class Ledger implements LedgerReading {
     this.#retention.sweep(nowMs, atMs - this.#lastSweepMs);
     this.#balances.sweep(nowMs);
     this.#polls.sweep(nowMs);
+    this.#held.sweep(nowMs);
     this.#lastSweepMs = atMs;
   }
 
   #flush(): void {
     this.#totals.flush(this.#db);
+    this.#turns.flush();
     this.#caps.flush(this.#db);
     this.#windows.flush();
     this.#spend.flush();
@@ -382,12 +401,14 @@ export class Ledger implements LedgerReading {
 
   #load(): void {
     this.#totals.load(this.#db, Object.values(TOLL));
+    this.#turns.forget();
     this.#caps.load(this.#db);
     this.#windows.load(this.#now());
     this.#dimensions.load();
     this.#spend.load();
     this.#balances.load();
     this.#polls.load();
+    this.#held.load();
     this.#retention.load();
     this.#sessions.forget();
   }

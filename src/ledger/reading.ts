@@ -1,6 +1,7 @@
 // What the ledger shows to those who read it. Numbers are integers in the ledger's own units (nano-USD, ms, tokens);
 // a metric family's `scale` turns them into exported units.
 
+import type { BudgetRule } from '../config-policy.ts';
 import type { PollResult } from '../poll/poll-result.ts';
 import type { PricingState } from '../turn/turn-event.ts';
 
@@ -55,6 +56,8 @@ export interface Standing {
   readonly endMs: number;
   /** The most that one turn of the last hour took; absent when there was none. */
   readonly dearest?: number;
+  /** How a budget is told of and enforced; a cap has none of it. */
+  readonly rule?: Pick<BudgetRule, 'period' | 'hard' | 'warn_at'>;
 }
 
 /** The read side of the ledger. Only committed state is ever visible. */

@@ -54,6 +54,7 @@ export class Retention {
     for (const [table, key] of [
       ['tool_call', 'call_id'],
       ['permission', 'request_id'],
+      ['failed_attempt', 'attempt_id'],
     ]) {
       // By receipt, which is never before the event itself: no earlier than the turn they belong to.
       this.#db

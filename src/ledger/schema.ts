@@ -162,6 +162,20 @@ const MIGRATIONS: readonly string[] = [
       sum(input + output + reasoning + cache_read + cache_write), sum(counted)
     FROM turn WHERE phase > 0 GROUP BY 1, 2;
   `,
+  `
+  -- Failed calls of a model that are no turns: only that each is counted once.
+  CREATE TABLE failed_attempt (
+    agent TEXT NOT NULL, session_id TEXT NOT NULL, attempt_id TEXT NOT NULL, received_ms INTEGER NOT NULL,
+    PRIMARY KEY (agent, session_id, attempt_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX failed_attempt_received ON failed_attempt (received_ms);
+
+  -- Turns that are booked once their session is known: the event as JSON, numbers, names and ids only.
+  CREATE TABLE held_turn (
+    agent TEXT NOT NULL, session_id TEXT NOT NULL, message_id TEXT NOT NULL, body TEXT NOT NULL, received_ms INTEGER NOT NULL,
+    PRIMARY KEY (agent, session_id, message_id)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /** The schema version that this program writes. */

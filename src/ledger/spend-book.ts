@@ -173,7 +173,7 @@ export class SpendBook {
       meter.spent = this.#spentIn(meter, meter.span);
       this.#replay(meter, nowMs - HOUR_MS, (datedMs, amount) => meter.dearest.add(datedMs, amount));
     }
-    return standing(meter, { ...meter.span, spent: meter.spent, nowMs });
+    return { ...standing(meter, { ...meter.span, spent: meter.spent, nowMs }), rule: meter.rule };
   }
 
   #spentIn(meter: Meter, { startMs, endMs }: Span): number {

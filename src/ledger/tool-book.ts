@@ -1,11 +1,11 @@
-// Books tool calls, sessions and permission questions.
+// Books tool calls, sessions, permission questions, and failed calls of a model that are no turns.
 //
 // A tool call is counted under the upstream provider of the turn that made it, so it is held until that turn is known,
 // and after 60 s without one it is counted under `unknown`. It is counted once, whatever comes later.
 
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { TOLL } from '../metrics/catalogue.ts';
-import type { Booking, PermissionEvent, SessionEvent, ToolEvent, TurnStatus } from '../turn/turn-event.ts';
+import type { Booking, ErrorEvent, PermissionEvent, SessionEvent, ToolEvent, TurnStatus } from '../turn/turn-event.ts';
 import { UNKNOWN_UPSTREAM } from '../turn/upstream-provider.ts';
 import type { Dimensions } from './dimensions.ts';
 import type { LabelCaps } from './label-caps.ts';
@@ -49,6 +49,7 @@ export class ToolBook {
   readonly #heldLong: StatementSync;
   readonly #sessionProject: StatementSync;
   readonly #insertSession: StatementSync;
+  readonly #insertError: StatementSync;
   readonly #putPermission: StatementSync;
   readonly #findPermission: StatementSync;
 
@@ -71,6 +72,9 @@ export class ToolBook {
     this.#sessionProject = db.prepare('SELECT project FROM session WHERE agent = ? AND session_id = ?');
     this.#insertSession = db.prepare(
       'INSERT OR IGNORE INTO session (agent, session_id, project, received_ms) VALUES (?, ?, ?, ?)',
+    );
+    this.#insertError = db.prepare(
+      'INSERT OR IGNORE INTO failed_attempt (agent, session_id, attempt_id, received_ms) VALUES (?, ?, ?, ?)',
     );
     this.#findPermission = db.prepare('SELECT * FROM permission WHERE agent = ? AND session_id = ? AND request_id = ?');
     this.#putPermission = db.prepare(
@@ -138,6 +142,19 @@ export class ToolBook {
     const { totals } = this.#parts;
     const labels = this.#exported({ agent: event.agent, project: event.project ?? '' }, TOLL.sessions.name);
     totals.add(TOLL.sessions, labels, 1);
+    return RECORDED;
+  }
+
+  bookError(event: ErrorEvent, nowMs: number, horizonMs: number): Booking {
+    if (event.failedMs < horizonMs) {
+      const detail = 'dated before the horizon: failed attempts of that time are no longer kept';
+      return { outcome: { type: 'rejected', reason: 'too_late', detail } };
+    }
+    const { changes } = this.#insertError.run(event.agent, event.sessionId, event.attemptId, nowMs);
+    if (changes === 0) return DUPLICATE;
+    const { agent, provider, upstreamProvider: upstream_provider, model, reason } = event;
+    const labels = this.#exported({ agent, provider, upstream_provider, model }, TOLL.turnErrors.name);
+    this.#parts.totals.add(TOLL.turnErrors, { ...labels, reason }, 1);
     return RECORDED;
   }
 

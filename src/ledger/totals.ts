@@ -49,12 +49,36 @@ function keyOf(family: MetricFamily, values: LabelValues): string {
   return key;
 }
 
+/** The series of one label set, found once each. Good until the totals are loaded anew. */
+export interface SeriesOf {
+  /** As `raise`. `own` is what tells the series from others of its family; `values` are asked for when it is first met. */
+  raise(family: MetricFamily, delta: number, own: string, values: () => LabelValues): void;
+  /** As `observe`. */
+  observe(family: MetricFamily, value: number, own: string, values: () => LabelValues): void;
+}
+
+/** The value under two keys, made when it is missing. */
+function lasting<K, V>(values: Map<K, Map<string, V>>, first: K, second: string, make: () => V): V {
+  let inner = values.get(first);
+  if (!inner) {
+    inner = new Map();
+    values.set(first, inner);
+  }
+  let value = inner.get(second);
+  if (value === undefined) {
+    value = make();
+    inner.set(second, value);
+  }
+  return value;
+}
+
 export class Totals {
   readonly #counters = new Map<string, Map<string, Counter>>();
   readonly #histograms = new Map<string, Map<string, Histogram>>();
   readonly #grand = new Map<string, number>();
   readonly #dirtyCounters = new Map<Counter, string>();
   readonly #dirtyHistograms = new Map<Histogram, string>();
+  #known = new WeakMap<LabelValues, SeriesOf>();
   readonly #maxSeries: number;
   #seriesCount = 0;
 
@@ -106,24 +130,61 @@ export class Totals {
     if (fold && delta > 0) this.#noteFold(family);
   }
 
+  /**
+   * What was found of the series of a label set before: a turn raises a dozen of them, and spelling out their labels
+   * costs more than raising them.
+   * @param labels an object that lasts and does not change
+   */
+  of(labels: LabelValues): SeriesOf {
+    let known = this.#known.get(labels);
+    if (known) return known;
+    const counters = new Map<MetricFamily, Map<string, Counter>>();
+    const histograms = new Map<MetricFamily, Map<string, Histogram>>();
+    known = {
+      raise: (family, delta, own, values) => {
+        const counter = lasting(counters, family, own, () => this.#counter(family, pick(family, values(), false)));
+        this.#raise(family, counter, delta);
+      },
+      observe: (family, value, own, values) => {
+        const histogram = histograms.get(family)?.get(own);
+        if (histogram) return this.#observe(family, histogram, value);
+        const { found, isFolded } = this.#histogram(family, values());
+        // What folds is looked for again each time, because each time is told.
+        if (!isFolded) lasting(histograms, family, own, () => found);
+        this.#observe(family, found, value);
+      },
+    };
+    this.#known.set(labels, known);
+    return known;
+  }
+
   /** Adds one observation to a histogram. `value` is an integer ≥ 0 in the family's unit (ms for seconds). */
   observe(family: MetricFamily, values: LabelValues, value: number): void {
-    if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${family.name}: cannot observe ${value}`);
+    this.#observe(family, this.#histogram(family, values).found, value);
+  }
+
+  /** The histogram with these labels, born empty when it is new; where there are too many series, the one it folds into. */
+  #histogram(family: MetricFamily, values: LabelValues): { found: Histogram; isFolded: boolean } {
     const buckets = family.buckets ?? [];
     const series = this.#family(this.#histograms, family);
-    let histogram = series.get(keyOf(family, values));
-    if (!histogram) {
-      const fold = this.isFull;
-      if (fold) this.#noteFold(family);
-      const labels = pick(family, values, fold);
-      const key = keyOf(family, labels);
-      histogram = series.get(key);
-      if (!histogram) {
-        histogram = { labels, counts: new Array(buckets.length + 1).fill(0), sum: 0 };
-        series.set(key, histogram);
-        this.#seriesCount += buckets.length + 3;
-      }
+    const known = series.get(keyOf(family, values));
+    if (known) return { found: known, isFolded: false };
+    const isFolded = this.isFull;
+    if (isFolded) this.#noteFold(family);
+    const labels = pick(family, values, isFolded);
+    const key = keyOf(family, labels);
+    let found = series.get(key);
+    if (!found) {
+      found = { labels, counts: new Array(buckets.length + 1).fill(0), sum: 0 };
+      series.set(key, found);
+      this.#seriesCount += buckets.length + 3;
     }
+    return { found, isFolded };
+  }
+
+  #observe(family: MetricFamily, histogram: Histogram, value: number): void {
+    if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${family.name}: cannot observe ${value}`);
+    const buckets = family.buckets ?? [];
     const at = buckets.findIndex((bound) => value <= bound * family.scale);
     const index = at === -1 ? buckets.length : at;
     histogram.counts[index] = (histogram.counts[index] as number) + 1;
@@ -156,6 +217,7 @@ export class Totals {
     this.#counters.clear();
     this.#histograms.clear();
     this.#grand.clear();
+    this.#known = new WeakMap();
     this.#forgetDirty();
     this.#seriesCount = 0;
     const byName = new Map(families.map((family) => [family.name, family]));

@@ -2,7 +2,7 @@
 // arrival; only a winning vector moves totals, by the difference; what it takes back goes to the corrections.
 
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import { TOLL } from '../metrics/catalogue.ts';
+import { type MetricFamily, TOLL } from '../metrics/catalogue.ts';
 import {
   type Booking,
   type ConflictField,
@@ -18,7 +18,7 @@ import { type Dimension, type Dimensions, labelsOf } from './dimensions.ts';
 import type { LabelCaps } from './label-caps.ts';
 import { isAhead, plausibleDurationMs } from './plausible-time.ts';
 import type { SpendBook } from './spend-book.ts';
-import { OTHER, type Totals } from './totals.ts';
+import { type LabelValues, OTHER, type Totals } from './totals.ts';
 import {
   amounts,
   beats,
@@ -36,6 +36,15 @@ import type { Windows } from './windows.ts';
 export const SETTLE_MS = 60_000;
 const COMPLETED = PHASES.indexOf('completed');
 const IN_PROGRESS = PHASES.indexOf('in_progress');
+
+/** The columns that a winning vector sets. */
+const VECTOR_COLUMNS = [
+  ...(['dimension_id', 'series_id', 'cell_id', 'upstream_evidence', 'event_id', 'phase', 'status', 'reason'] as const),
+  ...(['started_ms', 'completed_ms', 'dated_ms', 'received_ms'] as const),
+  ...(['input', 'output', 'reasoning', 'cache_read', 'cache_write', 'cost_nano', 'estimated_nano', 'pricing'] as const),
+] as const;
+type Vector = Pick<TurnRow, (typeof VECTOR_COLUMNS)[number]>;
+type Places = Pick<TurnRow, 'dimension_id' | 'series_id' | 'cell_id' | 'upstream_evidence'>;
 
 interface Parts {
   readonly balances: Pick<BalanceBook, 'turnMoved'>;
@@ -56,7 +65,8 @@ interface Receipt {
 export class TurnBook {
   readonly #parts: Parts;
   readonly #find: StatementSync;
-  readonly #byId: StatementSync;
+  readonly #unfinished: StatementSync;
+  readonly #ofSession: StatementSync;
   readonly #insert: StatementSync;
   readonly #update: StatementSync;
   readonly #markCounted: StatementSync;
@@ -64,21 +74,24 @@ export class TurnBook {
   readonly #touchSession: StatementSync;
   readonly #setPricing: StatementSync;
   readonly #finishedLongAgo: StatementSync;
+  /** What the transaction under way learned of sessions and of prices, to be written once. */
+  readonly #sessions = new Map<string, readonly [agent: string, session: string, upstream: string, lastMs: number]>();
+  readonly #pricing = new Map<string, readonly [provider: string, model: string, state: string, datedMs: number]>();
 
   constructor(db: DatabaseSync, parts: Parts) {
     this.#parts = parts;
     this.#find = db.prepare('SELECT * FROM turn WHERE agent = ? AND session_id = ? AND message_id = ?');
-    this.#byId = db.prepare('SELECT * FROM turn WHERE id = ?');
+    const columns = VECTOR_COLUMNS.join(', ');
+    const values = VECTOR_COLUMNS.map(() => '?').join(', ');
+    this.#unfinished = db.prepare(
+      `SELECT dimension.agent AS agent, dimension.provider AS provider, count(*) AS turns FROM turn
+         JOIN dimension ON dimension.id = turn.series_id WHERE phase = 0 AND dated_ms < ? GROUP BY 1, 2`,
+    );
+    this.#ofSession = db.prepare('SELECT dimension_id FROM turn WHERE agent = ? AND session_id = ? LIMIT 1');
     this.#insert = db.prepare(
-      `INSERT INTO turn (agent, session_id, message_id, dimension_id, series_id, cell_id, upstream_evidence, event_id, phase, status, reason,
-         started_ms, completed_ms, dated_ms, received_ms, input, output, reasoning, cache_read, cache_write, cost_nano, estimated_nano, pricing)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO turn (agent, session_id, message_id, counted, timed, ${columns}) VALUES (?, ?, ?, ?, ?, ${values})`,
     );
-    this.#update = db.prepare(
-      `UPDATE turn SET dimension_id = ?, series_id = ?, cell_id = ?, upstream_evidence = ?, event_id = ?, phase = ?, status = ?, reason = ?,
-         started_ms = ?, completed_ms = ?, dated_ms = ?, received_ms = ?, input = ?, output = ?, reasoning = ?, cache_read = ?, cache_write = ?,
-         cost_nano = ?, estimated_nano = ?, pricing = ? WHERE id = ?`,
-    );
+    this.#update = db.prepare(`UPDATE turn SET (${columns}) = (${values}) WHERE id = ?`);
     this.#markCounted = db.prepare('UPDATE turn SET counted = 1, timed = ? WHERE id = ?');
     this.#markUnpriced = db.prepare('UPDATE turn SET unpriced = ? WHERE id = ?');
     this.#touchSession = db.prepare(
@@ -92,6 +105,17 @@ export class TurnBook {
     this.#finishedLongAgo = db.prepare(
       'SELECT * FROM turn WHERE settled = 0 AND phase > 0 AND counted = 0 AND received_ms <= ? ORDER BY received_ms LIMIT ?',
     );
+  }
+
+  /** Turns that began before a moment, Unix ms, and are still in progress. */
+  unfinished(beforeMs: number): { agent: string; provider: string; turns: number }[] {
+    return this.#unfinished.all(beforeMs) as { agent: string; provider: string; turns: number }[];
+  }
+
+  /** Whom one of a session's turns was paid to, as stated. */
+  providerOf(agent: string, sessionId: string): string | undefined {
+    const row = this.#ofSession.get(agent, sessionId) as { dimension_id: number } | undefined;
+    return row && this.#dimension(row.dimension_id).provider;
   }
 
   /** The turn that a tool call names, once any vector of it is known. */
@@ -142,34 +166,49 @@ export class TurnBook {
     return rows.length;
   }
 
+  /** Writes what changed; call it inside the transaction that books the cause. */
+  flush(): void {
+    for (const session of this.#sessions.values()) this.#touchSession.run(...session);
+    for (const price of this.#pricing.values()) this.#setPricing.run(...price);
+    this.forget();
+  }
+
+  /** Forgets what was not written. */
+  forget(): void {
+    this.#sessions.clear();
+    this.#pricing.clear();
+  }
+
   #dimension(id: number): Dimension {
     return this.#parts.dimensions.byId(id);
   }
 
   #begin(event: TurnEvent, at: { nowMs: number; datedMs: number }): Booking {
-    const places = this.#places(event);
+    const { agent, sessionId: session_id, messageId: message_id } = event;
+    const vector = vectorOf(event, this.#places(event), at);
+    const isOver = event.phase === 'completed';
+    const durationMs = isOver ? plausibleDurationMs(vector.started_ms, vector.completed_ms) : undefined;
+    const isTimed = durationMs !== undefined;
     const { lastInsertRowid } = this.#insert.run(
-      event.agent,
-      event.sessionId,
-      event.messageId,
-      ...places,
-      ...this.#columns(event, at),
+      ...[agent, session_id, message_id, isOver ? 1 : 0, isTimed ? 1 : 0],
+      ...VECTOR_COLUMNS.map((name) => vector[name]),
     );
-    const row = this.#byId.get(lastInsertRowid) as unknown as TurnRow;
+    // As it was before it counted, so that it is counted below.
+    const before = { unpriced: 0, counted: 0, timed: 0 };
+    const row: TurnRow = { id: Number(lastInsertRowid), agent, session_id, message_id, ...vector, ...before };
     this.#bear(row);
     if (row.phase !== IN_PROGRESS) this.#move(row, NOTHING, undefined);
-    if (row.phase === COMPLETED) this.#count(row);
+    if (isTimed) this.#observeDuration(row, this.#dimension(row.series_id), durationMs);
+    if (isOver) this.#tally(row);
     return { outcome: { type: 'recorded' } };
   }
 
   #win(event: TurnEvent, old: TurnRow, at: { nowMs: number; datedMs: number }): Booking {
     // Dimensions are fixed by the first complete vector. Before that nothing was booked under them, so they may change.
     const fixed = old.phase !== IN_PROGRESS;
-    const places = fixed
-      ? ([old.dimension_id, old.series_id, old.cell_id, old.upstream_evidence] as const)
-      : this.#places(event);
-    this.#update.run(...places, ...this.#columns(event, at), old.id);
-    const row = this.#byId.get(old.id) as unknown as TurnRow;
+    const vector = vectorOf(event, fixed ? old : this.#places(event), at);
+    this.#update.run(...VECTOR_COLUMNS.map((name) => vector[name]), old.id);
+    const row: TurnRow = { ...old, ...vector };
     if (!fixed) this.#bear(row);
     if (row.phase !== IN_PROGRESS) this.#move(row, fixed ? usageOf(old) : NOTHING, fixed ? old : undefined);
     if (row.phase === COMPLETED) this.#count(row);
@@ -177,34 +216,11 @@ export class TurnBook {
     return { outcome: { type: said ? 'updated' : 'duplicate' }, ...this.#conflicts(event, old) };
   }
 
-  /** The values of the columns that a winning vector sets, in the order in which both statements name them. */
-  #columns(event: TurnEvent, { nowMs, datedMs }: { nowMs: number; datedMs: number }) {
-    const { tokens } = event;
-    return [
-      event.eventId ?? '',
-      PHASES.indexOf(event.phase),
-      event.status,
-      event.reason ?? null,
-      event.startedMs,
-      event.completedMs ?? null,
-      datedMs,
-      nowMs,
-      tokens.input,
-      tokens.output,
-      tokens.reasoning,
-      tokens.cache_read,
-      tokens.cache_write,
-      event.costNano ?? null,
-      event.estimatedNano ?? null,
-      event.pricing,
-    ] as const;
-  }
-
   /**
    * Where a turn is booked: what it stated, what is exported under the label caps of now, its window cell, and how its
-   * upstream provider was told. In the order in which both statements name these columns.
+   * upstream provider was told.
    */
-  #places(event: TurnEvent) {
+  #places(event: TurnEvent): Places {
     const { dimensions, caps, totals } = this.#parts;
     const { tokens, costNano, estimatedNano } = usageOf(event);
     const stated = labelsOf(event);
@@ -217,45 +233,47 @@ export class TurnBook {
       // The whole turn folds, once and for good: its corrections must find what they correct.
       for (const name of Object.keys(exported) as (keyof Dimension)[]) if (exported[name]) exported[name] = OTHER;
     }
-    const dimensionId = dimensions.idOf(stated);
-    const seriesId = dimensions.idOf(exported);
-    if (seriesId !== dimensionId) totals.add(TOLL.seriesOverflow, { metric: TOLL.turns.name }, 1);
-    const cellId = dimensions.cellOf({
+    const dimension_id = dimensions.idOf(stated);
+    const series_id = dimensions.idOf(exported);
+    if (series_id !== dimension_id) totals.add(TOLL.seriesOverflow, { metric: TOLL.turns.name }, 1);
+    const cell_id = dimensions.cellOf({
       upstreamProvider: exported.upstream_provider,
       provider: exported.provider,
       model: stated.model,
     });
-    return [dimensionId, seriesId, cellId, event.upstreamEvidence] as const;
+    return { dimension_id, series_id, cell_id, upstream_evidence: event.upstreamEvidence };
   }
 
   /** Gives birth to the turn's series, so that their first increment has a 0 before it. */
   #bear(row: TurnRow): void {
-    const { totals } = this.#parts;
     const series = this.#dimension(row.series_id);
-    totals.raise(TOLL.cost, series, 0);
-    for (const type of TOKEN_TYPES) totals.raise(TOLL.tokens, { ...series, token_type: type }, 0);
-    totals.raise(TOLL.turns, { ...series, status: 'ok' }, 0);
-    if (row.pricing === 'estimated') totals.raise(TOLL.costEstimated, series, 0);
+    const totals = this.#parts.totals.of(series);
+    totals.raise(TOLL.cost, 0, '', () => series);
+    for (const type of TOKEN_TYPES) totals.raise(TOLL.tokens, 0, type, () => ({ ...series, token_type: type }));
+    totals.raise(TOLL.turns, 0, 'ok', () => ({ ...series, status: 'ok' }));
+    if (row.pricing === 'estimated') totals.raise(TOLL.costEstimated, 0, '', () => series);
   }
 
   /** Moves totals and rollups from what the turn had brought so far to what its row now holds. */
   #move(row: TurnRow, before: Usage, old: TurnRow | undefined): void {
-    const { totals, windows, balances, spend } = this.#parts;
+    const { windows, balances, spend } = this.#parts;
     const series = this.#dimension(row.series_id);
+    const totals = this.#parts.totals.of(series);
     const after = usageOf(row);
-    const shift = (up: typeof TOLL.cost, down: typeof TOLL.cost, labels: Record<string, string>, delta: number) => {
-      if (delta > 0) totals.raise(up, labels, delta);
-      else if (delta < 0) totals.raise(down, labels, -delta);
+    const shift = (
+      up: MetricFamily,
+      down: MetricFamily,
+      delta: number,
+      own = '',
+      labels = (): LabelValues => series,
+    ) => {
+      if (delta !== 0) totals.raise(delta > 0 ? up : down, Math.abs(delta), own, labels);
     };
-    shift(TOLL.cost, TOLL.costCorrections, series, after.costNano - before.costNano);
-    shift(TOLL.costEstimated, TOLL.costEstimatedCorrections, series, after.estimatedNano - before.estimatedNano);
+    shift(TOLL.cost, TOLL.costCorrections, after.costNano - before.costNano);
+    shift(TOLL.costEstimated, TOLL.costEstimatedCorrections, after.estimatedNano - before.estimatedNano);
     for (const type of TOKEN_TYPES) {
-      shift(
-        TOLL.tokens,
-        TOLL.tokensCorrections,
-        { ...series, token_type: type },
-        after.tokens[type] - before.tokens[type],
-      );
+      const delta = after.tokens[type] - before.tokens[type];
+      shift(TOLL.tokens, TOLL.tokensCorrections, delta, type, () => ({ ...series, token_type: type }));
     }
     if (old) windows.book(row.cell_id, old.dated_ms, amounts(before, old.counted, -1));
     windows.book(row.cell_id, row.dated_ms, amounts(after, row.counted, 1));
@@ -268,34 +286,50 @@ export class TurnBook {
     if (!row.counted) return;
     this.#countUnpriced(row, series);
     this.#notePricing(row, series);
-    this.#touchSession.run(row.agent, row.session_id, series.upstream_provider, row.dated_ms);
+    this.#noteSession(row, series);
   }
 
   /** Counts a turn that is over, once; observes its duration when it is known, once. */
   #count(row: TurnRow): void {
-    const { totals, windows, spend } = this.#parts;
-    const series = this.#dimension(row.series_id);
     const durationMs = plausibleDurationMs(row.started_ms, row.completed_ms);
     const timed = durationMs !== undefined;
-    if (timed && !row.timed) this.#observeDuration(row, series, durationMs);
+    if (timed && !row.timed) this.#observeDuration(row, this.#dimension(row.series_id), durationMs);
     if (row.counted && (row.timed || !timed)) return;
     this.#markCounted.run(timed ? 1 : 0, row.id);
-    if (row.counted) return;
+    if (!row.counted) this.#tally(row);
+  }
+
+  /** Adds a turn to everything that counts turns that are over. */
+  #tally(row: TurnRow): void {
+    const { totals, windows, spend } = this.#parts;
+    const series = this.#dimension(row.series_id);
     const usage = usageOf(row);
-    totals.raise(TOLL.turns, { ...series, status: row.status }, 1);
+    totals.of(series).raise(TOLL.turns, 1, row.status, () => ({ ...series, status: row.status }));
     if (row.status === 'error') totals.add(TOLL.turnErrors, { ...series, reason: row.reason ?? 'other' }, 1);
     this.#countUnpriced(row, series);
     this.#observeTokens(series, usage.tokens);
     windows.book(row.cell_id, row.dated_ms, { ...amounts(NOTHING, 1, 1), pricedTurns: isPriced(usage) ? 1 : 0 });
     spend.book(row.dimension_id, row.dated_ms, spendOf(NOTHING, 1, 1));
-    this.#touchSession.run(row.agent, row.session_id, series.upstream_provider, row.dated_ms);
+    this.#noteSession(row, series);
     this.#notePricing(row, series);
+  }
+
+  /** When a session last had a turn that an upstream provider served. */
+  #noteSession({ agent, session_id, dated_ms }: TurnRow, { upstream_provider }: Dimension): void {
+    const key = `${agent}\0${session_id}\0${upstream_provider}`;
+    const noted = this.#sessions.get(key);
+    if (noted && noted[3] >= dated_ms) return;
+    this.#sessions.set(key, [agent, session_id, upstream_provider, dated_ms]);
   }
 
   /** How a model is priced is told by its newest turn that used anything. */
   #notePricing(row: TurnRow, { provider, model }: Dimension): void {
     const { tokens, costNano, pricing } = usageOf(row);
-    if (totalTokens(tokens) > 0 || costNano > 0) this.#setPricing.run(provider, model, pricing, row.dated_ms);
+    if (totalTokens(tokens) === 0 && costNano === 0) return;
+    const key = `${provider}\0${model}`;
+    const noted = this.#pricing.get(key);
+    if (noted && noted[3] > row.dated_ms) return;
+    this.#pricing.set(key, [provider, model, pricing, row.dated_ms]);
   }
 
   /** A counter cannot take back, so it counts the most that a turn ever had, whatever comes and goes in between. */
@@ -308,19 +342,22 @@ export class TurnBook {
   }
 
   #observeDuration(row: TurnRow, series: Dimension, durationMs: number): void {
-    const { totals } = this.#parts;
-    totals.observe(TOLL.turnDuration, series, durationMs);
-    const error = row.status === 'ok' ? {} : { error_type: row.reason ?? row.status };
-    totals.observe(TOLL.genAiOperationDuration, { ...genAiLabels(series), ...error }, durationMs);
+    const totals = this.#parts.totals.of(series);
+    totals.observe(TOLL.turnDuration, durationMs, '', () => series);
+    const failure = row.status === 'ok' ? '' : (row.reason ?? row.status);
+    totals.observe(TOLL.genAiOperationDuration, durationMs, failure, () => ({
+      ...genAiLabels(series),
+      ...(failure !== '' && { error_type: failure }),
+    }));
   }
 
   #observeTokens(series: Dimension, tokens: TokenCounts): void {
     if (totalTokens(tokens) === 0) return;
-    const labels = genAiLabels(series);
-    const { totals } = this.#parts;
-    const input = tokens.input + tokens.cache_read + tokens.cache_write;
-    totals.observe(TOLL.genAiTokenUsage, { ...labels, gen_ai_token_type: 'input' }, input);
-    totals.observe(TOLL.genAiTokenUsage, { ...labels, gen_ai_token_type: 'output' }, tokens.output + tokens.reasoning);
+    const totals = this.#parts.totals.of(series);
+    const observe = (type: string, count: number) =>
+      totals.observe(TOLL.genAiTokenUsage, count, type, () => ({ ...genAiLabels(series), gen_ai_token_type: type }));
+    observe('input', tokens.input + tokens.cache_read + tokens.cache_write);
+    observe('output', tokens.output + tokens.reasoning);
   }
 
   /** The fields in which a vector differs from the dimensions that the first complete one fixed. */
@@ -343,6 +380,29 @@ export class TurnBook {
       !Number.isSafeInteger(totals.grand(TOLL.tokens) + totalTokens(usage.tokens))
     );
   }
+}
+
+function vectorOf(
+  event: TurnEvent,
+  { dimension_id, series_id, cell_id, upstream_evidence }: Places,
+  { nowMs, datedMs }: { readonly nowMs: number; readonly datedMs: number },
+): Vector {
+  const { input, output, reasoning, cache_read, cache_write } = event.tokens;
+  return {
+    ...{ dimension_id, series_id, cell_id, upstream_evidence },
+    event_id: event.eventId ?? '',
+    phase: PHASES.indexOf(event.phase),
+    status: event.status,
+    reason: event.reason ?? null,
+    started_ms: event.startedMs,
+    completed_ms: event.completedMs ?? null,
+    dated_ms: datedMs,
+    received_ms: nowMs,
+    ...{ input, output, reasoning, cache_read, cache_write },
+    cost_nano: event.costNano ?? null,
+    estimated_nano: event.estimatedNano ?? null,
+    pricing: event.pricing,
+  };
 }
 
 function genAiLabels(series: Dimension) {

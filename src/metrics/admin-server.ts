@@ -38,7 +38,7 @@ const compress = promisify(gzip);
 
 interface Answer {
   readonly status: number;
-  readonly body: string;
+  readonly body: string | readonly Buffer[];
   readonly headers?: Readonly<Record<string, string>>;
 }
 
@@ -50,8 +50,8 @@ export interface AdminServerOptions {
    * requests that name it by an IP address, `localhost` or the configured host.
    */
   readonly token?: BearerToken | undefined;
-  /** The whole text of a scrape. Rejects when any part of it is missing. */
-  readonly collect: () => Promise<string>;
+  /** The whole text of a scrape, in pieces. Rejects when any part of it is missing. */
+  readonly collect: () => Promise<readonly Buffer[]>;
   /** Whether counters can be shown: before, they would read as counters that fell. Once true it stays so. */
   readonly isRestored: () => boolean;
   /** Why the bridge is not ready, one line each; none when it is. */
@@ -71,7 +71,7 @@ export class AdminServer {
     ['/-/ready', { showsTotals: false, answer: () => this.#readiness() }],
   ]);
   #isForThisMachineOnly = false;
-  #scrape: Promise<string> | undefined;
+  #scrape: Promise<readonly Buffer[]> | undefined;
 
   constructor(options: AdminServerOptions) {
     this.#options = options;
@@ -133,7 +133,7 @@ export class AdminServer {
     // A sender that leaves early is its own business.
     response.on('error', () => {});
     const answer = await this.#answer(request);
-    let body = Buffer.from(answer.body);
+    let body = typeof answer.body === 'string' ? [Buffer.from(answer.body)] : answer.body;
     const headers: Record<string, string> = {
       'content-type': TEXT_TYPE,
       'cache-control': 'no-store',
@@ -144,13 +144,17 @@ export class AdminServer {
       headers.vary = 'accept-encoding';
       if (acceptsGzip(request)) {
         headers['content-encoding'] = 'gzip';
-        body = await compress(body, { level: constants.Z_BEST_SPEED });
+        body = [await compress(Buffer.concat(body), { level: constants.Z_BEST_SPEED })];
       }
     }
     // After `close` a kept-alive connection would hold up the stop.
     if (!this.#server.listening) headers.connection = 'close';
-    response.writeHead(answer.status, { ...headers, 'content-length': String(body.length) });
-    response.end(body);
+    const bytes = body.reduce((sum, { length }) => sum + length, 0);
+    response.writeHead(answer.status, { ...headers, 'content-length': String(bytes) });
+    // Handed over as they are: readers of one scrape share its pieces, and a slow one holds no copy.
+    response.cork();
+    for (const piece of body) response.write(piece);
+    response.end();
   }
 
   async #answer(request: IncomingMessage): Promise<Answer> {
@@ -207,7 +211,7 @@ export class AdminServer {
   }
 
   /** Scrapes that overlap share one collect, so that slow ones never pile up. */
-  #collectOnce(): Promise<string> {
+  #collectOnce(): Promise<readonly Buffer[]> {
     this.#scrape ??= this.#options.collect().finally(() => {
       this.#scrape = undefined;
     });

@@ -107,7 +107,7 @@ export const TOLL = {
     type: 'counter',
     unit: '{error}',
     labels: [...SERVED, 'reason'],
-    help: 'Turns that failed, by reason.',
+    help: 'Turns that failed, by reason. Of agents that report every failed call of a model by OTLP, those calls: they are no turns.',
   }),
   turnsUnfinished: counted('toll_turns_unfinished', {
     type: 'gauge',
@@ -269,6 +269,18 @@ export const BRIDGE = {
     labels: ['source'],
     help: 'Events dated more than 5 minutes ahead: booked under the time of receipt.',
   }),
+  inconsistent: family('tollbridge_events_inconsistent_total', {
+    type: 'counter',
+    unit: '{event}',
+    labels: ['source'],
+    help: 'Turns of which a part of the tokens was stated to be more than the whole. What is left is booked as 0, not as less.',
+  }),
+  twins: family('tollbridge_duplicates_suspected_total', {
+    type: 'counter',
+    unit: '{event}',
+    labels: ['source'],
+    help: 'Turns that look like one that another source brought: same agent, session and tokens within 60 s, another id. Both are booked; choose one road with the sources setting.',
+  }),
   identityMismatch: family('tollbridge_identity_mismatch_total', {
     type: 'counter',
     unit: '{event}',
@@ -285,7 +297,7 @@ export const BRIDGE = {
     type: 'counter',
     unit: '{request}',
     labels: ['source', 'reason'],
-    help: 'Requests turned away, by reason: backlog, ledger or connections (told to come again later; senders that wait lose nothing), or unauthorized (without a token that is known).',
+    help: 'Requests turned away, by reason: backlog, ledger or connections (told to come again later; senders that wait lose nothing), unauthorized (without a token that is known), malformed or too_large (questions that cannot be read; events are counted as rejected).',
   }),
   lost: family('tollbridge_requests_lost_total', {
     type: 'counter',

@@ -16,7 +16,7 @@ import { LEDGER_SCOPE } from './producer.ts';
 /** All labels here are closed sets, so this is never reached; the SDK's own limit of 2000 would fold series silently. */
 export const SERIES_PER_INSTRUMENT_MAX = 100_000;
 
-const REFUSAL_REASONS = ['backlog', 'ledger', 'connections', 'unauthorized'] as const;
+const REFUSAL_REASONS = ['backlog', 'ledger', 'connections', 'unauthorized', 'malformed', 'too_large'] as const;
 const PUSH_RESULTS = ['ok', 'error'] as const;
 
 type EventOutcome = Booking['outcome']['type'];
@@ -87,7 +87,7 @@ export class Health {
   }
 
   /** What became of one event. */
-  booked(source: string, { outcome, redated, conflicts, unitCorrections, identityMismatch }: Booking): void {
+  booked(source: string, { outcome, redated, conflicts, unitCorrections, identityMismatch, ...noted }: Booking): void {
     const { events } = this.#source(source);
     const { ignored, rejected, ...plain } = this.#instruments;
     events[outcome.type] += 1;
@@ -95,6 +95,8 @@ export class Health {
     else if (outcome.type === 'rejected') rejected.add(1, { source, reason: outcome.reason });
     else plain[outcome.type].add(1, { source });
     if (identityMismatch) this.identityMismatch(source);
+    if (noted.inconsistent) plain.inconsistent.add(1, { source });
+    if (noted.twin) plain.twins.add(1, { source });
     if (redated) plain.redated.add(1, { source });
     for (const field of conflicts ?? []) plain.conflicting.add(1, { source, field });
     if (unitCorrections) plain.unitCorrections.add(unitCorrections.values, { provider: unitCorrections.provider });
@@ -106,7 +108,7 @@ export class Health {
     this.#instruments.truncated.add(1, { source });
   }
 
-  /** A sender was told to come again later, or (`unauthorized`) with a credential. */
+  /** A sender was told to come again later, or why what it asked is not answered. */
   refused(source: string, reason: (typeof REFUSAL_REASONS)[number]): void {
     this.#source(source);
     this.#instruments.refused.add(1, { source, reason });
@@ -192,11 +194,11 @@ export class Health {
   }
 
   /**
-   * Everything as Prometheus text, format 0.0.4: whole or not at all, because a family that is missing from one scrape
+   * Everything as Prometheus text, format 0.0.4, in pieces: whole or not at all, because a family that is missing from one scrape
    * reads as a series that ended.
    * @throws Error when any part could not be collected
    */
-  async scrape(): Promise<string> {
+  async collect(): Promise<Buffer[]> {
     const startedMs = performance.now();
     try {
       const { resourceMetrics, errors } = await this.#reader.collect();
@@ -207,10 +209,15 @@ export class Health {
         .filter(({ scope }) => scope.name !== LEDGER_SCOPE)
         .map(({ scope, metrics }) => ({ scope, metrics: metrics.filter((metric) => metric.dataPoints.length > 0) }));
       const ledgerText = await this.#ledgerText.render(ledger.flatMap(({ metrics }) => metrics));
-      return ledgerText + this.#healthText.serialize({ resource, scopeMetrics: health });
+      return [...ledgerText, Buffer.from(this.#healthText.serialize({ resource, scopeMetrics: health }))];
     } finally {
       this.#instruments.scrapeDuration.record((performance.now() - startedMs) / 1e3);
     }
+  }
+
+  /** The same as one text. */
+  async scrape(): Promise<string> {
+    return Buffer.concat(await this.collect()).toString();
   }
 
   /** Stops measuring; scrapes fail from then on. */
@@ -224,11 +231,11 @@ export class Health {
   #source(source: string): SourceState {
     const known = this.#sources.get(source);
     if (known) return known;
-    const { received, recorded, updated, duplicate, forwarded, redated, identityMismatch, truncated, lost } =
-      this.#instruments;
+    const { received, recorded, updated, duplicate, forwarded, ...noted } = this.#instruments;
+    const { redated, inconsistent, twins, identityMismatch, truncated, lost } = noted;
     for (const counter of [
       ...[received, recorded, updated, duplicate, forwarded],
-      ...[redated, identityMismatch, truncated, lost],
+      ...[redated, inconsistent, twins, identityMismatch, truncated, lost],
     ])
       counter.add(0, { source });
     for (const reason of REFUSAL_REASONS) this.#instruments.refused.add(0, { source, reason });
@@ -259,6 +266,8 @@ function createInstruments(meter: Meter) {
     rejected: counter(BRIDGE.rejected),
     conflicting: counter(BRIDGE.conflicting),
     redated: counter(BRIDGE.redated),
+    inconsistent: counter(BRIDGE.inconsistent),
+    twins: counter(BRIDGE.twins),
     forwarded: counter(BRIDGE.forwarded),
     identityMismatch: counter(BRIDGE.identityMismatch),
     truncated: counter(BRIDGE.truncated),

@@ -6,13 +6,19 @@ import type { Labels } from '../ledger/reading.ts';
 export class LabelSets {
   #known = new Map<string, Labels>();
   #used = new Map<string, Labels>();
+  /** The objects of this round, to know one of ours without looking at its labels. */
+  #given = new Set<Labels>();
 
   /** The lasting object that equals `labels`; labels without a value are left out. */
   of(labels: Readonly<Record<string, string | undefined>>): Labels {
-    const key = JSON.stringify(labels);
+    if (this.#given.has(labels as Labels)) return labels as Labels;
+    let key = '';
+    // NUL separates: no label holds a control character.
+    for (const name in labels) key += `${name}\0${labels[name] ?? ''}\0`;
     let lasting = this.#used.get(key) ?? this.#known.get(key);
     lasting ??= Object.fromEntries(Object.entries(labels).filter((entry): entry is [string, string] => !!entry[1]));
     this.#used.set(key, lasting);
+    this.#given.add(lasting);
     return lasting;
   }
 
@@ -20,5 +26,6 @@ export class LabelSets {
   forgetUnused(): void {
     this.#known = this.#used;
     this.#used = new Map();
+    this.#given = new Set();
   }
 }

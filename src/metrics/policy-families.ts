@@ -7,6 +7,18 @@ const BUDGET = ['budget', 'unit'] as const;
 const PARTS = 'Where several ledgers divide the turns, each shows its part.';
 
 export const POLICY_FAMILIES = {
+  policyBudgetInfo: family('toll_policy_budget_info', {
+    type: 'gauge',
+    unit: '{info}',
+    labels: ['budget', 'period', 'hard'],
+    help: '1 for each budget: the length of its period, and whether turns are stopped once it is used up (`true`) or it is only told (`false`).',
+  }),
+  policyWarnAt: family('toll_policy_warn_at_ratio', {
+    type: 'gauge',
+    unit: '1',
+    labels: ['budget', 'step'],
+    help: 'Shares of the limit from which on agents are warned; the label `step` holds the same number.',
+  }),
   policyLimit: family('toll_policy_limit', {
     type: 'gauge',
     unit: '{amount}',

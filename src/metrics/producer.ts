@@ -156,7 +156,7 @@ export class LedgerMetricProducer implements MetricProducer {
     for (const rows of groups.values()) {
       const { window, upstreamProvider, provider } = rows[0]!;
       const tile = this.#tiles.tileOf(upstreamProvider);
-      const labels = { window, tile, upstream_provider: upstreamProvider, provider };
+      const labels = this.#labels.of({ window, tile, upstream_provider: upstreamProvider, provider });
       const all = sumRows(rows);
       set(TOLL.windowCost, labels, all.costNano);
       set(TOLL.windowTokens, labels, all.tokens);
@@ -164,15 +164,18 @@ export class LedgerMetricProducer implements MetricProducer {
       set(TOLL.windowTurns, labels, all.turns);
       for (const [model, modelRows] of topModels(rows)) {
         const sum = sumRows(modelRows);
-        set(TOLL.windowModelCost, { ...labels, model }, sum.costNano);
-        set(TOLL.windowModelTokens, { ...labels, model }, sum.tokens);
+        const ofModel = this.#labels.of({ ...labels, model });
+        set(TOLL.windowModelCost, ofModel, sum.costNano);
+        set(TOLL.windowModelTokens, ofModel, sum.tokens);
       }
     }
   }
 
   #policyGauges(set: SetGauge): void {
-    for (const { kind, name: budget, unit, limit, spent, startMs, endMs } of this.#reading.standings()) {
-      if (kind !== 'budget') continue;
+    for (const { name: budget, unit, limit, spent, startMs, endMs, rule } of this.#reading.standings()) {
+      if (!rule) continue;
+      set(TOLL.policyBudgetInfo, { budget, period: rule.period, hard: String(rule.hard) }, 1);
+      for (const step of rule.warn_at) set(TOLL.policyWarnAt, { budget, step: String(step) }, step);
       set(TOLL.policyLimit, { budget, unit }, limit / UNIT_SCALE[unit]);
       set(TOLL.policySpent, { budget, unit }, spent / UNIT_SCALE[unit]);
       set(TOLL.policyUsedRatio, { budget }, spent / limit);

@@ -22,7 +22,7 @@ function firstThings({ ready, not_ready, relay }: RelayStatus): Markup {
   return html`<div class="notice fair"><strong>Turns wait on this disk</strong><p>${relay.problem}</p></div>`;
 }
 
-function figures({ relay, metrics_url, config_file, last_heard_ms }: RelayStatus, nowMs: number): Markup {
+function figures({ relay, policy, metrics_url, config_file, last_heard_ms }: RelayStatus, nowMs: number): Markup {
   const heard = Object.entries(last_heard_ms).map(([agent, ms]) => `${agent} ${ago(nowMs - ms)}`);
   const share = relay.queue_bytes / relay.queue_max_bytes;
   const rows: [string, Markup][] = [
@@ -30,6 +30,12 @@ function figures({ relay, metrics_url, config_file, last_heard_ms }: RelayStatus
     [
       'Waits here',
       html`${plural(relay.queue_events, 'event')}, ${bytes(relay.queue_bytes)} of ${bytes(relay.queue_max_bytes)} (${Math.round(share * 100)} %)`,
+    ],
+    [
+      'Rules',
+      policy.told_ms === undefined
+        ? html`none are known, so no verdicts are given${policy.problem && html`: ${policy.problem}`}`
+        : html`as bridges told them ${ago(Math.max(0, nowMs - policy.told_ms))}`,
     ],
     ['Agents heard', html`${heard.join(', ') || 'none since the start'}`],
     ['Metrics', html`<code>${metrics_url}</code>`],

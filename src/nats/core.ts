@@ -1,7 +1,6 @@
-// The subscription to plain NATS.
+// Subscriptions to plain NATS.
 
 import type { NatsConnection } from 'nats';
-import { POLLS, TURNS } from './subjects.ts';
 import { streamTrouble } from './trouble.ts';
 
 export interface Heard {
@@ -11,22 +10,29 @@ export interface Heard {
   respond(text: string): void;
 }
 
+export interface HearingOptions {
+  readonly subjects: readonly string[];
+  readonly queue: string;
+  readonly signal: AbortSignal;
+  readonly take: (heard: Heard) => void;
+}
+
 /**
- * Hands over every message of turns and readings, one of several bridges with the same queue each. Resolves when that ends: with what
+ * Hands over every message of some subjects, of several bridges with the same queue to one each. Resolves when that ends: with what
  * is wrong, or with undefined after `signal` aborts or the connection was closed.
  */
 export async function hear(
   connection: NatsConnection,
-  { queue, signal, take }: { queue: string; signal: AbortSignal; take: (heard: Heard) => void },
+  { subjects, queue, signal, take }: HearingOptions,
 ): Promise<string | undefined> {
   let problem: string | undefined;
-  const subscriptions = [TURNS, POLLS].map((subjects) => {
-    const subscription = connection.subscribe(`${subjects}.>`, {
+  const subscriptions = subjects.map((each) => {
+    const subscription = connection.subscribe(each, {
       queue,
       callback: (error, message) => {
         if (error) {
           problem ??= streamTrouble(error, { stream: '' });
-          for (const each of subscriptions) each.unsubscribe();
+          for (const one of subscriptions) one.unsubscribe();
           return;
         }
         const { subject, data } = message;

@@ -49,6 +49,8 @@ function keyOf(item: Bookable): string {
       return JSON.stringify(['tool', event.agent, event.sessionId, event.callId]);
     case 'permission':
       return JSON.stringify(['permission', event.agent, event.sessionId, event.requestId]);
+    case 'error':
+      return JSON.stringify(['error', event.agent, event.sessionId, event.attemptId]);
     case 'session':
       return JSON.stringify(['session', event.agent, event.sessionId]);
   }

@@ -1,20 +1,27 @@
 // The parts of nats-server.conf that no client can set: who may publish whose turns, and how turns are divided.
 
 import type { NatsConfig } from '../config.ts';
+import { RELAY_KEYS } from './budget-bucket.ts';
 import { streamNames } from './streams.ts';
-import { DEAD_LETTERS, POLLS, TURNS } from './subjects.ts';
+import { DEAD_LETTERS, POLLS, TURNS, VERDICTS } from './subjects.ts';
 
 /** What a bridge must be allowed, a line for each stream that it reads, then what it publishes. */
 function bridgeSubjects(config: NatsConfig): string[][] {
-  const { turns, polls, accounts } = streamNames(config);
+  const { turns, polls, accounts, budgets } = streamNames(config);
   return [
-    ...[turns, polls, `KV_${accounts}`].flatMap((stream) => [
+    ...[turns, polls, `KV_${accounts}`, `KV_${budgets}`].flatMap((stream) => [
       [`$JS.API.STREAM.INFO.${stream}`, `$JS.API.STREAM.MSG.GET.${stream}`, `$JS.API.DIRECT.GET.${stream}.>`],
       [`$JS.API.CONSUMER.CREATE.${stream}`, `$JS.API.CONSUMER.*.${stream}.>`, `$JS.API.CONSUMER.*.*.${stream}.>`],
       [`$JS.ACK.${stream}.>`, `$JS.FC.${stream}.>`],
     ]),
-    [`${TURNS}.>`, `${POLLS}.>`, `${DEAD_LETTERS}.>`, `$KV.${accounts}.>`],
+    [`${TURNS}.>`, `${POLLS}.>`, `${DEAD_LETTERS}.>`, `$KV.${accounts}.>`, `$KV.${budgets}.>`],
   ];
+}
+
+/** What relays must be allowed to read: the rules, and where budgets stand. */
+function relaySubjects(config: NatsConfig): string[] {
+  const { budgets } = streamNames(config);
+  return RELAY_KEYS.map((key) => `$JS.API.DIRECT.GET.KV_${budgets}.$KV.${budgets}.${key}`);
 }
 
 const quoted = (subjects: readonly string[]) => subjects.map((subject) => `"${subject}"`).join(', ');
@@ -43,11 +50,16 @@ ${bridgeSubjects(config)
   .map((line) => `        ${quoted(line)}`)
   .join('\n')}
       ] }
-      subscribe: { allow: [ ${quoted(['_INBOX.>', `${TURNS}.>`, `${POLLS}.>`])} ] }
+      subscribe: { allow: [ ${quoted(['_INBOX.>', `${TURNS}.>`, `${POLLS}.>`, `${VERDICTS}.>`])} ] }
+      # To answer who asks, and nobody else.
+      allow_responses: true
     } }
-    # One team: its relays publish the turns of its people, and nobody else's.
+    # One team: its relays publish the turns of its people, and ask for them, and for nobody else.
     { user: "platform", password: $PLATFORM_PASSWORD, permissions: {
-      publish: { allow: [ "${TURNS}.platform.*", "${POLLS}.*.*" ] }
+      publish: { allow: [
+        ${quoted([`${TURNS}.platform.*`, `${VERDICTS}.platform.*`, `${POLLS}.*.*`])}
+        ${quoted(relaySubjects(config))}
+      ] }
       subscribe: { allow: [ "_INBOX.>" ] }
     } }
     # For \`tollbridge nats setup\` only, which makes the streams.

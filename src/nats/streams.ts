@@ -42,12 +42,15 @@ export interface StreamNames {
   readonly deadLetters: string;
   /** The bucket with the newest reading of each account that a bridge polled itself. */
   readonly accounts: string;
+  /** The bucket in which bridges tell where budgets stand. */
+  readonly budgets: string;
 }
 
 export function streamNames({ jetstream: { stream } }: Pick<NatsConfig, 'jetstream'>): StreamNames {
   return {
     ...{ turns: stream, polls: `${stream}_POLLS`, deadLetters: `${stream}_DLQ` },
     accounts: `${stream.toLowerCase()}_accounts`,
+    budgets: `${stream.toLowerCase()}_budgets`,
   };
 }
 
@@ -132,7 +135,12 @@ export async function setUpStreams(connection: NatsConnection, config: NatsConfi
   const manager = await managerOf(connection);
   const steps: SetUpStep[] = [];
   for (const wanted of wantedStreams(config)) steps.push(await setUpStream(manager, wanted));
-  steps.push(await setUpAccounts(connection, manager, config));
+  const { accounts, budgets } = streamNames(config);
+  const buckets = [
+    { name: accounts, description: 'Tollbridge: the newest reading of each polled account' },
+    { name: budgets, description: 'Tollbridge: where budgets stand, and the rules for relays' },
+  ];
+  for (const bucket of buckets) steps.push(await setUpBucket(connection, manager, { ...bucket, config }));
   steps.push(await setUpConsumer(manager, config));
   return steps;
 }
@@ -156,21 +164,19 @@ async function setUpStream(manager: JetStreamManager, wanted: Wanted): Promise<S
   return { what, did: 'made', detail: wanted.subjects.join(', ') };
 }
 
-async function setUpAccounts(
+async function setUpBucket(
   connection: NatsConnection,
   manager: JetStreamManager,
-  config: NatsConfig,
+  { name, description, config }: { name: string; description: string; config: NatsConfig },
 ): Promise<SetUpStep> {
-  const { accounts } = streamNames(config);
-  const what = `bucket ${accounts}`;
+  const what = `bucket ${name}`;
   try {
-    await manager.streams.info(`KV_${accounts}`);
+    await manager.streams.info(`KV_${name}`);
     return { what, did: 'unchanged' };
   } catch (error) {
     if (!isStreamMissing(error)) throw error;
   }
-  const description = 'Tollbridge: the newest reading of each polled account';
-  await new Kvm(jetstream(connection)).create(accounts, {
+  await new Kvm(jetstream(connection)).create(name, {
     ...{ description, history: 1, replicas: config.jetstream.replicas, storage: StorageType.File },
   });
   return { what, did: 'made' };

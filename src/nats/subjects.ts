@@ -4,6 +4,7 @@
 //   toll.turns.<team>.<user>               as published
 //   toll.turns.<partition>.<team>.<user>   as stored, where a server's mapping divides them (partitions count from 0)
 //   toll.polls.<provider>.<account>
+//   toll.verdict.<team>.<user>             a question, answered by one of the bridges
 
 import { labelValue, providerId } from '../config-fields.ts';
 import type { Identity } from '../turn/turn-event.ts';
@@ -15,6 +16,7 @@ const PLAIN = /[^A-Za-z0-9_-]/g;
 
 export const TURNS = 'toll.turns';
 export const POLLS = 'toll.polls';
+export const VERDICTS = 'toll.verdict';
 export const DEAD_LETTERS = 'toll.dlq';
 
 /** A label value as one token of a subject: what a token may not hold is written `=2E`, as in quoted-printable. */
@@ -32,9 +34,12 @@ function textOf(token: string): string {
 
 const hex = (byte: number) => byte.toString(16).toUpperCase().padStart(2, '0');
 
+const tokensOf = ({ team, user }: Identity) =>
+  [team, user].map((name) => (name === undefined ? NOBODY : tokenOf(name)));
+
 /** Where the turns of an identity are published. */
-export function turnSubject({ team, user }: Identity): string {
-  return [TURNS, ...[team, user].map((name) => (name === undefined ? NOBODY : tokenOf(name)))].join('.');
+export function turnSubject(identity: Identity): string {
+  return [TURNS, ...tokensOf(identity)].join('.');
 }
 
 /** Where the readings of an account are published. */
@@ -48,8 +53,17 @@ export function pollSubject({ provider, account }: { provider: string; account: 
  */
 export function identityIn(subject: string): Identity | undefined {
   const tokens = subject.startsWith(`${TURNS}.`) ? subject.slice(TURNS.length + 1).split('.') : [];
-  if (tokens.length !== 2 && tokens.length !== 3) return undefined;
-  const [team, user] = tokens.slice(-2).map((token) => labelValue.safeParse(textOf(token)).data);
+  return tokens.length === 2 || tokens.length === 3 ? identityOf(tokens.slice(-2)) : undefined;
+}
+
+/** Who asks under a subject; undefined when it is no subject of questions. */
+export function askerIn(subject: string): Identity | undefined {
+  const tokens = subject.startsWith(`${VERDICTS}.`) ? subject.slice(VERDICTS.length + 1).split('.') : [];
+  return tokens.length === 2 ? identityOf(tokens) : undefined;
+}
+
+function identityOf(tokens: readonly string[]): Identity {
+  const [team, user] = tokens.map((token) => labelValue.safeParse(textOf(token)).data);
   return { ...(team !== undefined && { team }), ...(user !== undefined && { user }) };
 }
 

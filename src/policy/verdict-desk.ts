@@ -14,9 +14,12 @@ import type { PolicyCounts } from './policy-counts.ts';
 
 /** Steps of budgets that were logged, per asker; beyond this many the oldest are forgotten and logged once more. */
 const WARNINGS_REMEMBERED = 10_000;
-const NO_RULE = 'none';
+/** What stands for the rule where none took part. */
+export const NO_RULE = 'none';
 /** What one agent can tell at once of calls that nobody answered for. */
 const UNCHECKED_MAX = 1_000_000;
+/** Who judges by something older says so to the user: spending and limits may have changed since. */
+const OLD_AFTER_MS = 5 * 60_000;
 
 const question = z.object({
   agent: agentName,
@@ -52,6 +55,8 @@ export interface VerdictAnswer {
   readonly in_flight?: 'stop' | 'finish';
   readonly ttl_s: number;
   readonly fail: 'open' | 'closed';
+  /** ISO 8601: what is told by a relay, which was told it then. */
+  readonly as_of?: string;
 }
 
 export interface VerdictDeskOptions {
@@ -62,6 +67,8 @@ export interface VerdictDeskOptions {
   /** Whether the price of a model is known from its turns or from rules. */
   readonly isPriced: (labels: ScopedLabels) => boolean;
   readonly counts: Pick<PolicyCounts, 'add'>;
+  /** When what is judged by was told, Unix ms; undefined where it is known at first hand. */
+  readonly asOfMs?: (() => number | undefined) | undefined;
   readonly log: Log;
 }
 
@@ -81,11 +88,18 @@ export class VerdictDesk {
     const verdict = this.#options.policy.decide(put);
     const { labels } = put;
     const { deciding, decision } = verdict;
-    const { agent, unchecked } = read.data;
+    const { agent, tool, unchecked } = read.data;
     this.#options.counts.add('policyVerdicts', { decision, rule: deciding?.rule ?? NO_RULE });
     if (unchecked) this.#options.counts.add('policyUnchecked', { agent }, unchecked);
-    if (deciding && decision !== 'allow') this.#audit(deciding, labels, read.data.tool);
-    return { status: 200, body: { ...answerOf(verdict), fail: this.#options.fail } satisfies VerdictAnswer };
+    const asOfMs = this.#options.asOfMs?.();
+    const ageMs = asOfMs === undefined ? undefined : Math.max(0, Date.now() - asOfMs);
+    if (deciding && decision !== 'allow') this.#audit(deciding, labels, { tool, ageMs });
+    const body: VerdictAnswer = {
+      ...withAge(answerOf(verdict), ageMs),
+      fail: this.#options.fail,
+      ...(asOfMs === undefined ? {} : { as_of: new Date(asOfMs).toISOString() }),
+    };
+    return { status: 200, body };
   }
 
   /** Says what would be answered, and why; counts and logs nothing. `status` is 400 when it is no question. */
@@ -104,7 +118,11 @@ export class VerdictDesk {
   }
 
   /** One line for every stop, and one for every step of a budget that somebody is warned of. */
-  #audit({ rule, decision, step, standing }: Opinion, labels: ScopedLabels, tool: string | undefined): void {
+  #audit(
+    { rule, decision, step, standing }: Opinion,
+    labels: ScopedLabels,
+    { tool, ageMs }: { tool: string | undefined; ageMs: number | undefined },
+  ): void {
     const who = {
       team: labels.team || undefined,
       user: labels.user || undefined,
@@ -117,10 +135,29 @@ export class VerdictDesk {
       this.#warned.add(key);
     }
     const { agent, provider, model } = labels;
-    const line = { decision, rule, ...(step !== undefined && { step }), agent, provider, model, tool, ...who };
+    const known = ageMs === undefined ? {} : { known_for_s: Math.round(ageMs / 1e3) };
+    const line = {
+      decision,
+      rule,
+      ...(step !== undefined && { step }),
+      agent,
+      provider,
+      model,
+      tool,
+      ...who,
+      ...known,
+    };
     if (decision === 'stop') this.#options.log.warn(line, tool ? 'a tool call was stopped' : 'a turn was stopped');
     else this.#options.log.info(line, 'a budget reached a step of warn_at');
   }
+}
+
+/** A message that says how old that is which it tells, where that is old. */
+function withAge<T extends { message?: string }>(answer: T, ageMs = 0): T {
+  if (answer.message === undefined || ageMs < OLD_AFTER_MS) return answer;
+  const minutes = Math.floor(ageMs / 60_000);
+  const age = minutes < 120 ? `${minutes} minutes` : `${Math.floor(minutes / 60)} hours`;
+  return { ...answer, message: `${answer.message} (As this machine was told ${age} ago.)` };
 }
 
 function mistakeAnswer({ issues }: z.ZodError): { status: number; body: object } {

@@ -71,6 +71,25 @@ const UNIDENTIFIED: Readonly<Record<Unidentified, Answer>> = {
   },
 };
 
+/** What a POST to one path is for. */
+export interface Route {
+  /** @throws RetryableFailure when what it brings could not be committed */
+  readonly take: (body: Buffer, request: IncomingMessage) => Promise<Answer>;
+  /** What it brings is booked; what is only asked is answered at once, whatever waits for the ledger. */
+  readonly isBooked: boolean;
+}
+
+/** Other routes than those of the socket, and answers of another form. */
+export interface Desk {
+  /** The routes, for whoever asked for another. */
+  readonly routes: string;
+  route(path: string, accept: Accept): Route | undefined;
+  /** How an answer is written. */
+  encode(answer: Answer, request: IncomingMessage): { readonly contentType: string; readonly bytes: Buffer };
+  /** What is answered where the bridge made a mistake. */
+  readonly mistake: Pick<Answer, 'status' | 'retryAfterS'>;
+}
+
 export interface EventReceiverOptions {
   /** Which source of the intake this is. */
   readonly source: string;
@@ -89,17 +108,12 @@ export interface EventReceiverOptions {
   readonly explain?: ((question: unknown, identity: Identity) => Answer) | undefined;
   readonly meter: SourceMeter;
   readonly log: Log;
+  /** Served instead of the socket's routes. */
+  readonly desk?: Desk | undefined;
   readonly limits?: Partial<ReceiverLimits> | undefined;
 }
 
-type Take = (body: Buffer) => Promise<Answer>;
-
-/** What a POST to one path is for. */
-interface Route {
-  readonly take: Take;
-  /** What it brings is booked; what is only asked is answered at once, whatever waits for the ledger. */
-  readonly isBooked: boolean;
-}
+type Take = () => Promise<Answer>;
 
 export class EventReceiver {
   readonly limits: ReceiverLimits;
@@ -159,7 +173,10 @@ export class EventReceiver {
           { source: this.#options.source, ...placeOf(error) },
           'a request failed unexpectedly; please report this',
         );
-        respond(response, { status: 500, body: { error: 'the bridge made a mistake; its log says where' } });
+        this.#respond(response, {
+          ...(this.#options.desk?.mistake ?? { status: 500 }),
+          body: { error: 'the bridge made a mistake; its log says where' },
+        });
       })
       .finally(() => this.#inHand.delete(done));
     this.#inHand.add(done);
@@ -167,19 +184,19 @@ export class EventReceiver {
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const [path = '', query = ''] = (request.url ?? '').split(/\?(.*)/s);
-    if (path === '/healthz') return respond(response, { status: 200, body: this.#options.health() });
+    if (path === '/healthz') return this.#respond(response, { status: 200, body: this.#options.health() });
     const identity = this.#options.identify(request);
     if (typeof identity === 'string') {
       this.#options.meter.refused(this.#options.source, 'unauthorized');
       return this.#turnAway(request, response, UNIDENTIFIED[identity]);
     }
     const read = this.#reading(path, query);
-    if (read) return respond(response, request.method === 'GET' ? read() : this.#wrongMethod('GET'));
+    if (read) return this.#respond(response, request.method === 'GET' ? read() : this.#wrongMethod('GET'));
     const route = this.#route(path, query, identity);
     if (!route) {
-      return respond(response, { status: 404, body: { error: `no such route; there are ${this.#routes()}` } });
+      return this.#respond(response, { status: 404, body: { error: `no such route; there are ${this.#routes()}` } });
     }
-    if (request.method !== 'POST') return respond(response, this.#wrongMethod('POST'));
+    if (request.method !== 'POST') return this.#respond(response, this.#wrongMethod('POST'));
 
     const refusal = this.#bodies.refusal(request) ?? (route.isBooked ? this.#backlogRefusal(request) : undefined);
     if (refusal) return this.#turnAway(request, response, await this.#refused(refusal, route));
@@ -187,13 +204,14 @@ export class EventReceiver {
     const body = await this.#bodies.read(request);
     if (body === 'truncated') return this.#options.meter.truncated(this.#options.source);
     if (typeof body === 'string') return this.#turnAway(request, response, await this.#refused(body, route));
-    const answer = await this.#book(request, route.take, body);
+    const answer = await this.#book(request, () => route.take(body.bytes, request), body);
     if (this.#stopping.signal.aborted && !response.headersSent) response.setHeader('Connection', 'close');
-    respond(response, answer);
+    this.#respond(response, answer);
   }
 
   #routes(): string {
-    const { verdict, report } = this.#options;
+    const { verdict, report, desk } = this.#options;
+    if (desk) return desk.routes;
     return [...(verdict ? [VERDICT_ROUTE] : []), ...(report ? [REPORT_ROUTE] : []), ROUTES].join(', ');
   }
 
@@ -204,27 +222,34 @@ export class EventReceiver {
 
   /** What a GET of a path is answered; undefined where nothing can be read. */
   #reading(path: string, query: string): (() => Answer) | undefined {
-    const { status, report } = this.#options;
+    const { status, report, desk } = this.#options;
+    if (desk) return undefined;
     if (path === '/v1/status') return () => ({ status: 200, body: status() as object });
     return path === '/v1/report' && report ? () => readReport(query, report) : undefined;
   }
 
   #route(path: string, query: string, identity: Identity): Route | undefined {
-    const { verdict, explain, intake } = this.#options;
+    const { verdict, explain, intake, desk } = this.#options;
     const accept = this.#accept(identity);
+    if (desk) return desk.route(path, accept);
     if (path === '/v1/events') return { isBooked: true, take: (body) => takeEvents(body, accept) };
     const ask = path === '/v1/verdict' ? verdict : path === '/v1/explain' ? explain : undefined;
-    if (ask)
-      return { isBooked: false, take: async (body) => takeQuestion(body, (question) => ask(question, identity)) };
+    if (ask) return { isBooked: false, take: async (body) => this.#asked(body, (question) => ask(question, identity)) };
     if (path !== '/v1/hook' && !path.startsWith('/v1/hook/')) return undefined;
     const source = percentDecoded(path.slice('/v1/hook/'.length)).replace(/^[\s/]+|[\s/]+$/g, '');
     const accountId = new URLSearchParams(query).get('account_id')?.trim() ?? '';
-    const take: Take = async (body) => {
+    const take: Route['take'] = async (body) => {
       const answer = await takeHook({ source, accountId }, body, accept);
       if (answer.status === 200) intake.heard(source.toLowerCase());
       return answer;
     };
     return { isBooked: true, take };
+  }
+
+  #asked(body: Buffer, ask: (question: object) => Answer): Answer {
+    const answer = takeQuestion(body, ask);
+    if (answer.status === 400) this.#options.meter.refused(this.#options.source, 'malformed');
+    return answer;
   }
 
   #accept(identity: Identity): Accept {
@@ -239,7 +264,7 @@ export class EventReceiver {
 
   /** Answers at once, then drops what still comes until the sender has read it. */
   async #turnAway(request: IncomingMessage, response: ServerResponse, answer: Answer): Promise<void> {
-    respond(response, answer, { keepOpen: true });
+    this.#respond(response, answer, { keepOpen: true });
     request.resume();
     const isSending = !request.complete && !request.destroyed && !request.headers.expect;
     if (isSending) {
@@ -254,7 +279,10 @@ export class EventReceiver {
     if (refusal === 'overloaded') return this.#overloaded();
     const limit = `a body may hold ${this.limits.maxBodyBytes} bytes`;
     // A question brings no event that could be counted as rejected.
-    if (!isBooked) return { status: 413, body: { error: limit } };
+    if (!isBooked) {
+      this.#options.meter.refused(this.#options.source, 'too_large');
+      return { status: 413, body: { error: limit } };
+    }
     const detail = `${limit}; send the events in smaller parts`;
     return refuse(this.#accept({}), { status: 413, error: detail }, { reason: 'too_large', detail });
   }
@@ -284,7 +312,7 @@ export class EventReceiver {
     try {
       for (let tries = 1; ; tries++) {
         try {
-          return await take(body.bytes);
+          return await take();
         } catch (error) {
           if (!(error instanceof RetryableFailure)) throw error;
           await delay(LEAVING_SEEN_MS);
@@ -314,7 +342,27 @@ export class EventReceiver {
       body.release();
     }
   }
+
+  /** Writes an answer if its reader is still there. Refusals end the connection, because a body may follow them unread. */
+  #respond(response: ServerResponse, answer: Answer, { keepOpen = false } = {}): void {
+    if (response.destroyed || response.headersSent) return;
+    const { contentType, bytes } = this.#options.desk?.encode(answer, response.req) ?? inJson(answer);
+    response.writeHead(answer.status, {
+      'Content-Type': contentType,
+      'Content-Length': bytes.length,
+      ...(answer.status === 401 && { 'WWW-Authenticate': 'Bearer realm="tollbridge"' }),
+      ...(answer.retryAfterS !== undefined && { 'Retry-After': Math.max(1, Math.ceil(answer.retryAfterS)) }),
+      ...((keepOpen || answer.status === 404 || answer.status === 405) && { Connection: 'close' }),
+    });
+    if (keepOpen) response.write(bytes);
+    else response.end(bytes);
+  }
 }
+
+const inJson = ({ body }: Answer) => ({
+  contentType: 'application/json',
+  bytes: Buffer.from(`${JSON.stringify(body)}\n`),
+});
 
 function percentDecoded(text: string): string {
   try {
@@ -322,19 +370,4 @@ function percentDecoded(text: string): string {
   } catch {
     return text;
   }
-}
-
-/** Writes an answer if its reader is still there. Refusals end the connection, because a body may follow them unread. */
-function respond(response: ServerResponse, answer: Answer, { keepOpen = false } = {}): void {
-  if (response.destroyed || response.headersSent) return;
-  const text = `${JSON.stringify(answer.body)}\n`;
-  response.writeHead(answer.status, {
-    'Content-Type': 'application/json',
-    'Content-Length': Buffer.byteLength(text),
-    ...(answer.status === 401 && { 'WWW-Authenticate': 'Bearer realm="tollbridge"' }),
-    ...(answer.retryAfterS !== undefined && { 'Retry-After': Math.max(1, Math.ceil(answer.retryAfterS)) }),
-    ...((keepOpen || answer.status === 404 || answer.status === 405) && { Connection: 'close' }),
-  });
-  if (keepOpen) response.write(text);
-  else response.end(text);
 }

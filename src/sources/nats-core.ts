@@ -6,8 +6,10 @@ import type { NatsConfig } from '../config-nats.ts';
 import { RetryableFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 import type { NatsLink } from '../nats/connection.ts';
-import { type Heard, hear } from '../nats/core.ts';
+import type { Heard } from '../nats/core.ts';
+import { POLLS, TURNS } from '../nats/subjects.ts';
 import type { Decoded } from '../turn/decoded.ts';
+import { NatsListener } from './nats-listener.ts';
 import { type Answer, refuse, takeEvents } from './socket-routes.ts';
 import { type Intake, placeOf, type Source, type SourceMeter } from './source.ts';
 import { guarded } from './subject-guard.ts';
@@ -31,60 +33,34 @@ export interface NatsCoreSourceOptions {
 export class NatsCoreSource implements Source {
   readonly name = SOURCE;
   readonly #options: NatsCoreSourceOptions;
-  readonly #stopping = new AbortController();
+  readonly #listener: NatsListener;
   readonly #inHand = new Set<Promise<void>>();
   #inFlightBytes = 0;
-  #problem: string | undefined;
-  #isListening = false;
-  #running: Promise<void> | undefined;
 
   constructor(options: NatsCoreSourceOptions) {
     this.#options = options;
+    const { link, config, meter, log } = options;
+    this.#listener = new NatsListener({
+      ...{ link, log, subjects: [`${TURNS}.>`, `${POLLS}.>`], queue: config.core.queue },
+      take: (heard) => this.#receive(heard),
+      onChange: (isHearing) => meter.up(SOURCE, isHearing),
+    });
   }
 
   /** What keeps messages from coming in, one line for people. */
   problem(): string | undefined {
-    return this.#options.link.problem() ?? this.#problem;
+    return this.#listener.problem();
   }
 
   async start(): Promise<void> {
-    if (this.#running) return;
-    this.#options.link.onChange(() => this.#tellUp());
-    this.#running = this.#run();
+    this.#listener.start();
   }
 
   /** Books what came in, then returns. */
   async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.#running;
+    await this.#listener.stop();
     while (this.#inHand.size > 0) await Promise.all(this.#inHand);
     this.#options.meter.up(SOURCE, false);
-  }
-
-  #tellUp(): void {
-    this.#options.meter.up(SOURCE, this.#isListening && this.#options.link.current !== undefined);
-  }
-
-  async #run(): Promise<void> {
-    const { link, config, log } = this.#options;
-    const { signal } = this.#stopping;
-    while (!signal.aborted) {
-      try {
-        const connection = await link.connected(signal);
-        const ended = hear(connection, { queue: config.core.queue, signal, take: (heard) => this.#receive(heard) });
-        this.#problem = undefined;
-        this.#isListening = true;
-        this.#tellUp();
-        const problem = await ended;
-        if (problem !== undefined && problem !== this.#problem) log.warn({ source: SOURCE }, problem);
-        this.#problem = problem;
-      } catch (error) {
-        if (!signal.aborted) log.error(placeOf(error), 'listening on NATS broke off inside the bridge');
-      }
-      this.#isListening = false;
-      this.#tellUp();
-      await delay(1000, undefined, { signal }).catch(() => {});
-    }
   }
 
   #receive(heard: Heard): void {
@@ -115,6 +91,7 @@ export class NatsCoreSource implements Source {
       for (let n = 0; n < mismatches; n++) meter.identityMismatch(SOURCE);
       return bookings;
     };
+    const { stopping } = this.#listener;
     const sinceMs = performance.now();
     for (let tries = 1; ; tries++) {
       try {
@@ -122,10 +99,10 @@ export class NatsCoreSource implements Source {
         heard.respond(JSON.stringify(answer.body));
         return;
       } catch (error) {
-        const isPatient = performance.now() - sinceMs < PATIENCE_MS && !this.#stopping.signal.aborted;
+        const isPatient = performance.now() - sinceMs < PATIENCE_MS && !stopping.aborted;
         if (!(error instanceof RetryableFailure) || !isPatient) throw error;
         const pauseMs = error.retryAfterS * tries * 1000;
-        await delay(pauseMs, undefined, { signal: this.#stopping.signal }).catch(() => {});
+        await delay(pauseMs, undefined, { signal: stopping }).catch(() => {});
       }
     }
   }

@@ -44,7 +44,11 @@ export class SenderTokens {
   /** Whose token an Authorization header bears. All are compared, so that the time tells nothing about which it was. */
   identify(authorization: string | undefined): Identity | Exclude<Unidentified, 'web_page'> {
     const given = bearerOf(authorization);
-    if (given === undefined) return 'missing';
+    return given === undefined ? 'missing' : this.identifyToken(given);
+  }
+
+  /** Whose token this is. */
+  identifyToken(given: string): Identity | 'wrong' {
     const digest = tokenDigest(given);
     let found: Identity | undefined;
     for (const token of this.#tokens) if (timingSafeEqual(token.digest, digest)) found = token.identity;

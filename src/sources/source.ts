@@ -1,10 +1,14 @@
 // What every source has in common: it is started and stopped, and all that it takes in goes through the intake, which
 // books it and counts it. Conservation holds by construction: an event is counted as received in the same step as its outcome.
 
+import type { SourceRules } from '../config.ts';
 import type { StreamStep } from '../ledger/stream-positions.ts';
 import { type Bookable, type Decoded, ignored } from '../turn/decoded.ts';
 import type { Booking, Identity } from '../turn/turn-event.ts';
+import { TwinTurns } from './twin-turns.ts';
 
+/** The source of what agents export by themselves. */
+export const OTLP_SOURCE = 'otlp';
 /** Agents are named by senders, so what is remembered about them is bounded. */
 const AGENTS_REMEMBERED = 50;
 /** A fork posts a message and its parts together, so a part comes long before this many other copies do. */
@@ -19,14 +23,19 @@ export interface Source {
   stop(): Promise<void>;
 }
 
+export type Refusal = 'backlog' | 'ledger' | 'connections' | 'unauthorized' | 'malformed' | 'too_large';
+
 /** Where the counts of all sources go. */
 export interface SourceMeter {
   received(source: string, events: number): void;
   /** One call per received event. */
   booked(source: string, booking: Booking): void;
   truncated(source: string): void;
-  /** A sender was told to come again later, or (`unauthorized`) with a credential. */
-  refused(source: string, reason: 'backlog' | 'ledger' | 'connections' | 'unauthorized'): void;
+  /**
+   * A sender was told to come again later, or (`unauthorized`) with a credential; or what it asked is no question
+   * (`malformed`, `too_large`).
+   */
+  refused(source: string, reason: Refusal): void;
   /** Requests or messages are gone for good. */
   lost(source: string, requests?: number): void;
   /** A sender named somebody else than its credential or subject does. */
@@ -57,6 +66,8 @@ export interface EventSink {
 export interface IntakeOptions {
   readonly sink: EventSink;
   readonly meter: SourceMeter;
+  /** By which road the turns of an agent are taken, where it may deliver by two. */
+  readonly roads?: SourceRules | undefined;
   /** Unix time in ms. */
   readonly now?: () => number;
 }
@@ -69,9 +80,12 @@ export class Intake {
   readonly #lastHeardMs = new Map<string, number>();
   /** Ids of messages that forks copied, the newest last. */
   readonly #copiedMessages = new Set<string>();
+  readonly #twins = new TwinTurns();
+  readonly #roads: SourceRules;
 
-  constructor({ sink, meter, now = Date.now }: IntakeOptions) {
+  constructor({ sink, meter, roads = {}, now = Date.now }: IntakeOptions) {
     this.#sink = sink;
+    this.#roads = roads;
     this.#meter = meter;
     this.#now = now;
   }
@@ -101,16 +115,32 @@ export class Intake {
    * sends them again; what was committed all the same will be a duplicate.
    */
   async accept(source: string, decoded: readonly Decoded[], identity: Identity, step?: StreamStep): Promise<Booking[]> {
-    const items = decoded.map((item) => this.#withoutCopy(item));
+    const items = decoded.map((item) => this.#byItsRoad(source, this.#withoutCopy(item)));
     const bookable = items.filter((item) => item.type === 'event' || item.type === 'poll');
     const booked = bookable.length > 0 || step ? await this.#sink.submit(bookable, { identity, step }) : [];
     const next = booked.values();
     const bookings = items.map((item): Booking => {
-      return item.type === 'event' || item.type === 'poll' ? next.next().value! : { outcome: item };
+      if (item.type === 'poll') return next.next().value!;
+      return item.type === 'event' ? this.#noted(source, item, next.next().value!) : { outcome: item };
     });
     this.#count(source, bookings);
     for (const item of bookable) if (item.type === 'event') this.heard(item.event.agent);
     return bookings;
+  }
+
+  /** What one agent delivers by two roads is taken by the configured one. */
+  #byItsRoad(source: string, item: Decoded): Decoded {
+    if (item.type !== 'event' || (item.event.kind !== 'turn' && item.event.kind !== 'error')) return item;
+    const road = this.#roads[item.event.agent as keyof SourceRules];
+    const isTaken = road === undefined || (road === 'otlp') === (source === OTLP_SOURCE);
+    return isTaken ? item : ignored('other_source');
+  }
+
+  #noted(source: string, { event, isInconsistent }: Extract<Decoded, { type: 'event' }>, booking: Booking): Booking {
+    const isNew = booking.outcome.type === 'recorded' || booking.outcome.type === 'forwarded';
+    const isTwin = isNew && event.kind === 'turn' && this.#twins.isTwin(source, event);
+    if (!isTwin && !isInconsistent) return booking;
+    return { ...booking, ...(isTwin && { twin: true }), ...(isInconsistent && { inconsistent: true }) };
   }
 
   /** A tool part need not state when its call began; then only its message tells that a fork copied it. */

@@ -5,8 +5,17 @@ import { createHash } from 'node:crypto';
 import type { GatewayRules } from '../config.ts';
 import type { Pricing } from './pricing.ts';
 import type { ScopedLabels } from './scope.ts';
-import type { Identity, MeterEvent, StatedEvent, StatedTurn, TurnEvent } from './turn-event.ts';
-import { resolveUpstream } from './upstream-provider.ts';
+import type {
+  ErrorEvent,
+  Identity,
+  MeterEvent,
+  PermissionEvent,
+  StatedError,
+  StatedEvent,
+  StatedTurn,
+  TurnEvent,
+} from './turn-event.ts';
+import { resolveUpstream, type UpstreamAnswer, type UpstreamQuestion } from './upstream-provider.ts';
 
 /** Enough to tell a user's projects apart, too little to look like a name. */
 const PROJECT_HASH_CHARS = 12;
@@ -14,14 +23,17 @@ const PROJECT_HASH_CHARS = 12;
 /** Providers that one account of another provider pays for as well: one key opens Zen and Go. */
 const PAID_BY: ReadonlyMap<string, string> = new Map([['opencode-go', 'opencode']]);
 
+const hasProject = (event: StatedEvent): event is Exclude<StatedEvent, PermissionEvent | StatedError> =>
+  event.kind !== 'permission' && event.kind !== 'error';
+
 /** An event with the project that its credential is bound to, whatever its sender stated. */
 export function ofBoundProject<T extends StatedEvent>(event: T, { project }: Identity): T {
-  return project === undefined || event.kind === 'permission' ? event : { ...event, project };
+  return project === undefined || !hasProject(event) ? event : { ...event, project };
 }
 
 /** Whether an event's sender names another project than the one its credential is bound to. */
 export function contradictsProject(event: StatedEvent, identity: Identity): boolean {
-  if (event.kind === 'permission' || identity.project === undefined) return false;
+  if (!hasProject(event) || identity.project === undefined) return false;
   return event.project !== undefined && event.project !== identity.project;
 }
 
@@ -44,9 +56,14 @@ export interface PlannedTurn {
   readonly upstreamHint?: string | undefined;
 }
 
+/** Answers kept at most; a new one beyond that begins anew. */
+const UPSTREAMS_REMEMBERED = 1000;
+
 /** Turns what a sender stated into what the ledger books. */
 export class Attribution {
   readonly #options: AttributionOptions;
+  /** Few questions are asked again and again, and an answer takes some dozen patterns. */
+  readonly #upstreams = new Map<string, UpstreamAnswer>();
 
   constructor(options: AttributionOptions) {
     this.#options = options;
@@ -58,6 +75,7 @@ export class Attribution {
    */
   attribute(event: StatedEvent, identity: Identity): MeterEvent {
     if (event.kind === 'permission') return event;
+    if (event.kind === 'error') return this.#error(event);
     const { project: name, ...rest } = ofBoundProject(event, identity);
     const shown = this.#shownProject(name);
     const project = shown === undefined ? {} : { project: shown };
@@ -71,7 +89,7 @@ export class Attribution {
     { team, user, project: bound }: Identity,
   ): ScopedLabels {
     const provider = called.trim().toLowerCase();
-    const { upstreamProvider } = resolveUpstream({ provider, model, hint }, this.#options.gateways);
+    const { upstreamProvider } = this.#upstream({ provider, model, hint });
     return {
       ...{ agent, provider, upstream_provider: upstreamProvider, model },
       account: this.#account(provider, accountId?.trim()),
@@ -82,9 +100,9 @@ export class Attribution {
 
   #turn(stated: Omit<StatedTurn, 'project'>, { team, user }: Identity): TurnEvent {
     const { upstreamHint: hint, accountId, statedIdentity: _, ...turn } = stated;
-    const { gateways, pricing } = this.#options;
+    const { pricing } = this.#options;
     const provider = turn.provider.trim().toLowerCase();
-    const { upstreamProvider, evidence } = resolveUpstream({ provider, model: turn.model, hint }, gateways);
+    const { upstreamProvider, evidence } = this.#upstream({ provider, model: turn.model, hint });
     const { state, estimatedNano } = pricing.price({ ...turn, provider });
     const account = this.#account(provider, accountId?.trim());
     return {
@@ -98,6 +116,23 @@ export class Attribution {
       ...(team !== undefined && { team }),
       ...(user !== undefined && { user }),
     };
+  }
+
+  #error(stated: StatedError): ErrorEvent {
+    const provider = stated.provider.trim().toLowerCase();
+    const { upstreamProvider } = this.#upstream({ provider, model: stated.model });
+    return { ...stated, provider, upstreamProvider };
+  }
+
+  #upstream(question: UpstreamQuestion): UpstreamAnswer {
+    const { provider, model, hint = '' } = question;
+    const key = `${provider}\0${model}\0${hint}`;
+    const known = this.#upstreams.get(key);
+    if (known) return known;
+    if (this.#upstreams.size >= UPSTREAMS_REMEMBERED) this.#upstreams.clear();
+    const answer = resolveUpstream(question, this.#options.gateways);
+    this.#upstreams.set(key, answer);
+    return answer;
   }
 
   /** The account that a sender names, in its configured spelling; else the only one that can have paid. */

@@ -25,9 +25,13 @@ const AGENT = 'claude_code';
 const PROVIDER = 'anthropic';
 const SESSION_ID = ['session_id', 'sessionId', 'session.id'];
 const MESSAGE_ID = ['message.id', 'message_id', 'messageId'];
-const TURN_ID = [...MESSAGE_ID, 'request_id', 'requestId', 'turn_id', 'turnId'];
+const REQUEST_ID = ['request_id', 'requestId'];
+const TURN_ID = [...MESSAGE_ID, ...REQUEST_ID, 'turn_id', 'turnId'];
 const CALL_ID = ['tool_call_id', 'toolUseID', 'tool_use_id'];
 const TIME = ['timestamp', 'occurred_at', 'time'];
+
+/** The key of a turn by the provider's id of its request: the one id that hooks, transcripts and telemetry share. */
+export const requestKey = (requestId: string): string => `req:${requestId}`;
 
 /** Decodes one hook body of Claude Code. Always at least one result; never throws. */
 export function decodeClaudeCode(payload: unknown, context: HookContext): Decoded[] {
@@ -49,13 +53,14 @@ function turnOf(body: Fields, context: HookContext): Decoded | undefined {
     cache_write: count('cache_creation_input_tokens'),
   };
   const cost = body.optional(costNano, 'usage.cost_usd', 'cost_usd');
+  const request = body.optional(id, ...REQUEST_ID);
   if (!cost && totalTokens(tokens) === 0) return undefined;
   return decodedEvent(
     present({
       kind: 'turn',
       agent: AGENT,
       sessionId: body.required(id, ...SESSION_ID),
-      messageId: body.required(id, ...TURN_ID),
+      messageId: request === undefined ? body.required(id, ...TURN_ID) : requestKey(request),
       // The one time that a hook states is when the message was there: how long it took stays unknown.
       phase: 'completed',
       startedMs: body.required(unixMs, ...TIME),

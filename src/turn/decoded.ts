@@ -68,7 +68,8 @@ export interface StatedPoll {
 
 /** What became of one message on its way into the normal form. */
 export type Decoded =
-  | { readonly type: 'event'; readonly event: StatedEvent }
+  /** `isInconsistent`: its counts contradict each other, and what a part exceeds its whole by was left out. */
+  | { readonly type: 'event'; readonly event: StatedEvent; readonly isInconsistent?: true }
   | { readonly type: 'poll'; readonly poll: StatedPoll }
   /** `copiedMessageId` names the message that is a copy, so that what belongs to it can go with it. */
   | { readonly type: 'ignored'; readonly kind: IgnoredKind; readonly copiedMessageId?: string }

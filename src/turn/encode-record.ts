@@ -3,7 +3,7 @@
 
 import type { Bookable, StatedPoll } from './decoded.ts';
 import { present } from './fields.ts';
-import type { PermissionEvent, StatedEvent, StatedTurn, ToolEvent } from './turn-event.ts';
+import type { PermissionEvent, StatedError, StatedEvent, StatedTurn, ToolEvent } from './turn-event.ts';
 import { snapshotRecord } from './usage-snapshot.ts';
 
 const NANO_PER_USD = 1e9;
@@ -21,6 +21,8 @@ function eventRecord(event: StatedEvent): object {
       return toolRecord(event);
     case 'permission':
       return permissionRecord(event);
+    case 'error':
+      return errorRecord(event);
     case 'session': {
       const { kind, agent, sessionId: session, project } = event;
       return present({ kind, agent, id: { session }, project });
@@ -37,6 +39,7 @@ function turnRecord(turn: StatedTurn): object {
     ...(phase === 'in_progress' ? { finished: false } : { finished: true, status }),
     ...{ reason, provider, model, upstream_provider: turn.upstreamHint, project, account_id: turn.accountId, tokens },
     cost_usd: costNano === undefined ? undefined : costNano / NANO_PER_USD,
+    awaits_session: turn.awaitsSession,
     ...turn.statedIdentity,
   });
 }
@@ -54,6 +57,18 @@ function permissionRecord({ kind, agent, ...asked }: PermissionEvent): object {
   return {
     ...{ kind, agent, id: present({ session: asked.sessionId, request: asked.requestId, message: asked.messageId }) },
     time: present({ asked: asked.askedMs, replied: asked.repliedMs }),
+  };
+}
+
+function errorRecord({ kind, agent, provider, model, reason, ...attempt }: StatedError): object {
+  return {
+    ...{
+      kind,
+      agent,
+      id: { session: attempt.sessionId, attempt: attempt.attemptId },
+      time: { failed: attempt.failedMs },
+    },
+    ...{ provider, model, reason },
   };
 }
 

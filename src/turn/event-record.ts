@@ -17,6 +17,7 @@ import {
   present,
   provider,
   rejectionOf,
+  statedLabel,
   tokenCount,
   toolName,
   unixMs,
@@ -27,25 +28,12 @@ import { NO_TOKENS, TURN_STATUSES } from './turn-event.ts';
 import { decodedSnapshot, usageSnapshot } from './usage-snapshot.ts';
 
 const RECORD_VERSION = 1;
-/** As teams and users are named in a configuration. */
-const LABEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const MACHINE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 
 const expectedObject = { error: 'expected an object' };
 const version = z.literal(RECORD_VERSION);
 const status = z.enum(TURN_STATUSES, { error: `expected one of ${TURN_STATUSES.join(', ')}` });
 const project = name.meta({ description: 'The base name of the worktree root; of a path only the base name is kept.' });
-/** Whose turn it is, in the sender's word; a turn is not lost for one that does not fit. */
-const statedLabel = z
-  .unknown()
-  .transform((stated) => (typeof stated === 'string' && LABEL.test(stated) ? stated : undefined))
-  .optional()
-  .meta({
-    type: 'string',
-    pattern: LABEL.source,
-    description:
-      'Compared with the credential or subject that the record comes with, which is believed. Never a label.',
-  });
 const finished = z.boolean({ error: 'expected true or false' });
 
 const turn = z.object({
@@ -84,6 +72,10 @@ const turn = z.object({
     .optional()
     .meta({ description: 'Disjoint: they add up to the total.' }),
   cost_usd: costNano.optional(),
+  awaits_session: z
+    .literal(true, { error: 'expected true, or nothing' })
+    .optional()
+    .meta({ description: 'Book it once another record tells of its session, and not without one.' }),
   team: statedLabel,
   user: statedLabel,
 });
@@ -110,6 +102,17 @@ const permission = z.object({
   agent: agentName,
   id: z.object({ session: id, request: id, message: id.optional() }, expectedObject),
   time: z.object({ asked: unixMs.optional(), replied: unixMs.optional() }, expectedObject).optional(),
+});
+
+const error = z.object({
+  v: version,
+  kind: z.literal('error'),
+  agent: agentName,
+  id: z.object({ session: id, attempt: id }, expectedObject),
+  time: z.object({ failed: unixMs }, expectedObject),
+  provider,
+  model,
+  reason: errorReason.optional(),
 });
 
 const session = z.object({
@@ -147,7 +150,7 @@ const hook = z.object({
 
 /** The JSON Schema (draft 2020-12) of one record, as plain data. */
 export function eventSchema(): object {
-  const { $schema, ...schema } = z.toJSONSchema(z.union([turn, tool, permission, session, poll, hook]), {
+  const { $schema, ...schema } = z.toJSONSchema(z.union([turn, tool, permission, error, session, poll, hook]), {
     io: 'input',
     unrepresentable: 'any',
   });
@@ -178,6 +181,8 @@ export function decodeEventRecord(record: Record<string, unknown>): Decoded {
       return read(tool, record, toTool);
     case 'permission':
       return read(permission, record, toPermission);
+    case 'error':
+      return read(error, record, toError);
     case 'session':
       return read(session, record, toSession);
     case 'poll':
@@ -187,12 +192,12 @@ export function decodeEventRecord(record: Record<string, unknown>): Decoded {
     case null:
       return rejected({
         reason: 'missing_field',
-        detail: 'kind: missing; expected turn, tool, permission, session, poll or hook',
+        detail: 'kind: missing; expected turn, tool, permission, error, session, poll or hook',
       });
     default:
       return rejected({
         reason: 'unknown_kind',
-        detail: 'kind: expected turn, tool, permission, session, poll or hook',
+        detail: 'kind: expected turn, tool, permission, error, session, poll or hook',
       });
   }
 }
@@ -206,9 +211,15 @@ function read<T>(schema: z.ZodType<T>, record: Record<string, unknown>, decode: 
   return rejected(rejectionOf(issue, path, valueAt(stated, path)));
 }
 
-/** The record without what is null or '', one object deep: the same as absent. */
+const isBlank = (value: unknown) => value === null || value === '';
+
+/** The record without what is null or '', one object deep: the same as absent. Most have nothing of the kind. */
 function withoutBlanks(stated: Record<string, unknown>, depth = 1): Record<string, unknown> {
-  const entries = Object.entries(stated).filter(([, value]) => value !== null && value !== '');
+  const isClean = Object.values(stated).every(
+    (value) => !isBlank(value) && (depth === 0 || !isObject(value) || withoutBlanks(value, depth - 1) === value),
+  );
+  if (isClean) return stated;
+  const entries = Object.entries(stated).filter(([, value]) => !isBlank(value));
   return Object.fromEntries(
     entries.map(([key, value]) => [key, depth > 0 && isObject(value) ? withoutBlanks(value, depth - 1) : value]),
   );
@@ -237,6 +248,7 @@ function toTurn(stated: z.output<typeof turn>): Decoded {
       accountId: stated.account_id,
       tokens: { ...NO_TOKENS, ...present(stated.tokens ?? {}) },
       costNano: stated.cost_usd,
+      awaitsSession: stated.awaits_session,
       statedIdentity:
         stated.team === undefined && stated.user === undefined
           ? undefined
@@ -279,6 +291,19 @@ function toPermission(stated: z.output<typeof permission>): Decoded {
       repliedMs: stated.time?.replied,
     }),
   );
+}
+
+function toError(stated: z.output<typeof error>): Decoded {
+  return decodedEvent({
+    kind: 'error',
+    agent: stated.agent,
+    sessionId: stated.id.session,
+    attemptId: stated.id.attempt,
+    failedMs: stated.time.failed,
+    provider: stated.provider,
+    model: stated.model,
+    reason: stated.reason ?? 'other',
+  });
 }
 
 function toSession(stated: z.output<typeof session>): Decoded {

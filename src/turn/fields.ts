@@ -27,6 +27,8 @@ const MILLISECONDS_ABOVE = 1e12;
 /** As `accounts[].id` of the configuration, and nothing that begins as an API key does. */
 const ACCOUNT_ID = /^(?![Ss][Kk]-)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const accountIdText = 'expected the id of an account: 1 to 64 of A-Z a-z 0-9 . _ -, and neither an e-mail nor a key';
+/** As teams and users are named in a configuration. */
+const LABEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 /** Where a server names a model by its file: absolute, relative, with a drive, as a URL, or behind a gateway's name. */
 const FILE_PATH = /^\s*(?:[/~]|\.\.?\/)|\\|:\/|\/\/|\.(?:gguf|bin|safetensors)$/i;
 /** How API keys begin. Nothing that a user would want to read does. */
@@ -89,6 +91,17 @@ export const id = z
   .min(1, { error: `expected ${idText}` })
   .max(ID_MAX_CHARS, { error: `expected ${idText}` })
   .regex(ID, { error: `expected ${idText}` });
+/** Whose turn it is, in the sender's word; a turn is not lost for one that does not fit. */
+export const statedLabel = z
+  .unknown()
+  .transform((stated) => (typeof stated === 'string' && LABEL.test(stated) ? stated : undefined))
+  .optional()
+  .meta({
+    type: 'string',
+    pattern: LABEL.source,
+    description:
+      'Compared with the credential or subject that the record comes with, which is believed. Never a label.',
+  });
 export const agentName = z
   .string({ error: 'expected the name of an agent, such as opencode' })
   .regex(/^[a-z][a-z0-9_-]{0,31}$/, { error: 'expected 1 to 32 of a-z 0-9 _ -, starting with a letter' });
@@ -238,9 +251,12 @@ function reasonOf(issue: z.core.$ZodIssue, value: unknown): RejectReason {
 /** Reads the fields of one message. Where several paths are given, the first that states something counts. */
 export class Fields {
   readonly #root: unknown;
+  readonly #lookUp: typeof valueAt;
 
-  constructor(root: unknown) {
+  /** @param lookUp finds what is stated under a name, where names are not dotted paths */
+  constructor(root: unknown, lookUp = valueAt) {
     this.#root = root;
+    this.#lookUp = lookUp;
   }
 
   /** The first value that is stated at one of the paths; undefined when there is none. */
@@ -278,7 +294,7 @@ export class Fields {
 
   #find(paths: string[]): { path: string; value: unknown } | undefined {
     for (const path of paths) {
-      const value = valueAt(this.#root, path);
+      const value = this.#lookUp(this.#root, path);
       if (!isAbsent(value)) return { path, value };
     }
     return undefined;
@@ -296,7 +312,9 @@ type Present<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] }
 
 /** The same object without the keys whose value is undefined: unknown is absent. */
 export function present<const T extends object>(fields: T): Present<T> {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Present<T>;
+  const copy: Record<string, unknown> = {};
+  for (const name in fields) if (fields[name] !== undefined) copy[name] = fields[name];
+  return copy as Present<T>;
 }
 
 /** A path's segments, with either separator. */

@@ -67,6 +67,12 @@ const REASON_OF_STATUS: ReadonlyMap<number, ErrorReason> = new Map([
 const NETWORK_CODE =
   /^(e(conn\w+|pipe|host\w+|net\w+|timedout|notfound|ai_again)|und_err_\w+|connection(refused|closed|reset|timeout)|failedtoopensocket)$/;
 
+/** The reason behind an HTTP status, where nothing else is known. */
+export function reasonOfStatus(status: number): ErrorReason {
+  if (status >= 500 && status <= 599) return 'overloaded';
+  return REASON_OF_STATUS.get(status) ?? 'other';
+}
+
 /** The error object inside a response's body; undefined when it has none that can be read. */
 function bodyOf(error: Fields): Fields | undefined {
   const body = error.at('data.responseBody');
@@ -103,8 +109,7 @@ export function errorReasonOf(stated: unknown): ErrorReason {
 
   const code = error.at('data.statusCode');
   const status = typeof code === 'number' || typeof code === 'string' ? Number(code) : Number.NaN;
-  if (status >= 500 && status <= 599) return 'overloaded';
-  if (!Number.isNaN(status)) return REASON_OF_STATUS.get(status) ?? 'other';
+  if (!Number.isNaN(status)) return reasonOfStatus(status);
 
   const codes = [...tokens, error.word('data.metadata.code'), error.word('data.code'), error.word('code')];
   return codes.some((code) => NETWORK_CODE.test(code)) ? 'network' : 'other';

@@ -76,6 +76,8 @@ export interface StatedTurn {
   readonly costNano?: number;
   /** Whose turn its sender says it is. Compared with the credential's word, and never a label. */
   readonly statedIdentity?: Identity;
+  /** It is booked once its session is known by another road, and held until then. */
+  readonly awaitsSession?: true;
 }
 
 /** A stated turn with everything that our own rules add. This is what the ledger books. */
@@ -125,8 +127,26 @@ export interface PermissionEvent {
   readonly repliedMs?: number;
 }
 
-export type StatedEvent = StatedTurn | ToolEvent | SessionEvent | PermissionEvent;
-export type MeterEvent = TurnEvent | ToolEvent | SessionEvent | PermissionEvent;
+/** One call of a model that failed, as an agent reports it which calls again: an error and no turn. */
+export interface StatedError {
+  readonly kind: 'error';
+  readonly agent: string;
+  readonly sessionId: string;
+  /** Names the attempt within its session. */
+  readonly attemptId: string;
+  /** Unix time in ms. */
+  readonly failedMs: number;
+  readonly provider: string;
+  readonly model: string;
+  readonly reason: ErrorReason;
+}
+
+export interface ErrorEvent extends StatedError {
+  readonly upstreamProvider: string;
+}
+
+export type StatedEvent = StatedTurn | ToolEvent | SessionEvent | PermissionEvent | StatedError;
+export type MeterEvent = TurnEvent | ToolEvent | SessionEvent | PermissionEvent | ErrorEvent;
 
 /** Why an event was passed over although nothing is wrong with it. A closed set: it is a label. */
 export const IGNORED_KINDS = [
@@ -141,6 +161,9 @@ export const IGNORED_KINDS = [
   'fork_copy',
   'no_usage',
   'not_ready',
+  'metric',
+  'other_source',
+  'span',
   'other',
 ] as const;
 export type IgnoredKind = (typeof IGNORED_KINDS)[number];
@@ -148,6 +171,7 @@ export type IgnoredKind = (typeof IGNORED_KINDS)[number];
 /** Why an event could not be booked. A closed set: it is a label. */
 export const REJECT_REASONS = [
   'invalid_json',
+  'unreadable',
   'too_large',
   'wrong_type',
   'missing_field',
@@ -192,6 +216,10 @@ export interface Booking {
   readonly unitCorrections?: { readonly provider: string; readonly values: number };
   /** The sender named somebody else than its credential does; the credential was believed. */
   readonly identityMismatch?: true;
+  /** A part of its tokens was stated to be larger than the whole; the difference counts as nothing. */
+  readonly inconsistent?: true;
+  /** Another source brought a turn of the same session and tokens under another id. Both are booked. */
+  readonly twin?: true;
 }
 export const CONFLICT_FIELDS = [
   'provider',

@@ -49,6 +49,10 @@ test('doctor: the relay is no missing bridge; it says where turns go, and what w
   assert.match(well.text, /✔ bridge +none on this machine: a relay has its place/);
   assert.match(well.text, /✔ NATS +turns go to nats:\/\/127\.0\.0\.1:\d+, and none waits/);
   assert.doesNotMatch(well.text, /ledger|Start it with/);
+  assert.match(
+    well.text,
+    /rules +none are known, so calls are not checked.*no bridge of this stream has told its rules yet/,
+  );
 
   await server.kill();
   await until('the loss', () => relay.status().relay.problem !== undefined);
@@ -76,6 +80,7 @@ test('the page of a relay that is well, and its banner', async (t) => {
   const { relay } = await start(t);
   const page = await (await fetch(relay.status().metrics_url)).text();
   assert.match(page, /A relay: a bridge elsewhere counts these turns/);
+  assert.match(page, /none are known, so no verdicts are given/);
   assert.match(page, /0 events, 0 KiB of 256 MiB \(0 %\)/);
   assert.match(relay.banner().join('\n'), /Tollbridge .* relays[\s\S]* {2}queue {5}.*relay-queue\.db/);
 });

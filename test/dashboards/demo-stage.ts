@@ -7,10 +7,11 @@ import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { finished } from 'node:stream/promises';
-import { Bridge, type Guest, ledgerFile } from '../../src/bridge.ts';
+import { Bridge, ledgerFile } from '../../src/bridge.ts';
 import { DEMO_ACCOUNTS, DemoAccounts } from '../../src/demo/accounts.ts';
 import { DEMO_SOURCE, demoConfig, fillLedger } from '../../src/demo/fill.ts';
 import { QUARTER_MS } from '../../src/demo/story.ts';
+import type { Guest } from '../../src/guest.ts';
 import { createLog } from '../../src/log.ts';
 import { Prometheus, until } from '../prometheus-server.ts';
 
@@ -22,7 +23,7 @@ const GAP_MS = 10 * 60_000;
 
 /** When the gap ends: some hours ago, but not at midnight, where a window begins and its first scrape is needed. */
 function gapEndMs(toMs: number): number {
-  const isAtMidnight = (ms: number) => new Date(ms).getHours() === 0 && new Date(ms).getMinutes() <= 20;
+  const isAtMidnight = (ms: number) => new Date(ms).getUTCHours() === 0 && new Date(ms).getUTCMinutes() <= 20;
   return [5, 7].map((hours) => toMs - hours * HOUR_MS).find((ms) => !isAtMidnight(ms))!;
 }
 
@@ -62,8 +63,8 @@ function quietGuest(accounts: DemoAccounts, atMs: number): Guest {
 export async function startDemoStage({ days, hasGap = true }: { days: number; hasGap?: boolean }): Promise<DemoStage> {
   const dir = mkdtempSync(path.join(os.tmpdir(), 'tollbridge-stage-'));
   const log = createLog('silent');
-  const config = demoConfig({ stateDir: dir, listen: '127.0.0.1:0' });
   const toMs = Date.now();
+  const config = demoConfig({ stateDir: dir, listen: '127.0.0.1:0', nowMs: toMs });
   const fromMs = Math.floor((toMs - days * DAY_MS) / QUARTER_MS) * QUARTER_MS;
   const accounts = new DemoAccounts();
   const history = { file: path.join(dir, 'history.om'), instance: 'bridge', days };

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { PLACED } from '../../dashboards/grafana/pack.ts';
 
 const ROOT = path.dirname(path.dirname(import.meta.dirname));
 const RATE_INTERVAL = '15m';
@@ -33,6 +34,10 @@ export interface PanelJson {
   readonly repeat?: string;
   readonly interval?: string;
   readonly targets?: readonly Target[];
+  readonly transformations?: readonly {
+    readonly id: string;
+    readonly options: { readonly byField?: string; readonly include?: { readonly names: readonly string[] } };
+  }[];
   readonly panels?: readonly PanelJson[];
   readonly collapsed?: boolean;
 }
@@ -99,4 +104,15 @@ export function asked(dashboard: DashboardJson, values: Readonly<Record<string, 
       })),
     );
   });
+}
+
+/** The query of a panel, by its number from 0. */
+export function panelQuery(
+  { uid, key, number }: { uid: string; key: string; number: number },
+  values: Readonly<Record<string, string>>,
+): string {
+  const dashboard = readDashboard(uid);
+  const { id } = PLACED.find((placed) => placed.dashboard.uid === uid)!.panels.get(key)!;
+  const panel = dashboard.panels.flatMap((each) => [each, ...(each.panels ?? [])]).find((each) => each.id === id)!;
+  return asked({ ...dashboard, panels: [panel] }, values)[number]!.expr;
 }

@@ -7,9 +7,12 @@ import { RECORDING_RULES } from '../../dashboards/alerts/expressions.ts';
 import { ALERTS } from '../../dashboards/alerts/pack.ts';
 import { PLACED } from '../../dashboards/grafana/pack.ts';
 import { aligned } from '../../dashboards/preview/src/grafana-time.ts';
+import { FORBIDDEN } from '../../src/demo/cast.ts';
+import { demoRules } from '../../src/demo/rules.ts';
+import { askQuarter, QUARTER_MS } from '../../src/demo/story.ts';
 import { WINDOWS } from '../../src/ledger/reading.ts';
-import { type DemoStage, startDemoStage } from './demo-stage.ts';
-import { type Asked, asked, readDashboard } from './expand.ts';
+import { type DemoStage, SEED, startDemoStage } from './demo-stage.ts';
+import { type Asked, asked, type DashboardJson, panelsOf, readDashboard } from './expand.ts';
 import { type Sent, type SentTool, type SentTurn, sentBetween, sumBy } from './truth.ts';
 
 /** Further back scrapes are an hour apart, and a month may begin between two of them. */
@@ -47,6 +50,17 @@ async function variablesFor(window: string): Promise<Record<string, string | str
   };
 }
 
+/** By panel, the labels that tables of several queries show, but for the one that these are joined by. */
+function labelColumns(dashboard: DashboardJson): Map<number, string[]> {
+  return new Map(
+    panelsOf(dashboard).map(({ panel: { id, transformations = [] } }) => {
+      const byField = transformations.find((each) => each.id === 'joinByField')?.options.byField;
+      const names = transformations.find((each) => each.id === 'filterFieldsByName')?.options.include?.names ?? [];
+      return [id, byField === undefined ? [] : names.filter((name) => name !== byField && !/^Value/.test(name))];
+    }),
+  );
+}
+
 function ask({ expr, isRange, interval }: Asked) {
   if (!isRange) return stage.prometheus.query(expr, nowS);
   // What only the running bridge tells began seconds ago, so a chart of hours would step over it.
@@ -79,8 +93,15 @@ describe('every query', () => {
       const chosen = isOfOneTile ? { ...values, tile: 'claude_code' } : values;
       const specs = new Map([...panels].map(([key, { id, spec }]) => [id, { key, spec }]));
       const found = new Map<string, number>();
+      const columns = labelColumns(readDashboard(dashboard.uid!));
+      const told = new Map<string, Set<string>>();
       for (const query of asked(readDashboard(dashboard.uid!), chosen)) {
         const points = await ask(query);
+        for (const column of columns.get(query.panelId) ?? []) {
+          const of = `${query.panel}: ${column}`;
+          const isTold = points.some(({ metric }) => metric[column] !== undefined);
+          if (isTold) told.set(of, (told.get(of) ?? new Set()).add(query.refId));
+        }
         const { key, spec } = specs.get(query.panelId)!;
         found.set(key, (found.get(key) ?? 0) + points.length);
         if (points.length === 0 && !spec.mayBeEmpty) {
@@ -91,6 +112,9 @@ describe('every query', () => {
         const mayFindNothing = isOfOneTile || NOT_IN_DEMO.has(`${dashboard.uid} ${key}`);
         assert.ok(points > 0 || mayFindNothing, `${key} finds nothing for any tile`);
       }
+      for (const [column, refIds] of told) {
+        assert.equal(refIds.size, 1, `${column} is told by ${[...refIds]}, and a join makes two columns of it`);
+      }
     });
   }
 
@@ -99,11 +123,8 @@ describe('every query', () => {
   });
 });
 
-/** What alerts look at and the demonstration has nothing of, because it is only there when it happens, or is configured. */
+/** What alerts look at and the demonstration has nothing of, because it is only there when it happens. */
 const ONLY_WHEN_IT_HAPPENS = new Set([
-  ...['used_ratio', 'period_start_timestamp_seconds', 'period_end_timestamp_seconds'].map(
-    (name) => `toll_policy_${name}`,
-  ),
   'tollbridge_requests_lost_total',
   'tollbridge_relay_queue_events',
   'tollbridge_series_overflow_total',
@@ -222,6 +243,52 @@ describe('what is shown is what was sent', () => {
       }
     });
   }
+
+  it('in every budget, in its running period and its unit', async () => {
+    const begun = new Map(
+      (await stage.prometheus.query('toll_policy_period_start_timestamp_seconds', nowS)).map(
+        ({ metric, value }): [string, number] => [metric.budget!, value * 1000],
+      ),
+    );
+    const expected = new Map<string, number>();
+    for (const { name, scope, ...limit } of demoRules(stage.toMs).budgets) {
+      const unit = 'limit_usd' in limit ? 'usd' : 'tokens';
+      const amount = (turn: SentTurn) => (unit === 'usd' ? cost(turn) / 1e7 : fresh(turn) + turn.tokens.cache_read);
+      const of = sent
+        .get('all')!
+        .turns.filter(
+          ({ completedMs, team, user }) =>
+            completedMs! >= begun.get(name)! && team === scope.team && (!('user' in scope) || user === scope.user),
+        );
+      const sum = Math.round(of.reduce((all, turn) => all + amount(turn), 0));
+      if (sum > 0) expected.set(`${name} ${unit}`, unit === 'usd' ? sum / 100 : sum);
+    }
+    assert.ok(expected.size >= 2);
+    const sorted = new Map([...expected].sort(([a], [b]) => (a < b ? -1 : 1)));
+    assert.deepEqual(await shown('tollbridge-attribution', 'budgets', 'C', '7d'), sorted);
+  });
+
+  it('in what rules answered: every question once, and a stop for each model that is forbidden', async () => {
+    let asked = 0;
+    let forbidden = 0;
+    for (let startMs = stage.fromMs; startMs < stage.toMs; startMs += QUARTER_MS) {
+      for (const { atMs, question } of askQuarter({ seed: SEED, startMs })) {
+        if (atMs > stage.toMs) continue;
+        asked++;
+        if (question.model === FORBIDDEN.model) forbidden++;
+      }
+    }
+    const answers = await Promise.all(
+      ['A', 'B', 'C'].map((refId) => shown('tollbridge-attribution', 'verdicts', refId, 'all')),
+    );
+    const counts = answers.flatMap((of) => [...of.values()]);
+    assert.equal(
+      counts.reduce((all, one) => all + one, 0),
+      asked,
+    );
+    const [stops] = answers;
+    assert.equal(stops!.get('guardrail/house-models'), forbidden);
+  });
 
   it('by day, today included so far', async () => {
     const { turns } = sent.get('all')!;

@@ -1,6 +1,7 @@
 // Events as decoders hand them over, for tests: a plain one of each kind, of which a test says only what matters to it.
 
 import {
+  type ErrorEvent,
   NO_TOKENS,
   type PermissionEvent,
   type SessionEvent,
@@ -85,6 +86,21 @@ export function permission(said: Partial<PermissionEvent> = {}): PermissionEvent
     sessionId: 'ses_1',
     requestId: 'per_1',
     messageId: 'msg_1',
+    ...said,
+  };
+}
+
+export function failedAttempt(said: Partial<ErrorEvent> = {}): ErrorEvent {
+  return {
+    kind: 'error',
+    agent: 'codex',
+    sessionId: 'ses_1',
+    attemptId: '1',
+    failedMs: NOON_MS,
+    provider: 'openai',
+    upstreamProvider: 'openai',
+    model: 'gpt-5',
+    reason: 'overloaded',
     ...said,
   };
 }

@@ -54,6 +54,7 @@ test('in each step of a migration', async (t) => {
   // As the first version had it.
   old.exec(`
     DROP TABLE balance; DROP TABLE balance_interval; DROP TABLE poll_result; DROP TABLE stream_position; DROP TABLE spend;
+    DROP TABLE failed_attempt; DROP TABLE held_turn;
     CREATE TABLE poll_result (provider TEXT NOT NULL, account TEXT NOT NULL, taken_ms INTEGER NOT NULL, body TEXT NOT NULL,
       PRIMARY KEY (provider, account)) STRICT, WITHOUT ROWID;
     PRAGMA user_version = 1;

@@ -149,7 +149,7 @@ describe('a ledger of another version', () => {
     const db = new DatabaseSync(bench.file);
     db.exec(`
       DROP TABLE balance; DROP TABLE balance_interval; DROP TABLE poll_result; DROP TABLE stream_position;
-      DROP TABLE spend;
+      DROP TABLE spend; DROP TABLE failed_attempt; DROP TABLE held_turn;
       CREATE TABLE poll_result (provider TEXT NOT NULL, account TEXT NOT NULL, taken_ms INTEGER NOT NULL, body TEXT NOT NULL,
         PRIMARY KEY (provider, account)) STRICT, WITHOUT ROWID;
       INSERT INTO poll_result VALUES ('opencode', 'work', 1, '{"provider":"opencode","account":"work","routes":{}}');

@@ -17,7 +17,7 @@ async function serve(t: TestContext, options: Partial<AdminServerOptions> = {}) 
   const logged: string[] = [];
   const server = new AdminServer({
     listen: { host: '127.0.0.1', port: 0 },
-    collect: async () => TEXT,
+    collect: async () => [Buffer.from(TEXT)],
     isRestored: () => true,
     ready: () => [],
     page: () => '<!doctype html><title>page</title>',
@@ -89,7 +89,7 @@ describe('/metrics', () => {
     const { get } = await serve(t, {
       isRestored: () => isRestored,
       ready: () => ['the disk is full'],
-      collect: async () => build(),
+      collect: async () => [Buffer.from(build())],
       page: build,
     });
     for (const path of ['/metrics', '/']) {
@@ -110,7 +110,7 @@ describe('/metrics', () => {
     let fails = true;
     const collect = async () => {
       if (fails) throw new Error('the ledger is closed');
-      return TEXT;
+      return [Buffer.from(TEXT)];
     };
     const { get, logged } = await serve(t, { collect });
     const { status, text } = await get('/metrics');
@@ -131,7 +131,7 @@ describe('/metrics', () => {
       const text = `up ${collects}\n`;
       began.resolve();
       await gate.promise;
-      return text;
+      return [Buffer.from(text)];
     };
     const { get, url } = await serve(t, { collect });
     const { hostname, port } = new URL(url);
@@ -306,7 +306,7 @@ describe('starting and stopping', () => {
   it('stops twice, without a start, and with a connection kept alive or silent', async (t) => {
     await new AdminServer({
       listen: { host: '127.0.0.1', port: 0 },
-      collect: async () => TEXT,
+      collect: async () => [Buffer.from(TEXT)],
       isRestored: () => true,
       ready: () => [],
       page: () => '',
@@ -330,7 +330,7 @@ describe('starting and stopping', () => {
     const collect = async () => {
       began.resolve();
       await gate.promise;
-      return TEXT;
+      return [Buffer.from(TEXT)];
     };
     const { server, get } = await serve(t, { collect });
     const scrape = get('/metrics');

@@ -1,8 +1,10 @@
 // A ledger made by hand, and a reader of Prometheus text for the tests of this folder.
 
+import type { MetricData } from '@opentelemetry/sdk-metrics';
 import type { CounterPoint, HistogramPoint, LedgerReading, Standing, WindowRow } from '../../src/ledger/reading.ts';
 import { WINDOWS } from '../../src/ledger/reading.ts';
 import { TOLL } from '../../src/metrics/catalogue.ts';
+import type { Exposition } from '../../src/metrics/exposition.ts';
 import { LedgerMetricProducer } from '../../src/metrics/producer.ts';
 import type { Facts, RouteReading } from '../../src/poll/poll-result.ts';
 import { Tiles } from '../../src/turn/tiles.ts';
@@ -64,6 +66,7 @@ const RELOAD = { currency: 'USD', triggerNano: 5_000_000_000, amountNano: 20_000
 const BUDGET: Standing = {
   ...{ kind: 'budget', name: 'core-month', unit: 'usd', limit: 500_000_000_000, spent: 125_000_000_001 },
   ...{ startMs: CREATED_MS, endMs: CREATED_MS + 30 * 86_400_000 },
+  rule: { period: '30d', hard: true, warn_at: [0.5, 0.95] },
 };
 
 /** Feeds every family of the ledger at least once. */
@@ -181,6 +184,11 @@ export interface Exposed {
   readonly help: Map<string, string>;
   /** `name{a="1",b="2"}` with unescaped values, as JSON → the value as written. */
   readonly samples: Map<string, string>;
+}
+
+/** The whole text of a render. */
+export async function rendered(exposition: Exposition, metrics: readonly MetricData[]): Promise<string> {
+  return Buffer.concat(await exposition.render(metrics)).toString();
 }
 
 /** Throws on anything that is not text format 0.0.4, and on what appears twice. */

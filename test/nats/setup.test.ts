@@ -6,6 +6,7 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { jetstreamManager } from '@nats-io/jetstream';
+import { connect } from 'nats';
 import { Bridge } from '../../src/bridge.ts';
 import { setUpNats } from '../../src/commands/nats-setup.ts';
 import { parseConfig } from '../../src/config.ts';
@@ -30,10 +31,10 @@ test('it makes what is missing, changes what differs, and leaves alone what is r
   t.after(() => connection.close());
   const config = natsConfig({ servers: [server.url], replica: 'a' });
   const did = async (wanted = config) => (await setUpStreams(connection, wanted)).map(({ did: what }) => what);
-  assert.deepEqual(await did(), ['made', 'made', 'made', 'made', 'made']);
-  assert.deepEqual(await did(), ['unchanged', 'unchanged', 'unchanged', 'unchanged', 'unchanged']);
+  assert.deepEqual(await did(), Array(6).fill('made'));
+  assert.deepEqual(await did(), Array(6).fill('unchanged'));
   const shorter = natsConfig({ servers: [server.url], replica: 'a', jetstream: { max_age: '30d' } });
-  assert.deepEqual(await did(shorter), ['changed', 'unchanged', 'unchanged', 'unchanged', 'unchanged']);
+  assert.deepEqual(await did(shorter), ['changed', ...Array(5).fill('unchanged')]);
   const manager = await jetstreamManager(connection);
   const { config: stream } = await manager.streams.info('TOLL');
   assert.deepEqual(
@@ -122,6 +123,21 @@ test('with those permissions a bridge and a relay work, and a team cannot take t
   };
   assert.equal((await post(own.socket.path, '/v1/events', poll)).status, 202);
   await until('the reading', async () => /^toll_balance\{provider="zai",account="w"/m.test(await text()));
+  const asker = await connect({ servers: server.url, user: 'platform', pass: 'platform-pass' });
+  t.after(() => asker.close());
+  const question = JSON.stringify({ agent: 'opencode', provider: 'openai', model: 'gpt-5' });
+  const verdict = (await asker.request('toll.verdict.platform.ada', question)).json<{ decision: string }>();
+  assert.equal(verdict.decision, 'allow', 'the bridge may answer');
+  await assert.rejects(asker.request('toll.verdict.finance.ada', question), /permissions/i);
+  await until('the rules', () => relay.status().policy.told_ms !== undefined);
+  const bucket = '$KV.toll_budgets';
+  for (const subject of [`${bucket}.policy`, `$JS.API.DIRECT.GET.KV_toll_budgets.${bucket}.spent.1_of_1.a`]) {
+    await assert.rejects(
+      asker.request(subject, '{}'),
+      /permissions/i,
+      'a team tells no rules, and reads no more than its relays',
+    );
+  }
   await bridge.stop();
   assert.doesNotMatch(lines.join('\n'), /may not/, 'nothing that a bridge or its relay does is forbidden');
 

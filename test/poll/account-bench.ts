@@ -8,7 +8,7 @@ import { OpencodeAccount } from '../../src/poll/opencode-account.ts';
 import type { ProbeReport } from '../../src/poll/probe.ts';
 import { Tiles } from '../../src/turn/tiles.ts';
 import { Bench } from '../ledger/bench.ts';
-import { parseExposition } from '../metrics/fixture.ts';
+import { parseExposition, rendered } from '../metrics/fixture.ts';
 import { NOW_MS } from './console-server.ts';
 import type { OpencodeServer } from './opencode-server.ts';
 
@@ -64,7 +64,10 @@ export class AccountBench {
     const accounts = [{ provider, id, foundIn }];
     const producer = new LedgerMetricProducer({ reading: this.ledger.ledger, tiles: new Tiles({}, []), accounts });
     const { resourceMetrics } = await producer.collect();
-    return new Exposition().render(resourceMetrics.scopeMetrics.flatMap(({ metrics }) => metrics));
+    return rendered(
+      new Exposition(),
+      resourceMetrics.scopeMetrics.flatMap(({ metrics }) => metrics),
+    );
   }
 
   /** The account's samples but its state, as `name{label=value,…}` without provider and account → value. */

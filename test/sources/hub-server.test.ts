@@ -14,7 +14,7 @@ import { LedgerSink } from '../../src/sources/ledger-sink.ts';
 import { Intake } from '../../src/sources/source.ts';
 import { TILE_IDS, Tiles } from '../../src/turn/tiles.ts';
 import { Bench } from '../ledger/bench.ts';
-import { parseExposition } from '../metrics/fixture.ts';
+import { parseExposition, rendered } from '../metrics/fixture.ts';
 import { CountingMeter } from './intake-fixture.ts';
 
 const FIXTURES = new URL('../fixtures/openusage/', import.meta.url);
@@ -54,7 +54,10 @@ async function startHub(t: TestContext, { token, nowMs = SAMPLE_MS }: Options = 
   const series = async () => {
     const producer = new LedgerMetricProducer({ reading: bench.ledger, tiles: new Tiles({}, []), accounts: [] });
     const { resourceMetrics } = await producer.collect();
-    const text = await new Exposition().render(resourceMetrics.scopeMetrics.flatMap(({ metrics }) => metrics));
+    const text = await rendered(
+      new Exposition(),
+      resourceMetrics.scopeMetrics.flatMap(({ metrics }) => metrics),
+    );
     return { text, samples: parseExposition(text).samples };
   };
   return { hub, bench, meter, lines, intake, ask, push, series };

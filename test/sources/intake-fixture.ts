@@ -89,7 +89,9 @@ export class CountingMeter implements SourceMeter {
   identityMismatch(source: string): void {
     this.mismatches[source] = (this.mismatches[source] ?? 0) + 1;
   }
-  booked(source: string, { outcome, unitCorrections, identityMismatch }: Booking): void {
+  booked(source: string, { outcome, unitCorrections, identityMismatch, inconsistent, twin }: Booking): void {
+    if (inconsistent) this.#add(source, 'inconsistent');
+    if (twin) this.#add(source, 'twin');
     if (identityMismatch) this.identityMismatch(source);
     this.#add(source, outcome.type);
     if (outcome.type === 'rejected') this.#add(source, `rejected:${outcome.reason}`);

@@ -28,7 +28,7 @@ const turn = {
   kind: 'turn',
   agent: 'claude_code',
   sessionId: 's1',
-  messageId: 'req_1',
+  messageId: 'req:req_1',
   phase: 'completed',
   startedMs: AT_MS,
   status: 'ok',
@@ -54,7 +54,9 @@ test('the same under the other names', () => {
     time: AT_MS,
     workspaceId: 'shop',
   };
-  assert.deepEqual(decode(other), [{ type: 'event', event: turn }]);
+  assert.deepEqual(decode(other), [{ type: 'event', event: { ...turn, messageId: 'req_1' } }]);
+  // Telemetry knows the request only, so where both are stated that one is the key.
+  assert.deepEqual(decode({ ...other, requestId: 'req_1' }), [{ type: 'event', event: turn }]);
 });
 
 const PASSED_OVER: [string, Json][] = [

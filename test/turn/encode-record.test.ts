@@ -121,3 +121,25 @@ test('the text of a message goes no further', () => {
   assert.match(record, /"cost_usd":1/);
   assert.doesNotMatch(record, /canary/);
 });
+
+describe('what telemetry brings decodes to the same', () => {
+  const turn: StatedTurn = {
+    ...{ kind: 'turn', agent: 'opencode', sessionId: 's1', messageId: 'span:1:2', phase: 'completed', status: 'ok' },
+    ...{ startedMs: Date.UTC(2026, 1, 1), completedMs: Date.UTC(2026, 1, 1) + 5, provider: 'acme', model: 'small' },
+    tokens: { input: 1, output: 2, reasoning: 0, cache_read: 0, cache_write: 0 },
+    awaitsSession: true,
+  };
+  const items: Readonly<Record<string, Bookable>> = {
+    'a turn that waits for its session': { type: 'event', event: turn },
+    'a failed attempt': {
+      type: 'event',
+      event: {
+        ...{ kind: 'error', agent: 'codex', sessionId: 's1', attemptId: '179', failedMs: Date.UTC(2026, 1, 1) },
+        ...{ provider: 'openai', model: 'gpt-5', reason: 'rate_limit' },
+      },
+    },
+  };
+  for (const [what, item] of Object.entries(items)) {
+    test(what, () => assert.deepEqual(travelled(item), [item]));
+  }
+});

@@ -259,13 +259,13 @@ const REJECTED: [string, unknown, string, string][] = [
     'no kind',
     record({ kind: undefined }),
     'missing_field',
-    'kind: missing; expected turn, tool, permission, session, poll or hook',
+    'kind: missing; expected turn, tool, permission, error, session, poll or hook',
   ],
   [
     'a kind from the future',
     record({ kind: 'dream' }),
     'unknown_kind',
-    'kind: expected turn, tool, permission, session, poll or hook',
+    'kind: expected turn, tool, permission, error, session, poll or hook',
   ],
   [
     'no agent',
@@ -419,5 +419,5 @@ test('the published schema is the one that decodes', () => {
   const kinds = (eventSchema() as { anyOf: { properties: { kind: { const: string } } }[] }).anyOf.map(
     (one) => one.properties.kind.const,
   );
-  assert.deepEqual(kinds, ['turn', 'tool', 'permission', 'session', 'poll', 'hook']);
+  assert.deepEqual(kinds, ['turn', 'tool', 'permission', 'error', 'session', 'poll', 'hook']);
 });

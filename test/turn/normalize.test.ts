@@ -149,7 +149,7 @@ function assertNormal(event: StatedEvent): void {
     );
   }
   if (event.kind === 'tool') assert.ok(ID.test(event.callId) && isTime(event.startedMs) && isTime(event.completedMs));
-  if (event.kind !== 'permission')
+  if (event.kind !== 'permission' && event.kind !== 'error')
     assert.ok(!event.project || (event.project.length <= 128 && !/[\\/]/.test(event.project)));
 }
 

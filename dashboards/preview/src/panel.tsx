@@ -54,7 +54,8 @@ export function Panel({ panel: stated, variables, range, timeZone, prometheus, w
         interval: panel.interval,
       };
       const answers = await Promise.all((panel.targets ?? []).map((target) => prometheus.query({ target, ...asked })));
-      const found = withDistinctValues(answers.flat(), panel.targets?.length ?? 0);
+      const isTable = panel.type === 'table';
+      const found = isTable ? withDistinctValues(answers.flat(), answers.length) : answers.flat();
       const shaped = panel.transformations?.length
         ? await firstValueFrom(transformDataFrame([...panel.transformations], found))
         : found;

@@ -136,7 +136,7 @@ function tableOf({ refId }: Target, found: readonly Series[]): DataFrame[] {
   ];
 }
 
-/** As Grafana names them before it transforms several tables together. */
+/** As Grafana names them before it transforms several tables together; a chart would take its colours from that name. */
 export function withDistinctValues(frames: readonly DataFrame[], queries: number): DataFrame[] {
   if (queries < 2) return [...frames];
   return frames.map((frame) => ({

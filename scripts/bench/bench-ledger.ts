@@ -1,0 +1,81 @@
+// Ledgers of the benchmarks: made-up turns, and the parts of a bridge around them.
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { parseConfig } from '../../src/config.ts';
+import { Ledger } from '../../src/ledger/ledger.ts';
+import { createLog } from '../../src/log.ts';
+import { Health } from '../../src/metrics/health.ts';
+import { LedgerMetricProducer } from '../../src/metrics/producer.ts';
+import { LedgerSink } from '../../src/sources/ledger-sink.ts';
+import { Intake } from '../../src/sources/source.ts';
+import { Attribution } from '../../src/turn/attribution.ts';
+import { decodeRecord } from '../../src/turn/normalize.ts';
+import { Pricing } from '../../src/turn/pricing.ts';
+import { Tiles } from '../../src/turn/tiles.ts';
+
+/** Series that one model adds: counters, and histograms with their buckets. */
+const LINES_PER_MODEL = 75;
+const BATCH = 1000;
+
+let serial = 0;
+
+/** A completed turn in the normal form, unlike every other. */
+export function turnRecord(model = 'claude-sonnet-4-5', project = 'shop'): object {
+  const id = serial++;
+  const now = Date.now();
+  return {
+    ...{ v: 1, kind: 'turn', agent: 'opencode', provider: 'opencode', model, project, status: 'ok', cost_usd: 0.0042 },
+    id: { session: `ses_${Math.floor(id / 50)}`, message: `msg_${process.pid}_${id}` },
+    time: { started: now - 5000, completed: now },
+    tokens: { input: 1000, output: 100, reasoning: 0, cache_read: 5000, cache_write: 0 },
+  };
+}
+
+export function scratchFolder(): { dir: string; clear(): void } {
+  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
+  return { dir, clear: () => rmSync(dir, { recursive: true, force: true }) };
+}
+
+export function openLedger(file: string): Ledger {
+  const caps = { model: 1e6, project: 1e6, user: 1e6, tool: 1e6, mcp_server: 1e6, series: 1e7 };
+  const { retention } = parseConfig({});
+  return Ledger.open({ file, timeZone: 'UTC', retentionMs: retention, caps, log: createLog('error') });
+}
+
+/** A ledger with what stands before it and behind it in a bridge, without its servers. */
+export class BenchLedger {
+  readonly ledger: Ledger;
+  readonly health: Health;
+  readonly intake: Intake;
+
+  constructor(file: string) {
+    this.ledger = openLedger(file);
+    const tiles = new Tiles(parseConfig({}).telemetry.provider_links, []);
+    const producer = new LedgerMetricProducer({ reading: this.ledger, tiles, accounts: [] });
+    this.health = new Health({ version: '0', sources: ['socket'], producers: [producer] });
+    const attribution = new Attribution({ gateways: {}, pricing: new Pricing([]), accounts: [], project: 'name' });
+    this.intake = new Intake({ sink: new LedgerSink({ ledger: this.ledger, attribution }), meter: this.health });
+  }
+
+  async book(records: readonly object[]): Promise<void> {
+    for (let from = 0; from < records.length; from += BATCH) {
+      const decoded = records.slice(from, from + BATCH).flatMap(decodeRecord);
+      await this.intake.accept('socket', decoded, {});
+    }
+  }
+
+  /** One turn for each of some models, or for every so-manieth of them. */
+  async bookModels(models: number, every = 1): Promise<void> {
+    await this.book(Array.from({ length: Math.ceil(models / every) }, (_, n) => turnRecord(`model-${n * every}`)));
+  }
+
+  async close(): Promise<void> {
+    await this.health.shutdown();
+    this.ledger.close();
+  }
+}
+
+/** How many models make so many series. */
+export const modelsFor = (series: number) => Math.round(series / LINES_PER_MODEL);

@@ -1,0 +1,40 @@
+// What a relay was told last, on its disk: the rules and where budgets stood, so that it can judge before it hears again.
+
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { z } from 'zod';
+import { LATEST_MS } from '../ledger/budget-period.ts';
+
+const kept = z.object({
+  v: z.literal(1),
+  policy: z.string(),
+  standings: z.string(),
+  told_ms: z.int().min(0).max(LATEST_MS),
+});
+
+/** As it was told. */
+export interface KeptPolicy {
+  /** See policyIn. */
+  readonly policy: string;
+  /** See figuresIn. */
+  readonly standings: string;
+  /** When the standings were told, Unix ms. */
+  readonly told_ms: number;
+}
+
+/** What a file holds; undefined when there is none, or when it is damaged: then it is told anew. */
+export function readKeptPolicy(file: string): KeptPolicy | undefined {
+  try {
+    return kept.safeParse(JSON.parse(readFileSync(file, 'utf8'))).data;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Puts it in the place of what the file held, whole or not at all. @throws what the file system says */
+export function keepPolicy(file: string, { policy, standings, told_ms }: KeptPolicy): void {
+  const fresh = `${file}.new`;
+  // One that was left behind keeps its mode.
+  rmSync(fresh, { force: true });
+  writeFileSync(fresh, JSON.stringify({ v: 1, policy, standings, told_ms }), { mode: 0o600 });
+  renameSync(fresh, file);
+}
