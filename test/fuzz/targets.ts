@@ -24,6 +24,7 @@ import { Pricing } from '../../src/turn/pricing.ts';
 import { decodeSnapshot } from '../../src/turn/usage-snapshot.ts';
 import { GOOD_CONSOLE, NOW_MS } from '../poll/console-server.ts';
 import { CANARY, capturedBodies, configurations, likeBodies, likeJson, likeText, pushes } from './inputs.ts';
+import { otlpTargets } from './otlp-targets.ts';
 
 export interface FuzzTarget {
   readonly name: string;
@@ -170,7 +171,7 @@ export function fuzzTargets(): { readonly targets: readonly FuzzTarget[]; readon
   });
   const targets: FuzzTarget[] = [
     {
-      ...{ name: 'bodies', share: 30, inputs: bodies },
+      ...{ name: 'bodies', share: 22, inputs: bodies },
       read: (body: Buffer) => assertDecoded(decodeBody(body).map(({ decoded }) => decoded)),
     },
     {
@@ -181,6 +182,7 @@ export function fuzzTargets(): { readonly targets: readonly FuzzTarget[]; readon
         assertDecoded(decoded);
       },
     },
+    ...otlpTargets(8),
     {
       ...{ name: 'snapshots of a hub', share: 12, inputs: likeJson(snapshots) },
       read: (snapshot: unknown) => assertDecoded([decodeSnapshot(snapshot, { machine: 'm' })]),

@@ -81,6 +81,7 @@ export interface Recording {
     readonly sessions: number;
     readonly metered: readonly number[];
     readonly cost_usd: number;
+    readonly providers: readonly string[];
   };
 }
 
