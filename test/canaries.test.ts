@@ -2,13 +2,11 @@
 // and in headers and paths. None comes out: not in a metric, a page, an answer of ours, a log or a file of ours.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { Pool } from 'undici';
 import { capturedBodies, pushes } from './fuzz/inputs.ts';
-import { KillableBridge } from './killable-bridge.ts';
+import { killableBridge } from './killable-bridge.ts';
 import { freePort, until } from './prometheus-server.ts';
 import { eventsBy } from './scrape.ts';
 
@@ -37,20 +35,13 @@ function planted(value: unknown, secret: string, isAll: boolean): unknown {
 }
 
 test('no secret of a sender comes out of a bridge', async (t) => {
-  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
   const hubPort = await freePort();
   const config = {
     hub: { listen: `127.0.0.1:${hubPort}` },
     log: { level: 'trace' },
     budgets: [{ name: 'all', limit_usd: 1, period: 'month' }],
   };
-  const bridge = new KillableBridge({ dir, port: await freePort(), config });
-  const pool = new Pool('http://tollbridge', { socketPath: bridge.socket, connections: 4 });
-  t.after(async () => {
-    await bridge.kill();
-    await pool.destroy();
-    rmSync(dir, { recursive: true, force: true });
-  });
+  const { bridge, pool } = await killableBridge(t, { connections: 4, config });
   await bridge.start();
   mkdirSync(bridge.spool, { recursive: true });
   const outputs: [what: string, text: string][] = [];

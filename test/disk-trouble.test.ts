@@ -7,10 +7,8 @@ import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:
 import os from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { Pool } from 'undici';
 import { both, compose, type Stream } from './composed-stream.ts';
-import { KillableBridge } from './killable-bridge.ts';
-import { freePort } from './prometheus-server.ts';
+import { killableBridge } from './killable-bridge.ts';
 import { shownBy } from './scrape.ts';
 
 const BATCH = 200;
@@ -29,25 +27,12 @@ const skip = mountable();
 
 /** A folder with a disk of its own below it. */
 async function bridgeOnDisk(t: TestContext, size: string) {
-  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
+  const { dir, bridge, post, atEnd } = await killableBridge(t);
   const disk = path.join(dir, 'state');
   mkdirSync(disk);
-  const bridge = new KillableBridge({ dir, port: await freePort() });
-  const pool = new Pool('http://tollbridge', { socketPath: bridge.socket, connections: 1 });
-  t.after(async () => {
-    await bridge.kill();
-    await pool.destroy();
-    spawnSync('umount', ['-l', disk]);
-    rmSync(dir, { recursive: true, force: true });
-  });
   assert.equal(mount('-t', 'tmpfs', '-o', `size=${size}`, 'tmpfs', disk).status, 0);
-  const post = async ({ records }: Stream): Promise<number> => {
-    const body = records.map((record) => JSON.stringify(record)).join('\n');
-    const answer = await pool.request({ path: '/v1/events', method: 'POST', body });
-    await answer.body.dump();
-    return answer.statusCode;
-  };
-  return { bridge, disk, post };
+  atEnd(() => execFileSync('umount', ['-l', disk]));
+  return { bridge, disk, post: ({ records }: Stream) => post(records) };
 }
 
 const truthOf = ({ records: _, ...truth }: Stream) => truth;

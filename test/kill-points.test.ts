@@ -6,14 +6,16 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
 import { jetstream } from '@nats-io/jetstream';
+import type { NatsConnection } from 'nats';
 import { Pool } from 'undici';
 import { setUpStreams } from '../src/nats/streams.ts';
+import { cleanUpOf } from './clean-up.ts';
 import { both, compose, type Stream } from './composed-stream.ts';
 import { type KillPoint, KillSwitch } from './kill-point.ts';
-import { KillableBridge } from './killable-bridge.ts';
+import { KillableBridge, type KillableOptions, killableBridge, postRecords } from './killable-bridge.ts';
 import { connected, NatsServer, natsConfig } from './nats/nats-server.ts';
 import { freePort, until } from './prometheus-server.ts';
 import { shownBy } from './scrape.ts';
@@ -34,40 +36,59 @@ const POINTS: Readonly<Record<string, KillPoint & { readonly isBooked: boolean }
   'after the answer': { answered: 202, isBooked: true },
 };
 
+interface Bus {
+  readonly dir: string;
+  readonly server: NatsServer;
+  readonly connection: NatsConnection;
+  readonly nats: object;
+  readonly killSwitch: KillSwitch;
+  /** A bridge, or a relay, that ends when the test does. */
+  readonly processOf: (name: string, options: Partial<KillableOptions>) => Promise<KillableBridge>;
+}
+
+async function startBus(t: TestContext): Promise<Bus> {
+  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
+  const atEnd = cleanUpOf(t);
+  atEnd(() => rmSync(dir, { recursive: true, force: true }));
+  const server = await NatsServer.start({ dir });
+  atEnd(() => server.kill());
+  const connection = await connected(server);
+  atEnd(() => connection.close());
+  const nats = { servers: [server.url], replica: 'a' };
+  await setUpStreams(connection, natsConfig(nats));
+  const killSwitch = new KillSwitch(path.join(dir, 'kill-point'));
+  killSwitch.arm(undefined);
+  const processOf = async (name: string, options: Partial<KillableOptions>) => {
+    const process = new KillableBridge({ dir: path.join(dir, name), port: await freePort(), ...options });
+    atEnd(() => process.kill());
+    return process;
+  };
+  return { dir, server, connection, nats, killSwitch, processOf };
+}
+
 const truthOf = ({ records: _, ...truth }: Stream) => truth;
 
 test('kill -9 at each point of a commit: exact at once, and exact after it was sent again', async (t) => {
-  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
-  const killSwitch = new KillSwitch(path.join(dir, 'kill-point'));
-  const bridge = new KillableBridge({ dir, port: await freePort(), node: killSwitch });
-  const pool = new Pool('http://tollbridge', { socketPath: bridge.socket, connections: 1 });
-  t.after(async () => {
-    await bridge.kill();
-    await pool.destroy();
-    rmSync(dir, { recursive: true, force: true });
-  });
-  const post = async ({ records }: Stream): Promise<number> => {
-    const body = records.map((record) => JSON.stringify(record)).join('\n');
-    const answer = await pool.request({ path: '/v1/events', method: 'POST', body }).catch(() => undefined);
-    await answer?.body.dump().catch(() => {});
-    return answer?.statusCode ?? 0;
-  };
-
+  const files = cleanUpOf(t);
+  const switches = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
+  files(() => rmSync(switches, { recursive: true, force: true }));
+  const killSwitch = new KillSwitch(path.join(switches, 'kill-point'));
+  const { bridge, post } = await killableBridge(t, { node: killSwitch });
   let booked = compose(BATCH, { seed: 1, name: 'first' });
   killSwitch.arm(undefined);
   await bridge.start();
-  assert.equal(await post(booked), 202);
+  assert.equal(await post(booked.records), 202);
   for (const [where, { isBooked, ...point }] of Object.entries(POINTS)) {
     const batch = compose(BATCH, { seed: 2, name: where.replaceAll(/\W/g, '_') });
     killSwitch.arm(point);
-    const status = await post(batch);
+    const status = await post(batch.records);
     assert.equal(await bridge.ended(), 'SIGKILL', `it did not die ${where}`);
     if (status === 202) assert.ok(isBooked, `acknowledged ${where}`);
     killSwitch.arm(undefined);
     await bridge.start();
     const withBatch = both(booked, batch);
     assert.deepEqual(shownBy(await bridge.scrape()), truthOf(isBooked ? withBatch : booked), `found after ${where}`);
-    assert.equal(await post(batch), 202);
+    assert.equal(await post(batch.records), 202);
     assert.deepEqual(shownBy(await bridge.scrape()), truthOf(withBatch), `sent again after ${where}`);
     booked = withBatch;
   }
@@ -79,22 +100,8 @@ test('kill -9 at each point of a commit: exact at once, and exact after it was s
 });
 
 test('the same while a stream is read: what was not acknowledged comes again, and what was is not booked twice', async (t) => {
-  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
-  const cleanUp: (() => unknown)[] = [() => rmSync(dir, { recursive: true, force: true })];
-  t.after(async () => {
-    for (const step of cleanUp.reverse()) await Promise.resolve(step()).catch(() => {});
-  });
-  const server = await NatsServer.start({ dir });
-  cleanUp.push(() => server.kill());
-  const connection = await connected(server);
-  cleanUp.push(() => connection.close());
-  const nats = { servers: [server.url], replica: 'a' };
-  await setUpStreams(connection, natsConfig(nats));
-  const killSwitch = new KillSwitch(path.join(dir, 'kill-point'));
-  const config = { nats, spool: { enabled: false } };
-  const bridge = new KillableBridge({ dir: path.join(dir, 'b'), port: await freePort(), config, node: killSwitch });
-  cleanUp.push(() => bridge.kill());
-  killSwitch.arm(undefined);
+  const { connection, nats, killSwitch, processOf } = await startBus(t);
+  const bridge = await processOf('b', { config: { nats, spool: { enabled: false } }, node: killSwitch });
   await bridge.start();
   let published = compose(BATCH, { seed: 3, name: 'stream' });
   const publish = async ({ records }: Stream) => {
@@ -120,4 +127,41 @@ test('the same while a stream is read: what was not acknowledged comes again, an
     assert.deepEqual(shownBy(await bridge.scrape()), truthOf(published));
   }
   t.diagnostic(`${STREAM_POINTS.length} points, ${published.records.length} messages, difference 0`);
+});
+
+test('the same of a relay while NATS is away: what it acknowledged arrives, once', async (t) => {
+  const { server, nats, killSwitch, processOf } = await startBus(t);
+  const relay = await processOf('r', { command: 'relay', config: { nats }, node: killSwitch });
+  const pool = new Pool('http://tollbridge', { socketPath: relay.socket, connections: 1 });
+  t.after(() => pool.destroy());
+  const post = (records: readonly object[]) => postRecords(pool, records);
+  await relay.start();
+  await server.kill();
+  let sent = compose(BATCH, { seed: 5, name: 'relay' });
+  assert.equal(await post(sent.records), 202);
+  const follows = 'INSERT INTO message';
+  const RELAY_POINTS: readonly KillPoint[] = [
+    { sql: `^${follows}`, moment: 'after' },
+    { sql: '^COMMIT', moment: 'before', follows },
+    { sql: '^COMMIT', moment: 'after', follows },
+    { answered: 202 },
+  ];
+  for (const [at, point] of RELAY_POINTS.entries()) {
+    const batch = compose(BATCH, { seed: 6, name: `r${at}` });
+    killSwitch.arm(point);
+    await post(batch.records);
+    assert.equal(await relay.ended(), 'SIGKILL', `it did not die at ${JSON.stringify(point)}`);
+    killSwitch.arm(undefined);
+    await relay.start({ isReady: false });
+    // As its sender does, which may have heard nothing; after an answer it would not, and need not.
+    if (!('answered' in point)) await until('an acknowledgement', async () => (await post(batch.records)) === 202, 400);
+    sent = both(sent, batch);
+  }
+  await server.restart();
+  const bridge = await processOf('b', { config: { nats, spool: { enabled: false } } });
+  await bridge.start();
+  const isShown = async () => isDeepStrictEqual(shownBy(await bridge.scrape().catch(() => '')), truthOf(sent));
+  await until('all that the relay had', isShown, 400).catch(() => {});
+  assert.deepEqual(shownBy(await bridge.scrape()), truthOf(sent));
+  t.diagnostic(`${RELAY_POINTS.length} points, ${sent.records.length} events, difference 0`);
 });

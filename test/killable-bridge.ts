@@ -3,13 +3,18 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
-import { until } from './prometheus-server.ts';
+import type { TestContext } from 'node:test';
+import { Pool } from 'undici';
+import { cleanUpOf } from './clean-up.ts';
+import { freePort, until } from './prometheus-server.ts';
 
 const CLI = new URL('../src/cli.ts', import.meta.url).pathname;
 /** Of 50 ms each. */
 const READY_TRIES = 2400;
+const ANSWER_TIMEOUT_MS = 10_000;
 
 export interface KillableOptions {
   /** A folder of its own; short, because the socket lies in it. */
@@ -116,4 +121,28 @@ export class KillableBridge {
     assert.equal(answer.status, 200);
     return answer.text();
   }
+}
+
+/** A bridge that is not started yet, and a way to post to it; all of it ends with the test. */
+export async function killableBridge(
+  t: TestContext,
+  { connections = 1, ...options }: Partial<KillableOptions> & { readonly connections?: number } = {},
+) {
+  const atEnd = cleanUpOf(t);
+  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
+  atEnd(() => rmSync(dir, { recursive: true, force: true }));
+  const bridge = new KillableBridge({ dir, port: await freePort(), ...options });
+  const pool = new Pool('http://tollbridge', { socketPath: bridge.socket, connections });
+  atEnd(() => pool.destroy());
+  atEnd(() => bridge.kill());
+  return { dir, bridge, pool, atEnd, post: (records: readonly object[]) => postRecords(pool, records) };
+}
+
+/** @returns the status of the answer; 0 when there was none */
+export async function postRecords(pool: Pool, records: readonly object[]): Promise<number> {
+  const body = records.map((record) => JSON.stringify(record)).join('\n');
+  const request = pool.request({ path: '/v1/events', method: 'POST', body, headersTimeout: ANSWER_TIMEOUT_MS });
+  const answer = await request.catch(() => undefined);
+  await answer?.body.dump().catch(() => {});
+  return answer?.statusCode ?? 0;
 }

@@ -2,14 +2,12 @@
 // Prometheus makes one. Afterwards every total is exact, and neither memory nor the number of series went on growing.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { Pool } from 'undici';
 import { fastClock, fastNowMs } from './fast-clock.ts';
-import { KillableBridge } from './killable-bridge.ts';
-import { freePort, until } from './prometheus-server.ts';
+import { killableBridge } from './killable-bridge.ts';
+import { until } from './prometheus-server.ts';
 import { samplesOf } from './scrape.ts';
 
 const FULL = process.env.TOLLBRIDGE_TEST_FULL === '1';
@@ -33,39 +31,32 @@ function slope(points: readonly (readonly [x: number, y: number])[]): number {
 }
 
 test('a day in seconds: exact, and flat', async (t) => {
-  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
   const pace = { sinceMs: Date.now(), clock: DAY_S / LASTS_S, intervals: FULL ? 60 : 200 };
   const config = { labels: { caps: { user: 20 } }, budgets: [{ name: 'day', limit_usd: 5, period: 'day' }] };
-  const bridge = new KillableBridge({ dir, port: await freePort(), config, node: fastClock(pace) });
-  const pool = new Pool('http://tollbridge', { socketPath: bridge.socket, connections: 2 });
-  t.after(async () => {
-    await bridge.kill();
-    await pool.destroy();
-    rmSync(dir, { recursive: true, force: true });
-  });
+  const { bridge, post } = await killableBridge(t, { connections: 2, config, node: fastClock(pace) });
   await bridge.start();
   mkdirSync(bridge.spool, { recursive: true });
   const bornMs = Date.now();
   let turns = 0;
   let costNano = 0;
-  const recordsOf = (post: number) => {
+  const recordsOf = (nth: number) => {
     const now = fastNowMs(pace);
-    const session = `ses_${Math.floor(post / 20)}`;
-    const id = { session, message: `msg_${post}` };
-    const nano = 1000 + post;
+    const session = `ses_${Math.floor(nth / 20)}`;
+    const id = { session, message: `msg_${nth}` };
+    const nano = 1000 + nth;
     turns += 1;
     costNano += nano;
     return [
       {
-        ...{ v: 1, kind: 'turn', agent: 'opencode', id, provider: 'opencode', model: `model-${post % MODELS}` },
-        ...{ project: `project-${post % PROJECTS}`, status: 'ok', tokens: { input: 100, output: 10 } },
+        ...{ v: 1, kind: 'turn', agent: 'opencode', id, provider: 'opencode', model: `model-${nth % MODELS}` },
+        ...{ project: `project-${nth % PROJECTS}`, status: 'ok', tokens: { input: 100, output: 10 } },
         ...{ cost_usd: nano / 1e9, time: { started: now - 5000, completed: now } },
       },
       {
-        ...{ v: 1, kind: 'tool', agent: 'opencode', id: { ...id, call: `call_${post}` }, tool: `tool-${post % 5}` },
+        ...{ v: 1, kind: 'tool', agent: 'opencode', id: { ...id, call: `call_${nth}` }, tool: `tool-${nth % 5}` },
         ...{ status: 'ok', time: { started: now - 4000, completed: now - 3000 } },
       },
-      { v: 1, kind: 'session', agent: 'opencode', id: { session }, project: `project-${post % PROJECTS}` },
+      { v: 1, kind: 'session', agent: 'opencode', id: { session }, project: `project-${nth % PROJECTS}` },
     ];
   };
   const passedS = () => (Date.now() - bornMs) / 1000;
@@ -74,20 +65,16 @@ test('a day in seconds: exact, and flat', async (t) => {
     if (aheadMs > 0) await new Promise((resolve) => setTimeout(resolve, aheadMs));
   };
   const sending = (async () => {
-    for (let post = 0; post < POSTS; post++) {
-      const body = recordsOf(post)
-        .map((record) => JSON.stringify(record))
-        .join('\n');
-      if (post % 10 === 0) {
-        const file = path.join(bridge.spool, `${post}.json`);
-        writeFileSync(`${file}.tmp`, body);
+    for (let nth = 0; nth < POSTS; nth++) {
+      const records = recordsOf(nth);
+      if (nth % 10 === 0) {
+        const file = path.join(bridge.spool, `${nth}.json`);
+        writeFileSync(`${file}.tmp`, records.map((record) => JSON.stringify(record)).join('\n'));
         renameSync(`${file}.tmp`, file);
       } else {
-        const answer = await pool.request({ path: '/v1/events', method: 'POST', body });
-        await answer.body.dump();
-        assert.equal(answer.statusCode, 202);
+        assert.equal(await post(records), 202);
       }
-      await pacing(post / POSTS);
+      await pacing(nth / POSTS);
     }
   })();
   sending.catch(() => {}); // It is awaited below.
