@@ -75,6 +75,15 @@ describe('Claude Code', () => {
     });
   }
 
+  it('a duration that cannot be one costs no turn', () => {
+    const lasted = (duration_ms: Scalar | undefined) => {
+      const { startedMs, completedMs } = turnOf(decode(call({ duration_ms })));
+      return completedMs === undefined ? undefined : completedMs - startedMs;
+    };
+    assert.deepEqual(['58.6', 58.4, 0].map(lasted), [59, 58, 0]);
+    assert.deepEqual([-1, 'soon', true, 1e18, Number.NaN, undefined].map(lasted), Array(6).fill(undefined));
+  });
+
   it('without a request id the key is the prompt’s and the sequence within it', () => {
     assert.equal(turnOf(decode(call({ request_id: undefined }))).messageId, 'seq:p1:7');
     assert.deepEqual(
