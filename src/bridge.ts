@@ -16,6 +16,7 @@ import { Health } from './metrics/health.ts';
 import { landingPage } from './metrics/landing-page.ts';
 import { OtlpPush, otlpHeaders } from './metrics/otlp-push.ts';
 import { type ConfiguredAccount, LedgerMetricProducer } from './metrics/producer.ts';
+import { readerToken } from './metrics/reader-token.ts';
 import { tileReport, unmappedReport } from './metrics/tile-report.ts';
 import { NatsSide } from './nats-side.ts';
 import { PolicySide } from './policy-side.ts';
@@ -127,8 +128,8 @@ export class Bridge {
     const providers = this.#found.accounts.map(({ provider }) => provider);
     this.#tiles = new Tiles(config.telemetry.provider_links, providers);
     this.#admin = new AdminServer({
-      listen: config.metrics.listen,
-      token: bearerToken({ key: 'metrics.token_env', variable: config.metrics.token_env, guards: '/metrics' }, env),
+      ...config.metrics,
+      token: readerToken(config.metrics, env),
       collect: () => this.#health.scrape(),
       isRestored: () => this.#isRestored(),
       ready: () => this.#notReady(),
@@ -313,7 +314,12 @@ export class Bridge {
       this.#socket = server;
     }
     if (tcp) {
-      const server = new TcpServer({ ...common, ...answers, tcp, tokens: new SenderTokens(tokens, this.#env) });
+      const server = new TcpServer({
+        ...common,
+        ...answers,
+        tcp,
+        tokens: new SenderTokens(tokens, { env: this.#env, perSecond: tcp.rate_limit }),
+      });
       await server.start();
       this.#tcp = server;
     }

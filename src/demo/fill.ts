@@ -64,7 +64,8 @@ export interface FillOptions {
 export function demoConfig(place: { stateDir: string; listen: string }): Config {
   return parseConfig({
     state_dir: place.stateDir,
-    metrics: { listen: place.listen },
+    // What it shows is made up: everybody may read it.
+    metrics: { listen: place.listen, open: true },
     spool: { enabled: false },
     detect: false,
     telemetry: { provider_links: { openai: 'codex' } },

@@ -285,7 +285,7 @@ export const BRIDGE = {
     type: 'counter',
     unit: '{request}',
     labels: ['source', 'reason'],
-    help: 'Requests turned away, by reason: backlog, ledger or connections (told to come again later; senders that wait lose nothing), or unauthorized (without a token that is known).',
+    help: 'Requests turned away, by reason: backlog, ledger, connections or rate_limit (told to come again later; senders that wait lose nothing), or unauthorized (without a token or certificate that is known).',
   }),
   lost: family('tollbridge_requests_lost_total', {
     type: 'counter',

@@ -16,7 +16,7 @@ import { LEDGER_SCOPE } from './producer.ts';
 /** All labels here are closed sets, so this is never reached; the SDK's own limit of 2000 would fold series silently. */
 export const SERIES_PER_INSTRUMENT_MAX = 100_000;
 
-const REFUSAL_REASONS = ['backlog', 'ledger', 'connections', 'unauthorized'] as const;
+const REFUSAL_REASONS = ['backlog', 'ledger', 'connections', 'rate_limit', 'unauthorized'] as const;
 const PUSH_RESULTS = ['ok', 'error'] as const;
 
 type EventOutcome = Booking['outcome']['type'];

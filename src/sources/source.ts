@@ -26,7 +26,7 @@ export interface SourceMeter {
   booked(source: string, booking: Booking): void;
   truncated(source: string): void;
   /** A sender was told to come again later, or (`unauthorized`) with a credential. */
-  refused(source: string, reason: 'backlog' | 'ledger' | 'connections' | 'unauthorized'): void;
+  refused(source: string, reason: 'backlog' | 'ledger' | 'connections' | 'rate_limit' | 'unauthorized'): void;
   /** Requests or messages are gone for good. */
   lost(source: string, requests?: number): void;
   /** A sender named somebody else than its credential or subject does. */

@@ -1,15 +1,16 @@
 // The socket's routes over TCP, for senders in containers and on other machines. There a credential says whose events
 // they are; without tokens only this machine is listened to, and nobody's name is known.
 
-import { readFileSync } from 'node:fs';
 import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { TcpConfig } from '../config.ts';
-import { messageOf, PermanentFailure } from '../failure.ts';
+import { messageOf } from '../failure.ts';
 import { addressText, isAskedByItsName, listenFailure } from '../listen.ts';
+import { ServerTls } from '../server-tls.ts';
 import type { Identity } from '../turn/turn-event.ts';
-import { EventReceiver, type EventReceiverOptions, type Unidentified } from './event-receiver.ts';
+import { EventReceiver, type EventReceiverOptions, type Unanswered } from './event-receiver.ts';
+import { Pace } from './pace.ts';
 import type { SenderTokens } from './sender-tokens.ts';
 import type { Source } from './source.ts';
 
@@ -23,17 +24,23 @@ export interface TcpServerOptions extends Omit<EventReceiverOptions, 'source' | 
   /** Port 0 takes a free one. */
   readonly tcp: TcpConfig;
   readonly tokens: SenderTokens;
+  /** How often the files of `tcp.tls` are looked at. */
+  readonly lookEveryMs?: number;
 }
 
 export class TcpServer implements Source {
   readonly name = SOURCE;
   readonly #options: TcpServerOptions;
   readonly #receiver: EventReceiver;
+  /** Of all who bear no token. */
+  readonly #pace: Pace;
   #server: http.Server | undefined;
+  #tls: ServerTls | undefined;
   #url = '';
 
   constructor(options: TcpServerOptions) {
     this.#options = options;
+    this.#pace = new Pace(options.tcp.rate_limit);
     this.#receiver = new EventReceiver({
       ...options,
       source: SOURCE,
@@ -61,23 +68,19 @@ export class TcpServer implements Source {
     server.removeAllListeners('error');
     server.on('error', (error) => log.error({ source: SOURCE }, `the TCP server had an error: ${messageOf(error)}`));
     this.#server = server;
+    this.#tls?.follow(server as https.Server);
     const { port } = server.address() as AddressInfo;
     this.#url = `${tcp.tls ? 'https' : 'http'}://${addressText({ host: listen.host, port })}`;
     meter.up(SOURCE, true);
   }
 
-  #newServer({ tls }: TcpConfig): http.Server {
+  #newServer({ tls: files }: TcpConfig): http.Server {
     const options = this.#receiver.serverOptions();
-    if (!tls) return http.createServer(options);
-    const pair = { cert: readPem('cert_file', tls.cert_file), key: readPem('key_file', tls.key_file) };
-    try {
-      return https.createServer({ ...options, ...pair, handshakeTimeout: this.#receiver.limits.headersTimeoutMs });
-    } catch (error) {
-      throw new PermanentFailure(
-        `tcp.tls cannot be used, so senders on TCP cannot be served: ${messageOf(error)}. ` +
-          'Let cert_file hold a certificate (with its chain) in PEM, and key_file its private key without a passphrase.',
-      );
-    }
+    if (!files) return http.createServer(options);
+    const { log, lookEveryMs } = this.#options;
+    this.#tls = new ServerTls({ files, key: 'tcp.tls', serves: LISTENING.serves, log, lookEveryMs });
+    const handshakeTimeout = this.#receiver.limits.headersTimeoutMs;
+    return https.createServer({ ...options, ...this.#tls.serverOptions, handshakeTimeout });
   }
 
   /** Books and answers what was sent, within bounds. */
@@ -85,27 +88,22 @@ export class TcpServer implements Source {
     const server = this.#server;
     if (!server) return;
     this.#server = undefined;
+    this.#tls?.stop();
     // Who waits to be accepted is reset and sees it, unlike those who write to the socket's file and leave.
     await this.#receiver.close([server]);
     this.#options.meter.up(SOURCE, false);
   }
 
-  #identify(request: IncomingMessage): Identity | Unidentified {
+  #identify(request: IncomingMessage): Identity | Unanswered {
     const { tokens, tcp } = this.#options;
+    if (this.#tls?.asksForCertificate && !this.#tls.isCertified(request)) return 'no_certificate';
     // A page that makes a browser ask here knows no token, so then it does not matter by which name it was asked.
     if (!tokens.isEmpty) return tokens.identify(request.headers.authorization);
-    const isPage = request.headers.origin !== undefined || !isAskedByItsName(request, tcp.listen);
-    return isPage ? 'web_page' : {};
-  }
-}
-
-function readPem(key: keyof NonNullable<TcpConfig['tls']>, file: string): Buffer {
-  try {
-    return readFileSync(file);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
-    throw new PermanentFailure(
-      `tcp.tls.${key} cannot be read (${code}), so senders on TCP cannot be served. Mend the path or the file's mode.`,
-    );
+    // Nor does it know a certificate, but the browser may: then it lends it to every page.
+    const isPage =
+      request.headers.origin !== undefined ||
+      (!this.#tls?.asksForCertificate && !isAskedByItsName(request, tcp.listen));
+    if (isPage) return 'web_page';
+    return this.#pace.admits() ? {} : 'too_fast';
   }
 }

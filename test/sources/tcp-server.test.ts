@@ -11,6 +11,7 @@ import { Bridge } from '../../src/bridge.ts';
 import { parseConfig, type TokenConfig } from '../../src/config.ts';
 import { PermanentFailure } from '../../src/failure.ts';
 import { tokenDigest } from '../../src/listen.ts';
+import type { ServerTlsFiles } from '../../src/server-tls.ts';
 import { SenderTokens } from '../../src/sources/sender-tokens.ts';
 import { TcpServer, type TcpServerOptions } from '../../src/sources/tcp-server.ts';
 import { scratchConfig } from '../commands/bridge-fixture.ts';
@@ -60,15 +61,15 @@ async function startTcp(
   }: Partial<Omit<TcpServerOptions, 'tokens' | 'tcp'>> & {
     tokens?: TokenConfig[];
     env?: NodeJS.ProcessEnv;
-    tls?: { cert_file: string; key_file: string };
+    tls?: ServerTlsFiles;
   } = {},
 ) {
   const parts = newIntake();
   const { log, lines } = readableLog();
   const server = new TcpServer({
     ...parts,
-    tcp: { listen: { host: '127.0.0.1', port: 0 }, plaintext: false, ...(tls && { tls }) },
-    tokens: new SenderTokens(tokens, env),
+    tcp: { listen: { host: '127.0.0.1', port: 0 }, plaintext: false, rate_limit: 200, ...(tls && { tls }) },
+    tokens: new SenderTokens(tokens, { env, perSecond: 200 }),
     status: () => ({ version: '0' }),
     health: () => ({ status: 'ok' }),
     log,
@@ -175,7 +176,7 @@ describe('who is let in', () => {
     ];
     for (const [tokens, message] of mistakes) {
       assert.throws(
-        () => new SenderTokens(tokens, env),
+        () => new SenderTokens(tokens, { env, perSecond: 200 }),
         (error) => error instanceof PermanentFailure && message.test(error.message) && !/CANARY/.test(error.message),
         String(message),
       );
@@ -312,5 +313,5 @@ test('a bridge believes the token and not the payload: whose turn it is, and whi
 
 test('the configuration leads to tokens: what it takes is what the server knows', () => {
   const { tokens } = parseConfig({ tokens: [{ sha256: sha256(CORE).toUpperCase(), user: 'ada' }] });
-  assert.deepEqual(new SenderTokens(tokens, {}).identify(`Bearer ${CORE}`), { user: 'ada' });
+  assert.deepEqual(new SenderTokens(tokens, { env: {}, perSecond: 200 }).identify(`Bearer ${CORE}`), { user: 'ada' });
 });
