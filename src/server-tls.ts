@@ -1,7 +1,7 @@
 // The certificate of a TLS listener and the authority that signs its clients', read from files. They are looked at again
 // and again: what was renewed serves the next connection, and what cannot be used never replaces what can.
 
-import { constants, createHash, X509Certificate } from 'node:crypto';
+import { createHash, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
@@ -68,15 +68,12 @@ export class ServerTls {
 
   /** What an https server is created with. A client without a certificate is let in as far as the open routes. */
   get serverOptions() {
-    const asks = this.#options.files.client_ca_file !== undefined;
-    return { ...this.#context, requestCert: asks, rejectUnauthorized: false };
+    return { ...this.#context, requestCert: this.asksForCertificate, rejectUnauthorized: false };
   }
 
   /** Whether a request came over a connection whose client showed a certificate that the authority signed. */
   isCertified({ socket }: Pick<IncomingMessage, 'socket'>): boolean {
-    const { authorized, getPeerX509Certificate } = socket as TLSSocket;
-    // Node calls a resumed session authorized without a certificate, so sessions are not resumed, and it is looked at.
-    return authorized === true && getPeerX509Certificate.call(socket) !== undefined;
+    return (socket as TLSSocket).authorized === true;
   }
 
   /** Whether clients must show a certificate. */
@@ -141,7 +138,7 @@ function contextOf({ cert_file: cert, key_file: key, client_ca_file: ca }: Conte
   // Without a certificate in it, OpenSSL takes any text for an authority.
   if (ca) readCertificate('client_ca_file', ca);
   readCertificate('cert_file', cert!);
-  const context = { cert, key, ...(ca && { ca, secureOptions: constants.SSL_OP_NO_TICKET }) };
+  const context = { cert, key, ...(ca && { ca }) };
   createSecureContext(context);
   return context;
 }

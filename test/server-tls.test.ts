@@ -70,6 +70,7 @@ interface Shown {
   readonly key?: Buffer;
   readonly token?: string;
   readonly session?: Buffer;
+  readonly maxVersion?: 'TLSv1.2' | 'TLSv1.3';
 }
 
 /** A request over a connection of its own: what is answered, and by whom. */
@@ -77,10 +78,25 @@ async function get(url: string, { token, ...tls }: Shown) {
   const headers = token ? { authorization: `Bearer ${token}` } : {};
   const request = https.get(url, { ...tls, headers, agent: false });
   const [response] = await once(request, 'response');
-  const serial = (response.socket as TLSSocket).getPeerCertificate().serialNumber;
+  const socket = response.socket as TLSSocket;
+  const [serial, isResumed] = [socket.getPeerCertificate().serialNumber, socket.isSessionReused()];
   response.resume();
   await once(response, 'end');
-  return { status: response.statusCode as number, serial };
+  return { status: response.statusCode as number, serial, isResumed };
+}
+
+/** The session of one request, to be resumed. */
+async function sessionOf(t: TestContext, url: string, tls: Shown): Promise<Buffer> {
+  const { port, pathname } = new URL(url);
+  const socket = connect({ ...tls, host: '127.0.0.1', port: Number(port) });
+  t.after(() => socket.destroy());
+  const sessions: Buffer[] = [];
+  socket.on('session', (session) => sessions.push(session));
+  await once(socket, 'secureConnect');
+  socket.write(`GET ${pathname} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n`);
+  socket.resume();
+  await once(socket, 'close');
+  return sessions.at(-1)!;
 }
 
 for (const { name, guarded, open, start } of LISTENERS) {
@@ -100,19 +116,13 @@ for (const { name, guarded, open, start } of LISTENERS) {
       assert.equal((await get(url + guarded, shown(strange))).status, 401);
       assert.equal((await get(url + open, { ca })).status, 200, 'the probe is open');
 
-      // Node calls a resumed session of TLS 1.3 authorized, also when its client never showed a certificate.
-      const { port } = new URL(url);
+      // A resumed session has no new handshake in which a certificate could be missed.
       for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
-        const first = connect({ port: Number(port), ca, maxVersion });
-        t.after(() => first.destroy());
-        const sessions: Buffer[] = [];
-        first.on('session', (session) => sessions.push(session));
-        await once(first, 'secureConnect');
-        first.write(`GET ${open} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n`);
-        first.resume();
-        await once(first, 'close');
-        const session = sessions.at(-1);
-        assert.equal((await get(url + guarded, { ca, ...(session && { session }) })).status, 401, maxVersion);
+        const session = await sessionOf(t, url + open, { ca, maxVersion });
+        const { status, isResumed } = await get(url + guarded, { ca, maxVersion, session });
+        assert.deepEqual([status, isResumed], [401, true], maxVersion);
+        const certified = await sessionOf(t, url + open, { ...shown(own), maxVersion });
+        assert.equal((await get(url + guarded, { ca, maxVersion, session: certified })).status, 200, 'control');
       }
       // Control: where no certificate is asked for, nobody needs one.
       const { url: public_ } = await start(t, files);
@@ -178,9 +188,11 @@ for (const { name, guarded, open, start } of LISTENERS) {
         (await get(url + guarded, shown(next))).status,
       ];
       assert.deepEqual(await statuses(), [200, 401]);
+      const session = await sessionOf(t, url + open, shown(old));
       copyFileSync(next('ca.pem'), client_ca_file);
       for (let tries = 0; tries < 200 && (await statuses())[1] !== 200; tries++) await delay(LOOK_EVERY_MS);
       assert.deepEqual(await statuses(), [401, 200]);
+      assert.equal((await get(url + guarded, { ca, session })).status, 401, 'nor by a session of before');
     });
 
     test('files that cannot be used stop the start, and the message names the key', async (t) => {

@@ -70,7 +70,7 @@ const UNANSWERED: Readonly<Record<Unanswered, Answer>> = {
   too_fast: {
     status: 429,
     body: {
-      error: 'more requests come with this token than its rate_limit lets in; nothing was booked, send it again',
+      error: 'more requests come than rate_limit lets in; nothing was booked, send it again later',
     },
     retryAfterS: 1,
   },

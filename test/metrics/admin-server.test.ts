@@ -242,6 +242,38 @@ describe('a token', () => {
   });
 });
 
+describe('what a browser is told', () => {
+  const REQUIRED = {
+    'x-content-type-options': /^nosniff$/,
+    'x-frame-options': /^DENY$/,
+    'referrer-policy': /^no-referrer$/,
+    'cross-origin-resource-policy': /^same-origin$/,
+    'cache-control': /^no-store$/,
+    'content-security-policy':
+      /^default-src 'none'; (style-src 'sha256-[^']+'; img-src data:; )?base-uri 'none'; form-action 'none'; frame-ancestors 'none'$/,
+  };
+  const asked: [string, Partial<AdminServerOptions>, string, Ask, number][] = [
+    ['the page', {}, '/', {}, 200],
+    ['the metrics', {}, '/metrics', {}, 200],
+    ['a probe', {}, '/-/healthy', {}, 200],
+    ['no route', {}, '/x', {}, 404],
+    ['another method', {}, '/metrics', { method: 'POST' }, 405],
+    ['no token', { token: TOKEN }, '/metrics', {}, 401],
+    ['another host', {}, '/metrics', { headers: { host: 'evil.example' } }, 403],
+    ['not restored yet', { isRestored: () => false }, '/metrics', {}, 503],
+    ['not ready', { ready: () => ['no'] }, '/-/ready', {}, 503],
+    ['a scrape that fails', { collect: () => Promise.reject(new Error('x')) }, '/metrics', {}, 500],
+  ];
+  for (const [name, options, path, init, expected] of asked) {
+    it(`is all of it, whatever is answered: ${name}`, async (t) => {
+      const { get } = await serve(t, options);
+      const { status, headers } = await get(path, init);
+      assert.equal(status, expected);
+      for (const [header, value] of Object.entries(REQUIRED)) assert.match(String(headers[header]), value, header);
+    });
+  }
+});
+
 describe('the host that a request names', () => {
   const ROUTES = ['/', '/metrics', '/-/healthy', '/-/ready', '/nothing'];
 

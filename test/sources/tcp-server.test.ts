@@ -58,7 +58,7 @@ async function startTcp(
     env = {},
     tls,
     ...rest
-  }: Partial<Omit<TcpServerOptions, 'tokens' | 'tcp'>> & {
+  }: Partial<Omit<TcpServerOptions, 'tokens'>> & {
     tokens?: TokenConfig[];
     env?: NodeJS.ProcessEnv;
     tls?: ServerTlsFiles;
@@ -181,6 +181,46 @@ describe('who is let in', () => {
         String(message),
       );
     }
+  });
+});
+
+describe('a rate limit', () => {
+  const [slow, other] = [
+    { sha256: sha256(CORE), team: 'core', rate_limit: 1 },
+    { sha256: sha256(WEB), team: 'web' },
+  ];
+
+  test('beyond it nothing is read or booked, what was turned away can be sent again, and other tokens go on', async (t) => {
+    const { url, sink, meter } = await startTcp(t, { tokens: [slow, other] });
+    const send = (n: number) => request(url + HOOK, { headers: bearer(CORE), body: turnPayload(n) });
+    let [taken, next] = [0, await send(0)];
+    while (next.status === 200 && taken < 100) next = await send(++taken);
+    assert.ok(taken >= 10 && taken < 100, `ten seconds' worth: ${taken}`);
+    assert.deepEqual([next.status, next.headers['retry-after']], [429, '1']);
+    assert.match(String(next.json.error), /rate_limit.*nothing was booked, send it again/);
+    assert.equal(sink.events.length, taken);
+    assert.equal((await request(`${url}/v1/status`, { headers: bearer(WEB) })).status, 200);
+    assert.equal((await request(`${url}/healthz`)).status, 200, 'probes are not counted');
+
+    let refused = 1;
+    while ((await send(taken)).status === 429) {
+      refused += 1;
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+    assert.equal(sink.events.length, taken + 1, 'sent again, it is booked once');
+    assert.equal((await request(url + HOOK, { headers: bearer(WEB), body: turnPayload(taken) })).status, 200);
+    assert.equal(meter.of('tcp')['refused:rate_limit'], refused);
+    assert.equal(meter.of('tcp')['refused:unauthorized'], undefined);
+    meter.assertConserved('tcp');
+  });
+
+  test('where no token is needed, all who send share one', async (t) => {
+    const tcp = { listen: { host: '127.0.0.1', port: 0 }, plaintext: false, rate_limit: 1 };
+    const { url } = await startTcp(t, { tcp });
+    const answers = await Promise.all(Array.from({ length: 20 }, () => request(`${url}/v1/status`)));
+    const admitted = answers.filter(({ status }) => status === 200).length;
+    assert.ok(admitted >= 10 && admitted < 20, String(admitted));
+    for (const { status } of answers) assert.ok(status === 200 || status === 429, String(status));
   });
 });
 
