@@ -41,8 +41,12 @@ export class TcpServer implements Source {
   constructor(options: TcpServerOptions) {
     this.#options = options;
     this.#pace = new Pace(options.tcp.rate_limit);
+    const { tokens, tcp } = options;
+    const isGuarded = !tokens.isEmpty || tcp.tls?.client_ca_file !== undefined;
     this.#receiver = new EventReceiver({
       ...options,
+      // Strangers learn that it lives, and of no version whose holes they could look up.
+      ...(isGuarded && { health: () => ({ status: 'ok' }) }),
       source: SOURCE,
       limits: { maxConnections: CONNECTIONS_MAX, ...options.limits },
       identify: (request) => this.#identify(request),

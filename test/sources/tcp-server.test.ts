@@ -71,7 +71,7 @@ async function startTcp(
     tcp: { listen: { host: '127.0.0.1', port: 0 }, plaintext: false, rate_limit: 200, ...(tls && { tls }) },
     tokens: new SenderTokens(tokens, { env, perSecond: 200 }),
     status: () => ({ version: '0' }),
-    health: () => ({ status: 'ok' }),
+    health: () => ({ status: 'ok', daemon_version: '0' }),
     log,
     ...rest,
   });
@@ -127,7 +127,8 @@ describe('who is let in', () => {
     assert.deepEqual((await request(`${url}/v1/status`, { headers: bearer(WEB) })).json, { version: '0' });
     const named = { ...bearer(WEB), host: 'bridge.example.com' };
     assert.equal((await request(`${url}/v1/status`, { headers: named })).status, 200, 'by whatever name it is reached');
-    assert.equal((await request(`${url}/healthz`)).status, 200, 'the probe is open');
+    const probe = await request(`${url}/healthz`);
+    assert.deepEqual([probe.status, probe.json], [200, { status: 'ok' }], 'the probe is open, and tells nothing else');
     assert.equal(meter.of('tcp')['refused:unauthorized'], refused.length, 'and who is let in is not counted');
     meter.assertConserved('tcp');
     assert.doesNotMatch(log.join('\n'), /CANARY/);
@@ -143,6 +144,7 @@ describe('who is let in', () => {
 
   test('without tokens programs of this machine are answered, and web pages are not', async (t) => {
     const { url, sink, meter } = await startTcp(t);
+    assert.equal((await request(`${url}/healthz`)).json.daemon_version, '0', 'who is let in may know');
     const pages = [{ origin: 'http://evil.example' }, { origin: 'null' }, { host: 'evil.example:9465' }];
     for (const headers of pages) {
       const answer = await request(url + HOOK, { headers, body: turnPayload(1) });
