@@ -1,8 +1,5 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import https from 'node:https';
-import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { doctor } from '../../src/commands/doctor.ts';
@@ -10,7 +7,6 @@ import { installOpencode } from '../../src/commands/install.ts';
 import { type Config, parseConfig } from '../../src/config.ts';
 import { openDatabase } from '../../src/ledger/database.ts';
 import type { BridgeStatus } from '../../src/status.ts';
-import { certificates } from '../certificates.ts';
 import {
   NO_ACCESS,
   NOW_MS,
@@ -263,55 +259,6 @@ for (const [name, metrics, what] of badPages) {
     assert.equal(examination.exitCode, 1);
   });
 }
-
-test('a guarded scrape sends the token, and says when it has none', async (t) => {
-  const config = scratchConfig(t, { metrics: { token_env: 'TOLL_TOKEN' } });
-  const metrics_url = await serveMetrics(t, ({ headers }) =>
-    headers.authorization === 'Bearer s3cret' ? { body: METRICS } : { status: 401, body: '' },
-  );
-  await serveSocket(t, config, () => ({ body: JSON.stringify({ ...statusOf(config), metrics_url }) }));
-  const home = scratchFolder(t);
-  assert.equal(about(await examine(config, home, { TOLL_TOKEN: 's3cret' }), 'metrics')[0]?.level, 'ok');
-  assert.match(about(await examine(config, home), 'metrics')[0]!.what, /TOLL_TOKEN, which is not set here/);
-  const wrong = await examine(config, home, { TOLL_TOKEN: 'wr0ng' });
-  assert.match(about(wrong, 'metrics')[0]!.next ?? '', /another value of TOLL_TOKEN/);
-  assert.doesNotMatch(JSON.stringify(wrong), /wr0ng/);
-});
-
-test('a guarded scrape reads the token from its file, and leaves alone what asks for a certificate', async (t) => {
-  const token_file = path.join(scratchFolder(t), 'token');
-  writeFileSync(token_file, 's3cret\n', { mode: 0o600 });
-  const metrics_url = await serveMetrics(t, ({ headers }) =>
-    headers.authorization === 'Bearer s3cret' ? { body: METRICS } : { status: 401, body: '' },
-  );
-  const findingFor = async (metrics: object) => {
-    const config = scratchConfig(t, { metrics });
-    await serveSocket(t, config, () => ({ body: JSON.stringify({ ...statusOf(config), metrics_url }) }));
-    const examination = await examine(config, scratchFolder(t));
-    assert.doesNotMatch(JSON.stringify(examination), /s3cret/);
-    return about(examination, 'metrics')[0]!;
-  };
-  assert.equal((await findingFor({ token_file })).level, 'ok');
-  const gone = await findingFor({ token_file: `${token_file}.none` });
-  assert.equal(gone.level, 'problem');
-  assert.match(gone.what, /metrics\.token_file names a file that is missing or empty/);
-  const files = { cert_file: '/c', key_file: '/k', client_ca_file: '/ca' };
-  const certified = await findingFor({ tls: files });
-  assert.deepEqual([certified.level, /asks for a client certificate/.test(certified.what)], ['ok', true]);
-});
-
-test('a certificate whose signer doctor does not know is told with the way to make it known', async (t) => {
-  const at = certificates(scratchFolder(t), ['server']);
-  const pair = { cert: readFileSync(at('server.pem')), key: readFileSync(at('server.key')) };
-  const server = https.createServer(pair, (_, response) => response.end(METRICS));
-  t.after(() => server.close());
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const metrics_url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  const [finding] = about(await examineBridge(t, { metrics_url }), 'metrics');
-  assert.equal(finding?.level, 'problem');
-  assert.match(finding?.next ?? '', /NODE_EXTRA_CA_CERTS/);
-});
 
 test('a remote that cannot be reached is told once: the poller points at its accounts', async (t) => {
   const message = 'opencode.ai cannot be reached (ENOTFOUND); this account has no new values until it answers';
