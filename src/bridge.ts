@@ -247,9 +247,11 @@ export class Bridge {
       sources: this.#sourceNames(),
       producers: [producer],
       // As a scrape's `instance` reads: the same after a restart, and no other bridge's.
-      instance: `${os.hostname()}:${new URL(this.#metricsUrl).port || '80'}`,
+      instance: `${os.hostname()}:${new URL(this.#metricsUrl).port || (config.metrics.tls ? '443' : '80')}`,
       pushing: this.#push?.reader,
     });
+    this.#health.watchCertificate('metrics', () => this.#admin.certificateEndsMs());
+    this.#health.watchCertificate('tcp', () => this.#tcp?.certificateEndsMs());
     const attribution = this.#attribution();
     const sink = new LedgerSink({ ledger: this.#ledger, attribution });
     this.#policy = new PolicySide({ config, ledger: this.#ledger, attribution, log: this.#log });
@@ -397,7 +399,7 @@ export class Bridge {
 
   #sourceStatus(source: string): SourceStatus {
     const lastSuccessMs = this.#health.lastSuccessMs(source);
-    const own = [this.#socket, this.#spool, this.#openusage].find((each) => each?.name === source);
+    const own = [this.#socket, this.#tcp, this.#spool, this.#openusage].find((each) => each?.name === source);
     const problem = own ? own.problem() : this.#nats?.problem(source);
     return {
       source,

@@ -78,6 +78,7 @@ export class Relay {
       page: () => relayPage(this.status()),
       log,
     });
+    this.#health.watchCertificate('metrics', () => this.#admin.certificateEndsMs());
   }
 
   /** What the relay tells about itself. */

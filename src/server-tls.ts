@@ -12,6 +12,8 @@ import type { Log } from './log.ts';
 
 /** A renewal is days ahead of the end of the old certificate; nobody waits for it. */
 const LOOK_EVERY_MS = 10_000;
+/** A renewal in two steps shows a half for a moment, which is no trouble. */
+const SEEN_TO_BE_TOLD = 2;
 
 export interface ServerTlsFiles {
   readonly cert_file: string;
@@ -37,7 +39,7 @@ export class ServerTls {
   readonly #options: ServerTlsOptions;
   readonly #context: SecureContextOptions;
   #served: string;
-  /** A renewal in two steps shows a half for a moment: it is told when it is seen twice. */
+  #endsMs: number;
   #problem: { readonly text: string; seen: number } | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isLooking = false;
@@ -64,6 +66,19 @@ export class ServerTls {
       );
     }
     this.#served = digestOf(contents);
+    this.#endsMs = endOf(contents);
+  }
+
+  /** When the certificate ends that is served, Unix ms. */
+  get endsMs(): number {
+    return this.#endsMs;
+  }
+
+  /** Why what is on disk is not what is served; undefined when it is. */
+  problem(): string | undefined {
+    const { text, seen } = this.#problem ?? { seen: 0 };
+    if (seen < SEEN_TO_BE_TOLD) return undefined;
+    return `${this.#options.key}: the files on disk cannot be used, so what was read before is still served: ${text}`;
   }
 
   /** What an https server is created with. A client without a certificate is let in as far as the open routes. */
@@ -114,6 +129,7 @@ export class ServerTls {
       if (digest !== this.#served) {
         server.setSecureContext(contextOf(contents));
         this.#served = digest;
+        this.#endsMs = endOf(contents);
         log.info(`${key}: the renewed files are served to new connections`);
       }
       this.#problem = undefined;
@@ -127,9 +143,7 @@ export class ServerTls {
   #tell(text: string): void {
     if (this.#problem?.text !== text) this.#problem = { text, seen: 0 };
     this.#problem.seen += 1;
-    if (this.#problem.seen !== 2) return;
-    const { key, log } = this.#options;
-    log.error(`${key}: the files on disk cannot be used, so what was read before is still served: ${text}`);
+    if (this.#problem.seen === SEEN_TO_BE_TOLD) this.#options.log.error(this.problem());
   }
 }
 
@@ -149,6 +163,10 @@ function readCertificate(key: FileKey, pem: Buffer): void {
   } catch {
     throw new Error(`${key} holds no certificate`);
   }
+}
+
+function endOf({ cert_file: cert }: Contents): number {
+  return new X509Certificate(cert!).validToDate.getTime();
 }
 
 function digestOf(contents: Contents): string {

@@ -30,8 +30,8 @@ async function bridgeFor(t: TestContext, metrics: object, env: NodeJS.ProcessEnv
   return { target: new URL(bridge.metricsUrl).host.replace('0.0.0.0', '127.0.0.1'), lines };
 }
 
-/** What Prometheus thinks of a target once it has asked it. */
-async function upOf(t: TestContext, target: string, job: object): Promise<number> {
+/** What Prometheus thinks of a target once it has asked it. @param ends takes when the certificates end, Unix seconds */
+async function upOf(t: TestContext, target: string, job: object, ends: number[] = []): Promise<number> {
   const prometheus = await Prometheus.start({ dir: temporaryFolder(t), targets: [target], scrapeMs: 200, job });
   try {
     let up: number | undefined;
@@ -40,6 +40,8 @@ async function upOf(t: TestContext, target: string, job: object): Promise<number
       return up !== undefined;
     });
     if (up === 1) assert.equal((await prometheus.query('tollbridge_build_info')).length, 1);
+    const found = await prometheus.query('tollbridge_certificate_end_timestamp_seconds');
+    ends.push(...found.map(({ value }) => value));
     return up!;
   } finally {
     await prometheus.stop();
@@ -50,7 +52,9 @@ describe('a Prometheus on another machine', () => {
   test('reads with the token, and with no other', async (t) => {
     const { target, lines } = await bridgeFor(t, { token_file: secretFile(t, `${TOKEN}\n`), plaintext: true });
     const showing = (credentials: string) => ({ authorization: { credentials } });
-    assert.equal(await upOf(t, target, showing(TOKEN)), 1);
+    const ends: number[] = [];
+    assert.equal(await upOf(t, target, showing(TOKEN), ends), 1);
+    assert.deepEqual(ends, [], 'there is no certificate');
     assert.equal(await upOf(t, target, showing(`${TOKEN}x`)), 0);
     assert.equal(await upOf(t, target, {}), 0);
     assert.doesNotMatch(lines.join(''), /CANARY/);
@@ -64,7 +68,10 @@ describe('a Prometheus on another machine', () => {
       ...{ scheme: 'https' },
       tls_config: { ca_file: own('ca.pem'), cert_file: of('client.pem'), key_file: of('client.key') },
     });
-    assert.equal(await upOf(t, target, showing(own)), 1);
+    const ends: number[] = [];
+    assert.equal(await upOf(t, target, showing(own), ends), 1);
+    const days = (ends[0]! - Date.now() / 1000) / 86_400;
+    assert.ok(ends.length === 1 && days > 1.9 && days < 2.1, `the certificate ends in ${days} days`);
     assert.equal(await upOf(t, target, showing(strange)), 0);
     assert.equal(await upOf(t, target, { scheme: 'https', tls_config: { ca_file: own('ca.pem') } }), 0);
   });

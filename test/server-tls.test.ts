@@ -21,12 +21,19 @@ import { newIntake, readableLog, temporaryFolder, until } from './sources/intake
 const TOKEN = 'tb_CANARYtoken';
 const LOOK_EVERY_MS = 20;
 
+interface Started {
+  readonly url: string;
+  readonly lines: string[];
+  /** What its status tells. */
+  readonly problem?: () => string | undefined;
+}
+
 interface Listener {
   readonly name: string;
   /** A route that needs a credential, and one that does not. */
   readonly guarded: string;
   readonly open: string;
-  start(t: TestContext, tls: ServerTlsFiles, token?: string): Promise<{ url: string; lines: string[] }>;
+  start(t: TestContext, tls: ServerTlsFiles, token?: string): Promise<Started>;
 }
 
 const LISTENERS: readonly Listener[] = [
@@ -59,7 +66,7 @@ const LISTENERS: readonly Listener[] = [
       });
       t.after(() => server.stop());
       await server.start();
-      return { url: server.url, lines };
+      return { url: server.url, lines, problem: () => server.problem() };
     },
   },
 ];
@@ -152,7 +159,7 @@ for (const { name, guarded, open, start } of LISTENERS) {
         copyFileSync(at(`${which}.pem`), cert_file);
       };
       put('server');
-      const { url, lines } = await start(t, { cert_file, key_file });
+      const { url, lines, problem } = await start(t, { cert_file, key_file });
       const { serial: first } = await get(url + open, { ca });
 
       writeFileSync(cert_file, '-----BEGIN CERTIFICATE-----\nCANARY\n');
@@ -163,11 +170,13 @@ for (const { name, guarded, open, start } of LISTENERS) {
       assert.equal((await get(url + open, { ca })).serial, first);
       await delay(5 * LOOK_EVERY_MS);
       assert.equal(lines.length, 2, 'each trouble is told once');
+      if (problem) assert.match(problem() ?? '', /key values mismatch/);
 
       put('renewed');
       await until(() => /renewed files are served/.test(lines.join('')), 'the renewed certificate');
       const { serial: second } = await get(url + open, { ca });
       assert.notEqual(second, first);
+      assert.equal(problem?.(), undefined);
       assert.doesNotMatch(lines.join(''), /CANARY/);
     });
 

@@ -148,6 +148,11 @@ export class AdminServer {
     return { url: `${this.#tls ? 'https' : 'http'}://${addressText({ host: listen.host, port: bound.port })}` };
   }
 
+  /** When its certificate ends, Unix ms. */
+  certificateEndsMs(): number | undefined {
+    return this.#tls?.endsMs;
+  }
+
   /** Stops listening and lets answers under way finish, within bounds. May be called twice, and without a start. */
   async stop(): Promise<void> {
     this.#tls?.stop();

@@ -342,6 +342,12 @@ export const BRIDGE = {
     labels: ['partition'],
     help: 'Which part of the turns this bridge counts, as k/N.',
   }),
+  certificateEnd: family('tollbridge_certificate_end_timestamp_seconds', {
+    type: 'gauge',
+    unit: 's',
+    labels: ['listener'],
+    help: 'When the certificate ends that is shown on metrics.tls or tcp.tls, Unix time.',
+  }),
   relayQueueEvents: family('tollbridge_relay_queue_events', {
     type: 'gauge',
     unit: '{event}',

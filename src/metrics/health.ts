@@ -165,6 +165,14 @@ export class Health {
     this.#instruments.relayQueueBytes.addCallback((result) => result.observe(queue.bytes));
   }
 
+  /** The end of a certificate changes when it is renewed. @param endsMs Unix ms; undefined where none is shown */
+  watchCertificate(listener: 'metrics' | 'tcp', endsMs: () => number | undefined): void {
+    this.#instruments.certificateEnd.addCallback((result) => {
+      const ms = endsMs();
+      if (ms !== undefined) result.observe(ms / 1000, { listener });
+    });
+  }
+
   /** A push by OTLP ended. */
   pushed(result: (typeof PUSH_RESULTS)[number]): void {
     this.#instruments.otlpExports.add(1, { result });
@@ -272,6 +280,7 @@ function createInstruments(meter: Meter) {
     pollDuration: histogram(BRIDGE.pollDuration),
     pollInterval: gauge(BRIDGE.pollInterval),
     partitionOwned: gauge(BRIDGE.partitionOwned),
+    certificateEnd: watched(BRIDGE.certificateEnd),
     relayQueueEvents: watched(BRIDGE.relayQueueEvents),
     relayQueueBytes: watched(BRIDGE.relayQueueBytes),
     commitDuration: histogram(BRIDGE.commitDuration),

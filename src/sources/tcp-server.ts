@@ -58,6 +58,16 @@ export class TcpServer implements Source {
     return this.#url;
   }
 
+  /** Why a renewed certificate is not served; undefined when all is well. */
+  problem(): string | undefined {
+    return this.#tls?.problem();
+  }
+
+  /** When its certificate ends, Unix ms. */
+  certificateEndsMs(): number | undefined {
+    return this.#tls?.endsMs;
+  }
+
   /** @throws PermanentFailure when the address cannot be had, or the certificate or its key cannot be used */
   async start(): Promise<void> {
     if (this.#server) return;
