@@ -7,6 +7,7 @@ import { commandText } from '../command-text.ts';
 import type { Config } from '../config.ts';
 import { messageOf } from '../failure.ts';
 import { inspectDatabase } from '../ledger/database.ts';
+import { readerToken } from '../metrics/reader-token.ts';
 import type { AccountStatusLine, BridgeStatus, RelayStatus } from '../status.ts';
 import { EXPORTING_AGENTS, type ExportingAgent } from './agent-settings.ts';
 import type { BridgeAnswer } from './ask-bridge.ts';
@@ -381,14 +382,15 @@ function checkUnfinished({ unfinished }: BridgeStatus): Finding[] {
 
 async function checkScrape({ status, config, env }: BridgeFacts): Promise<Finding> {
   const url = new URL('/metrics', status.metrics_url);
-  const tokenVariable = config.metrics.token_env;
-  const token = tokenVariable && env[tokenVariable];
-  if (tokenVariable && !token) {
-    const what = `${url} was not scraped: it asks for the token in ${tokenVariable}, which is not set here`;
-    return { level: 'warning', what, next: `Run doctor with ${tokenVariable} set.` };
+  const { token_env: variable, token_file, tls } = config.metrics;
+  if (tls?.client_ca_file) return { level: 'ok', what: `${url} asks for a client certificate, so it was not scraped` };
+  if (variable && !env[variable]) {
+    const what = `${url} was not scraped: it asks for the token in ${variable}, which is not set here`;
+    return { level: 'warning', what, next: `Run doctor with ${variable} set.` };
   }
   let response: Response;
   try {
+    const token = readerToken(config.metrics, env);
     const headers = token ? { authorization: `Bearer ${token}` } : {};
     response = await fetch(url, { headers, redirect: 'error', signal: AbortSignal.timeout(SCRAPE_TIMEOUT_MS) });
     const text = await response.text();
@@ -408,12 +410,15 @@ async function checkScrape({ status, config, env }: BridgeFacts): Promise<Findin
     return {
       level: 'problem',
       what: `${url} cannot be scraped: ${cause}`,
-      next: 'See metrics.listen and the log of the bridge.',
+      next:
+        url.protocol === 'https:' && /certificate|altname/i.test(cause)
+          ? 'Doctor does not know who signed it: set NODE_EXTRA_CA_CERTS, as scrapers have ca_file.'
+          : 'See metrics.listen and the log of the bridge.',
     };
   }
   const next =
     response.status === 401
-      ? `The bridge was started with another value of ${tokenVariable ?? 'its token'}.`
+      ? `The bridge was started with another value of ${variable ?? (token_file ? 'metrics.token_file' : 'its token')}.`
       : 'See the log of the bridge.';
   return { level: 'problem', what: `${url} answers with HTTP ${response.status}`, next };
 }

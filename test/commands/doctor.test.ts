@@ -250,20 +250,6 @@ for (const [name, metrics, what] of badPages) {
   });
 }
 
-test('a guarded scrape sends the token, and says when it has none', async (t) => {
-  const config = scratchConfig(t, { metrics: { token_env: 'TOLL_TOKEN' } });
-  const metrics_url = await serveMetrics(t, ({ headers }) =>
-    headers.authorization === 'Bearer s3cret' ? { body: METRICS } : { status: 401, body: '' },
-  );
-  await serveSocket(t, config, () => ({ body: JSON.stringify({ ...statusOf(config), metrics_url }) }));
-  const home = scratchFolder(t);
-  assert.equal(about(await examine(config, home, { TOLL_TOKEN: 's3cret' }), 'metrics')[0]?.level, 'ok');
-  assert.match(about(await examine(config, home), 'metrics')[0]!.what, /TOLL_TOKEN, which is not set here/);
-  const wrong = await examine(config, home, { TOLL_TOKEN: 'wr0ng' });
-  assert.match(about(wrong, 'metrics')[0]!.next ?? '', /another value of TOLL_TOKEN/);
-  assert.doesNotMatch(JSON.stringify(wrong), /wr0ng/);
-});
-
 test('a remote that cannot be reached is told once: the poller points at its accounts', async (t) => {
   const message = 'opencode.ai cannot be reached (ENOTFOUND); this account has no new values until it answers';
   const examination = await examineBridge(t, {
