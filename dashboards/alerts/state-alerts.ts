@@ -273,6 +273,33 @@ export const STATE_ALERTS: readonly Alert[] = [
     silent: [{ name: 'none', series: { 'tollbridge_requests_lost_total{source="socket"}': '0x30' }, at: '15m' }],
   },
   {
+    name: 'TollTurnsCountedTwice',
+    severity: 'warning',
+    expr: `sum by (source) (${increase(BRIDGE.twins, '1h')}) > 5`,
+    keepFiringFor: '1h',
+    summary: 'turns that come by {{ $labels.source }} look like those of another source: they may be counted twice',
+    meaning: 'An agent delivers by two roads, such as hooks and telemetry, that name its turns differently.',
+    steps: [
+      'Choose one road: `sources.claude_code` or `sources.codex`.',
+      'What was counted stays; a report by session shows it.',
+    ],
+    fires: [
+      {
+        name: 'every turn',
+        series: { 'tollbridge_duplicates_suspected_total{source="spool"}': '0x10 0+1x60' },
+        ...{ at: '60m', labels: { source: 'spool' } },
+        summary: 'turns that come by spool look like those of another source: they may be counted twice',
+      },
+    ],
+    silent: [
+      {
+        name: 'by chance',
+        series: { 'tollbridge_duplicates_suspected_total{source="spool"}': '0x10 1x20 2x40' },
+        at: '60m',
+      },
+    ],
+  },
+  {
     name: 'TollRelayWaiting',
     severity: 'warning',
     expr: `max by (instance) (min_over_time(${BRIDGE.relayQueueEvents.name}[30m])) > 0`,
