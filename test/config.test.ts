@@ -52,6 +52,7 @@ describe('configuration', () => {
       metrics: { listen: { host: '127.0.0.1', port: 9464 }, plaintext: false, open: false },
       socket: { enabled: true, path: path.join(stateDir, 'tollbridge.sock') },
       tokens: [],
+      sources: {},
       spool: { enabled: true, dir: path.join(stateDir, 'hook-spool') },
       hub: {},
       openusage: { interval: 60_000 },

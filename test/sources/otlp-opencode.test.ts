@@ -5,6 +5,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Ledger } from '../../src/ledger/ledger.ts';
 import { TOLL } from '../../src/metrics/catalogue.ts';
+import { OpencodeTitles } from '../../src/turn/otlp/opencode-titles.ts';
+import type { OtlpSpan } from '../../src/turn/otlp/records.ts';
 import type { SessionEvent, TurnEvent } from '../../src/turn/turn-event.ts';
 import { CANARY, countedBy, inJson, inProtobuf, recordings, send, startOtlp, sum } from './otlp-fixture.ts';
 
@@ -113,6 +115,22 @@ describe('the title calls of OpenCode', () => {
     await send(url, inJson(path, withSpans(body, circle)));
     assert.equal(countedBy(ledger).turns, 0);
     assert.equal(meter.of('otlp')['ignored:span'], 2);
+  });
+
+  it('a long chain of calls is walked once, however many of them wait', () => {
+    const CALLS = 20_000;
+    const hex = (n: number) => n.toString(16).padStart(16, '0');
+    const span = (n: number, name: string): OtlpSpan => ({
+      ...{ scope: 'opencode', traceId: 'a'.repeat(32), spanId: hex(n), parentId: hex(n + 1), name },
+      attributes: { 'ai.usage.outputTokens': 1 },
+    });
+    const titles = new OpencodeTitles();
+    const before = process.threadCpuUsage();
+    const calls = Array.from({ length: CALLS - 1 }, (_, at) => span(at + 1, 'ai.streamText.doStream'));
+    titles.decode(calls);
+    assert.equal(titles.decode([span(CALLS, 'SessionPrompt.ensureTitle')]).length, CALLS);
+    const { user, system } = process.threadCpuUsage(before);
+    assert.ok(user + system < 3_000_000, `${(user + system) / 1e6} s`);
   });
 
   it('no other agent’s spans are booked: they repeat its logs', async (t) => {
