@@ -9,6 +9,7 @@ import { dashboardFiles } from '../dashboards/grafana/pack.ts';
 import { exampleUnit } from '../src/commands/service-unit.ts';
 import { metricReference } from '../src/metrics/reference.ts';
 import { eventSchema } from '../src/turn/event-record.ts';
+import { licencePage } from './licences.ts';
 
 const root = path.dirname(import.meta.dirname);
 const { values } = parseArgs({ options: { check: { type: 'boolean', default: false } } });
@@ -20,6 +21,10 @@ const generated = [
   {
     file: 'deploy/systemd/tollbridge.service',
     text: `# What "tollbridge install service" writes, with example paths. To use it by hand, put yours into ExecStart=.\n${exampleUnit()}`,
+  },
+  {
+    file: 'docs/licences.md',
+    text: licencePage(JSON.parse(readFileSync(path.join(root, 'package-lock.json'), 'utf8'))),
   },
   ...alertFiles(),
   ...dashboardFiles(),

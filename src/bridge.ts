@@ -9,7 +9,6 @@ import { type NatsConfig, partitionText } from './config-nats.ts';
 import { messageOf } from './failure.ts';
 import type { Guest } from './guest.ts';
 import { Ledger } from './ledger/ledger.ts';
-import { bearerToken } from './listen.ts';
 import type { Log } from './log.ts';
 import { accountReport } from './metrics/account-report.ts';
 import { AdminServer } from './metrics/admin-server.ts';
@@ -17,6 +16,7 @@ import { Health } from './metrics/health.ts';
 import { landingPage } from './metrics/landing-page.ts';
 import { OtlpPush, otlpHeaders } from './metrics/otlp-push.ts';
 import { type ConfiguredAccount, LedgerMetricProducer } from './metrics/producer.ts';
+import { readerToken } from './metrics/reader-token.ts';
 import { tileReport, unmappedReport } from './metrics/tile-report.ts';
 import { NatsSide } from './nats-side.ts';
 import { PolicySide, type PolicySideOptions } from './policy-side.ts';
@@ -107,8 +107,8 @@ export class Bridge {
     const providers = this.#found.accounts.map(({ provider }) => provider);
     this.#tiles = new Tiles(config.telemetry.provider_links, providers);
     this.#admin = new AdminServer({
-      listen: config.metrics.listen,
-      token: bearerToken({ key: 'metrics.token_env', variable: config.metrics.token_env, guards: '/metrics' }, env),
+      ...config.metrics,
+      token: readerToken(config.metrics, env),
       collect: () => this.#health.collect(),
       isRestored: () => this.#isRestored(),
       ready: () => this.#notReady(),
@@ -215,11 +215,14 @@ export class Bridge {
       sources: this.#sourceNames(),
       producers: [producer],
       // As a scrape's `instance` reads: the same after a restart, and no other bridge's.
-      instance: `${os.hostname()}:${new URL(this.#metricsUrl).port || '80'}`,
+      instance: `${os.hostname()}:${new URL(this.#metricsUrl).port || (config.metrics.tls ? '443' : '80')}`,
       pushing: this.#push?.reader,
     });
     const pricing = new Pricing(config.pricing);
     const attribution = new Attribution({ ...config, pricing, accounts, project: config.labels.project });
+    this.#health.watchCertificate('metrics', () => this.#admin.certificateEndsMs());
+    for (const listener of ['tcp', 'otlp'] as const)
+      this.#health.watchCertificate(listener, () => this.#senders?.certificateEndsMs(listener));
     const sink = new LedgerSink({ ledger: this.#ledger, attribution });
     this.#policy = this.#policySide({ attribution, pricing });
     this.#ledgerIntake = new Intake({ sink, meter: this.#health });

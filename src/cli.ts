@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline/promises';
 import util from 'node:util';
 import { Argument, Command, CommanderError } from 'commander';
 import { commandText } from './command-text.ts';
+import { EXPORTING_AGENTS } from './commands/agent-settings.ts';
 import type { ExplainFlags } from './commands/policy-explain.ts';
 import type { ExportOptions } from './commands/policy-export.ts';
 import type { ReportFlags } from './commands/report.ts';
@@ -199,9 +200,11 @@ function buildProgram(): Command {
 
   const part = new Argument(
     '<part>',
-    'opencode: the plugin for OpenCode; service: a systemd user service that keeps a bridge running',
-  ).choices(['opencode', 'service']);
-  withConfig(program.command('install').description('put the plugin into OpenCode, or let systemd run the bridge'))
+    'opencode: the plugin for OpenCode; claude-code, codex, gemini-cli: what these need to export to the bridge; ' +
+      'service: a systemd user service that keeps a bridge running',
+  ).choices(['opencode', ...EXPORTING_AGENTS, 'service']);
+  const exporting = (name: string) => EXPORTING_AGENTS.find((agent) => agent === name);
+  withConfig(program.command('install').description('connect an agent to the bridge, or let systemd run the bridge'))
     .addArgument(part)
     .action(async (name: string, options: ConfigOption) => {
       const config = await loadConfig(options);
@@ -210,17 +213,27 @@ function buildProgram(): Command {
         finish(await installService({ config, configFile: options.config, platform: process.platform, ...place }));
         return;
       }
+      const agent = exporting(name);
+      if (agent) {
+        const { installAgent } = await import('./commands/install-agent.ts');
+        print(installAgent(agent, { config, ...place }));
+        return;
+      }
       const { installOpencode } = await import('./commands/install.ts');
       print(installOpencode({ config, ...place }));
     });
-  program
-    .command('uninstall')
-    .description('take the plugin or the service out again')
+  withConfig(program.command('uninstall').description('take out again what install put somewhere'))
     .addArgument(part)
-    .action(async (name: string) => {
+    .action(async (name: string, options: ConfigOption) => {
       if (name === 'service') {
         const { uninstallService } = await import('./commands/install-service.ts');
         finish(uninstallService({ platform: process.platform, ...place }));
+        return;
+      }
+      const agent = exporting(name);
+      if (agent) {
+        const { uninstallAgent } = await import('./commands/install-agent.ts');
+        print(uninstallAgent(agent, { config: await loadConfig(options), ...place }));
         return;
       }
       const { uninstallOpencode } = await import('./commands/install.ts');

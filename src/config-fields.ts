@@ -71,4 +71,10 @@ export const providerId = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$/, 'expected a provider id such as anthropic or my-litellm')
   .transform((id) => id.toLowerCase());
+/** What a TLS listener shows, and who signs the certificates that its clients must show. */
+export const serverTls = z.strictObject({
+  cert_file: filePath,
+  key_file: filePath,
+  client_ca_file: filePath.optional(),
+});
 export const httpUrl = z.url({ protocol: /^https?$/, error: 'expected an http(s) URL' });

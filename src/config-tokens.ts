@@ -1,13 +1,17 @@
 // The part of a configuration that is about senders on TCP: where they are listened to, and the tokens they bear.
 
 import { z } from 'zod';
-import { envName, filePath, isLoopbackHost, labelValue, listen } from './config-fields.ts';
+import { envName, filePath, isLoopbackHost, labelValue, listen, serverTls } from './config-fields.ts';
 import { type ConfigMistake, repeats } from './config-mistake.ts';
+
+/** Whole ones: a sender that has to wait never waits longer than the second that Retry-After can say. */
+const requestsPerSecond = z.int().min(1).max(100_000);
 
 export const tcp = z.strictObject({
   listen,
-  tls: z.strictObject({ cert_file: filePath, key_file: filePath }).optional(),
+  tls: serverTls.optional(),
   plaintext: z.boolean().default(false),
+  rate_limit: requestsPerSecond.default(200),
 });
 
 export const token = z.strictObject({
@@ -21,6 +25,7 @@ export const token = z.strictObject({
   team: labelValue.optional(),
   user: labelValue.optional(),
   project: labelValue.optional(),
+  rate_limit: requestsPerSecond.optional(),
 });
 
 export type TcpConfig = z.output<typeof tcp>;
@@ -55,8 +60,8 @@ export function tcpMistakes(
 ): ConfigMistake[] {
   if (isLoopbackHost(host)) return [];
   const mistakes: ConfigMistake[] = [];
-  if (tokenCount === 0) {
-    const expected = `expected at least one, because other machines reach ${key}.listen; "tollbridge token new" makes one; or listen on 127.0.0.1`;
+  if (tokenCount === 0 && tls?.client_ca_file === undefined) {
+    const expected = `expected at least one, because other machines reach ${key}.listen; "tollbridge token new" makes one; or ${key}.tls.client_ca_file; or listen on 127.0.0.1`;
     mistakes.push({ path: 'tokens', found: 'nothing', expected });
   }
   if (!tls && !plaintext) {

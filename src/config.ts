@@ -17,6 +17,7 @@ import {
   providerId,
   timeZone,
 } from './config-fields.ts';
+import { type MetricsConfig, metrics, metricsMistakes } from './config-metrics.ts';
 import {
   ConfigFailure,
   type ConfigMistake,
@@ -113,7 +114,7 @@ const defaultStateDir = () => xdgFolder('XDG_STATE_HOME', '.local', 'state');
 const schema = z.strictObject({
   state_dir: filePath.optional(),
   time_zone: timeZone.optional(),
-  metrics: z.strictObject({ listen: listen.prefault('127.0.0.1:9464'), token_env: envName.optional() }).prefault({}),
+  metrics: metrics.prefault({}),
   otlp: otlp.optional(),
   socket: z
     .strictObject({
@@ -184,7 +185,7 @@ type Parsed = z.output<typeof schema>;
 export type AccountConfig = Parsed['accounts'][number];
 export type PricingRule = Parsed['pricing'][number];
 export type GatewayRules = Parsed['gateways'];
-export type { NatsConfig, OtlpConfig, PolicyConfig, TcpConfig, TokenConfig };
+export type { MetricsConfig, NatsConfig, OtlpConfig, PolicyConfig, TcpConfig, TokenConfig };
 export type SourceRules = Parsed['sources'];
 export type LabelCaps = Parsed['labels']['caps'];
 
@@ -202,6 +203,7 @@ export interface Config extends Omit<Parsed, 'state_dir' | 'time_zone' | 'socket
 interface ComparedParts {
   readonly accounts: readonly (AccountConfig | undefined)[];
   readonly hub: Parsed['hub'] | undefined;
+  readonly metrics: MetricsConfig | undefined;
   readonly nats?: NatsConfig | undefined;
   readonly otlp?: OtlpConfig | undefined;
   readonly poll: Parsed['poll'] | undefined;
@@ -215,9 +217,10 @@ interface ComparedParts {
 
 /** Mistakes that only the whole configuration can show. An account that has mistakes of its own comes as undefined. */
 function crossMistakes(parts: ComparedParts, socketPath: string | undefined): ConfigMistake[] {
-  const { accounts, hub, nats, otlp, otlp_in, poll, tcp, tokens } = parts;
+  const { accounts, hub, metrics, nats, otlp, otlp_in, poll, tcp, tokens } = parts;
   const tokenCount = tokens.length;
   const mistakes: ConfigMistake[] = [
+    ...(metrics ? metricsMistakes(metrics) : []),
     ...(nats ? natsMistakes(nats) : []),
     ...(otlp ? otlpMistakes(otlp) : []),
     ...(tcp ? tcpMistakes(tcp, { key: 'tcp', tokenCount }) : []),
@@ -309,7 +312,7 @@ export function parseConfig(input: unknown, source = 'the configuration'): Confi
 }
 
 function wellFormedParts(raw: unknown) {
-  const { state_dir, socket, accounts, hub, nats, otlp, otlp_in, poll, tcp, tokens } = schema.shape;
+  const { state_dir, socket, accounts, hub, metrics, nats, otlp, otlp_in, poll, tcp, tokens } = schema.shape;
   const source = (raw !== null && typeof raw === 'object' ? raw : {}) as Record<string, unknown>;
   const each = <T>(list: z.ZodDefault<z.ZodArray<z.ZodType<T>>>, found: unknown) =>
     (Array.isArray(found) ? found : []).map((entry) => list.unwrap().element.safeParse(entry).data);
@@ -317,6 +320,7 @@ function wellFormedParts(raw: unknown) {
     state_dir: state_dir.safeParse(source.state_dir).data,
     socket: socket.safeParse(source.socket).data ?? { enabled: false, path: undefined },
     hub: hub.safeParse(source.hub).data,
+    metrics: metrics.safeParse(source.metrics).data,
     nats: nats.safeParse(source.nats).data,
     otlp: otlp.safeParse(source.otlp).data,
     poll: poll.safeParse(source.poll).data,

@@ -3,10 +3,10 @@
 
 import { type Config, ownIdentity } from './config.ts';
 import type { NatsConfig } from './config-nats.ts';
-import { bearerToken } from './listen.ts';
 import type { Log } from './log.ts';
 import { AdminServer } from './metrics/admin-server.ts';
 import { Health } from './metrics/health.ts';
+import { readerToken } from './metrics/reader-token.ts';
 import { relayPage } from './metrics/relay-page.ts';
 import { NatsSide, queueFile } from './nats-side.ts';
 import { policyFile, RelayPolicy } from './relay-policy.ts';
@@ -76,14 +76,15 @@ export class Relay {
     }
     if (spool.enabled) this.#spool = new SpoolDrain({ ...common, dir: spool.dir });
     this.#admin = new AdminServer({
-      listen: metrics.listen,
-      token: bearerToken({ key: 'metrics.token_env', variable: metrics.token_env, guards: '/metrics' }, env),
+      ...metrics,
+      token: readerToken(metrics, env),
       collect: () => this.#health.collect(),
       isRestored: () => true,
       ready: () => this.#notReady(),
       page: () => relayPage(this.status()),
       log,
     });
+    this.#health.watchCertificate('metrics', () => this.#admin.certificateEndsMs());
   }
 
   /** What the relay tells about itself. */

@@ -73,11 +73,11 @@ export class SenderSide {
       this.#socket = await started(new SocketServer({ ...common, ...answers, ...onSocket, path, group }));
     }
     if (tcp) {
-      const senders = new SenderTokens(tokens, env);
+      const senders = new SenderTokens(tokens, { env, perSecond: tcp.rate_limit });
       this.#tcp = await started(new TcpServer({ ...common, ...answers, tcp, tokens: senders }));
     }
     if (otlp_in) {
-      const senders = new SenderTokens(tokens, env);
+      const senders = new SenderTokens(tokens, { env, perSecond: otlp_in.rate_limit });
       this.#otlpIn = await started(otlpServer({ ...common, ...answers, providerOf, tcp: otlp_in, tokens: senders }));
     }
     if (spool.enabled) {
@@ -99,7 +99,14 @@ export class SenderSide {
 
   /** What keeps a source from being reached, one line for people. */
   problem(source: string): string | undefined {
-    return [this.#socket, this.#spool, this.#openusage].find((each) => each?.name === source)?.problem();
+    return [this.#socket, this.#tcp, this.#otlpIn, this.#spool, this.#openusage]
+      .find((each) => each?.name === source)
+      ?.problem();
+  }
+
+  /** When the certificate of a listener ends, Unix ms. */
+  certificateEndsMs(listener: 'tcp' | 'otlp'): number | undefined {
+    return (listener === 'tcp' ? this.#tcp : this.#otlpIn)?.certificateEndsMs();
   }
 
   /** What of the bridge's status is about it. */

@@ -85,8 +85,17 @@ const usage: readonly { args: string[]; code: number; stdout?: RegExp; stderr?: 
   { args: ['start', '--config'], code: 2, stderr: /argument missing/ },
   { args: ['start', '--log-level', 'loud'], code: 2, stderr: /--log-level must be one of trace, debug, info/ },
   { args: ['install'], code: 2, stderr: /missing required argument 'part'/ },
-  { args: ['help', 'install'], code: 0, stdout: /opencode: the plugin[\s\S]*service: a systemd user\s+service/ },
-  { args: ['install', 'vim'], code: 2, stderr: /Allowed choices are opencode, service/ },
+  {
+    args: ['help', 'install'],
+    code: 0,
+    stdout:
+      /opencode: the plugin[\s\S]*claude-code, codex,\s+gemini-cli: [\s\S]*service:\s+a\s+systemd\s+user\s+service/,
+  },
+  {
+    args: ['install', 'vim'],
+    code: 2,
+    stderr: /Allowed choices are opencode, claude-code, codex,\s+gemini-cli, service/,
+  },
   { args: ['ledger'], code: 2, stderr: /Usage: tollbridge ledger/ },
   { args: ['status', 'extra'], code: 2, stderr: /too many arguments/ },
 ];

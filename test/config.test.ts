@@ -49,9 +49,10 @@ describe('configuration', () => {
     assert.deepEqual(parseConfig({}), {
       state_dir: stateDir,
       time_zone: Intl.DateTimeFormat().resolvedOptions().timeZone,
-      metrics: { listen: { host: '127.0.0.1', port: 9464 } },
+      metrics: { listen: { host: '127.0.0.1', port: 9464 }, plaintext: false, open: false },
       socket: { enabled: true, path: path.join(stateDir, 'tollbridge.sock') },
       tokens: [],
+      sources: {},
       spool: { enabled: true, dir: path.join(stateDir, 'hook-spool') },
       hub: {},
       openusage: { interval: 60_000 },
@@ -99,7 +100,12 @@ log: { level: debug }
     );
     assert.equal(config.state_dir, '/srv/toll');
     assert.equal(config.time_zone, 'Europe/Berlin');
-    assert.deepEqual(config.metrics, { listen: { host: '::1', port: 0 }, token_env: 'TOLL_TOKEN' });
+    assert.deepEqual(config.metrics, {
+      listen: { host: '::1', port: 0 },
+      token_env: 'TOLL_TOKEN',
+      plaintext: false,
+      open: false,
+    });
     assert.deepEqual(config.socket.identity, { team: 'core', user: 'ada' });
     assert.equal(config.socket.path, '/run/toll/s.sock');
     assert.deepEqual(config.spool, { enabled: false, dir: '/srv/spool' });

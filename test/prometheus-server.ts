@@ -59,6 +59,8 @@ export class Prometheus {
     scrapeMs: number;
     /** What its targets are called, instead of by their addresses. */
     instance?: string;
+    /** Further settings of the job: how it reaches its targets. */
+    job?: object;
   }): Promise<Prometheus> {
     const port = await freePort();
     const file = path.join(options.dir, 'prometheus.yml');
@@ -70,6 +72,7 @@ export class Prometheus {
         `  scrape_timeout: ${options.scrapeMs}ms`,
         'scrape_configs:',
         '  - job_name: tollbridge',
+        ...Object.entries(options.job ?? {}).map(([key, value]) => `    ${key}: ${JSON.stringify(value)}`),
         `    static_configs: [{ targets: ${JSON.stringify(options.targets)} }]`,
         ...(options.instance
           ? [`    relabel_configs: [{ target_label: instance, replacement: ${options.instance} }]`]

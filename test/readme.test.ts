@@ -9,7 +9,7 @@ import { parseConfig } from '../src/config.ts';
 import { BRIDGE, type MetricFamily, TOLL } from '../src/metrics/catalogue.ts';
 
 const ROOT = path.dirname(import.meta.dirname);
-const DOCUMENTS = ['README.md', 'CONTRIBUTING.md', ...globSync('docs/*.md', { cwd: ROOT })];
+const DOCUMENTS = ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', ...globSync('docs/*.md', { cwd: ROOT })];
 const read = (document: string) => readFileSync(path.join(ROOT, document), 'utf8');
 
 /** Every name under which a metric is scraped. */

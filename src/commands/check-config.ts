@@ -14,7 +14,10 @@ export function describeConfig(options: { config: Config; env: NodeJS.ProcessEnv
   const found = accounts.map(({ provider, id, foundIn }) => `${provider}/${id} (${foundIn})`);
   const rows = nameColumn([
     ['file', config.file ?? `none at ${defaultConfigFile()}: every default`],
-    ['metrics', `http://${host.includes(':') ? `[${host}]` : host}:${port}/metrics`],
+    [
+      'metrics',
+      `${config.metrics.tls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}/metrics`,
+    ],
     ['socket', config.socket.enabled ? config.socket.path : 'off'],
     ['spool', config.spool.enabled ? config.spool.dir : 'off'],
     ['state_dir', config.state_dir],

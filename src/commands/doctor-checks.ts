@@ -7,9 +7,12 @@ import { commandText } from '../command-text.ts';
 import type { Config } from '../config.ts';
 import { messageOf } from '../failure.ts';
 import { inspectDatabase } from '../ledger/database.ts';
+import { readerToken } from '../metrics/reader-token.ts';
 import type { AccountStatusLine, BridgeStatus, RelayStatus } from '../status.ts';
+import { EXPORTING_AGENTS, type ExportingAgent } from './agent-settings.ts';
 import type { BridgeAnswer } from './ask-bridge.ts';
 import { pluginState } from './install.ts';
+import { agentState } from './install-agent.ts';
 import { isOpenElsewhere } from './new-ledger.ts';
 import { countOf, showAgo, showBytes, showCount, showSignedUsd } from './show.ts';
 
@@ -49,6 +52,7 @@ export interface BridgeFacts extends ConfigFacts {
 export const CONFIG_CHECKS: readonly Check<ConfigFacts>[] = [
   { name: 'bridge', run: checkBridge },
   { name: 'plugin', run: checkPlugin },
+  { name: 'agents', run: checkAgents },
   { name: 'spool', run: ({ config, answer }) => checkSpool(config, answer) },
   { name: 'ledger', run: checkLedger },
 ];
@@ -136,6 +140,38 @@ function checkPlugin({ config, home, env }: ConfigFacts): Finding {
         what: `${file} was changed by hand, so it may send something else than this version expects`,
         next: `Keep it if you mean it; "${install}" puts ours back and keeps yours as a backup.`,
       };
+  }
+}
+
+/** Agents that export by themselves; of those that are not on this machine nothing is said. */
+function checkAgents(facts: ConfigFacts): Finding[] {
+  return EXPORTING_AGENTS.flatMap((agent) => checkAgent(agent, facts));
+}
+
+function checkAgent(agent: ExportingAgent, { config, home, env }: ConfigFacts): Finding[] {
+  const { state, title, path: file } = agentState(agent, { config, home, env });
+  const install = commandText(`install ${agent}`, { env });
+  switch (state) {
+    case 'no agent':
+      return [];
+    case 'untaken': {
+      const next = `To have it metered add otlp_in: { listen: "127.0.0.1:4318" } to tollbridge.yaml, then: ${install}`;
+      return [{ level: 'ok', what: `${title} is on this machine and is not metered`, next }];
+    }
+    case 'current':
+      return [{ level: 'ok', what: `${title} exports to the bridge (${file})` }];
+    case 'absent':
+      return [
+        { level: 'warning', what: `${title} does not export to the bridge: its turns are not seen`, next: install },
+      ];
+    case 'outdated':
+      return [
+        { level: 'warning', what: `${title} exports to where the bridge listened before (${file})`, next: install },
+      ];
+    case 'other': {
+      const next = `What it needs is in docs/agents.md. "${install}" names what stands in the way.`;
+      return [{ level: 'warning', what: `${title} exports to somebody else, or in another way (${file})`, next }];
+    }
   }
 }
 
@@ -346,14 +382,15 @@ function checkUnfinished({ unfinished }: BridgeStatus): Finding[] {
 
 async function checkScrape({ status, config, env }: BridgeFacts): Promise<Finding> {
   const url = new URL('/metrics', status.metrics_url);
-  const tokenVariable = config.metrics.token_env;
-  const token = tokenVariable && env[tokenVariable];
-  if (tokenVariable && !token) {
-    const what = `${url} was not scraped: it asks for the token in ${tokenVariable}, which is not set here`;
-    return { level: 'warning', what, next: `Run doctor with ${tokenVariable} set.` };
+  const { token_env: variable, token_file, tls } = config.metrics;
+  if (tls?.client_ca_file) return { level: 'ok', what: `${url} asks for a client certificate, so it was not scraped` };
+  if (variable && !env[variable]) {
+    const what = `${url} was not scraped: it asks for the token in ${variable}, which is not set here`;
+    return { level: 'warning', what, next: `Run doctor with ${variable} set.` };
   }
   let response: Response;
   try {
+    const token = readerToken(config.metrics, env);
     const headers = token ? { authorization: `Bearer ${token}` } : {};
     response = await fetch(url, { headers, redirect: 'error', signal: AbortSignal.timeout(SCRAPE_TIMEOUT_MS) });
     const text = await response.text();
@@ -373,12 +410,15 @@ async function checkScrape({ status, config, env }: BridgeFacts): Promise<Findin
     return {
       level: 'problem',
       what: `${url} cannot be scraped: ${cause}`,
-      next: 'See metrics.listen and the log of the bridge.',
+      next:
+        url.protocol === 'https:' && /certificate|altname/i.test(cause)
+          ? 'Doctor does not know who signed it: set NODE_EXTRA_CA_CERTS, as scrapers have ca_file.'
+          : 'See metrics.listen and the log of the bridge.',
     };
   }
   const next =
     response.status === 401
-      ? `The bridge was started with another value of ${tokenVariable ?? 'its token'}.`
+      ? `The bridge was started with another value of ${variable ?? (token_file ? 'metrics.token_file' : 'its token')}.`
       : 'See the log of the bridge.';
   return { level: 'problem', what: `${url} answers with HTTP ${response.status}`, next };
 }

@@ -80,13 +80,18 @@ export function refuseLink(file: string, command: string): void {
   );
 }
 
-/** Renames a file to the first free `.bak-<n>`, a name that no program loads. @returns the new name */
+/** Renames a file to a name that no program loads. @returns the new name */
 export function moveAside(file: string): string {
+  const backup = backupName(file);
+  renameSync(file, backup);
+  return backup;
+}
+
+/** The first free `.bak-<n>` beside a file. */
+export function backupName(file: string): string {
   for (let n = 1; n <= BACKUPS_MAX; n++) {
     const backup = `${file}.bak-${n}`;
-    if (lstatSync(backup, { throwIfNoEntry: false })) continue;
-    renameSync(file, backup);
-    return backup;
+    if (!lstatSync(backup, { throwIfNoEntry: false })) return backup;
   }
   throw new PermanentFailure(
     `${path.dirname(file)} holds ${BACKUPS_MAX} backups of ${path.basename(file)}. Remove some, then try again.`,
@@ -97,13 +102,18 @@ export function moveAside(file: string): string {
  * Writes a file that appears complete or not at all.
  * @param what the thing that is not installed when the file cannot be written, as in "The plugin"
  * @param command what the user runs again then
+ * @param mode of the file, where it matters
  */
-export function writeWhole(file: string, text: string, { what, command }: { what: string; command: string }): void {
+export function writeWhole(
+  file: string,
+  text: string,
+  { what, command, mode }: { what: string; command: string; mode?: number },
+): void {
   const partial = `${file}.${process.pid}.tmp`;
   try {
     mkdirSync(path.dirname(file), { recursive: true });
     try {
-      writeFileSync(partial, text, { flag: 'wx' });
+      writeFileSync(partial, text, { flag: 'wx', ...(mode !== undefined && { mode }) });
       renameSync(partial, file);
     } finally {
       rmSync(partial, { force: true });

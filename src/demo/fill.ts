@@ -74,7 +74,8 @@ export function demoConfig(place: { stateDir: string; listen: string; nowMs: num
     state_dir: stateDir,
     // The story goes by it, and so do the budgets that it uses up.
     time_zone: 'UTC',
-    metrics: { listen },
+    // What it shows is made up: everybody may read it.
+    metrics: { listen, open: true },
     spool: { enabled: false },
     detect: false,
     telemetry: { provider_links: { openai: 'codex' } },

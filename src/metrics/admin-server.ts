@@ -1,20 +1,22 @@
 // The HTTP server that Prometheus scrapes and people open: /metrics, two probes and the landing page.
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { promisify } from 'node:util';
 import { constants, gzip } from 'node:zlib';
 import { commandText } from '../command-text.ts';
-import { messageOf } from '../failure.ts';
+import { messageOf, PermanentFailure } from '../failure.ts';
 import {
   addressText,
-  type BearerToken,
+  BearerToken,
   isAskedByItsName,
   isLoopback,
   type ListenAddress,
   listenFailure,
 } from '../listen.ts';
 import type { Log } from '../log.ts';
+import { ServerTls, type ServerTlsFiles } from '../server-tls.ts';
 import { PAGE_CSP } from './page-frame.ts';
 
 /** A scraper or two and a browser; more is somebody probing, and must not take the bridge's file descriptors. */
@@ -34,6 +36,15 @@ const LISTENING = { key: 'metrics.listen', serves: 'metrics', example: { host: '
 const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 const TEXT_TYPE = 'text/plain; charset=utf-8';
 
+/** On every answer: nothing may be loaded, framed, guessed at or told on. The page allows itself its own style. */
+const SECURITY_HEADERS = {
+  'content-security-policy': "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+  'referrer-policy': 'no-referrer',
+  'cross-origin-resource-policy': 'same-origin',
+};
+
 const compress = promisify(gzip);
 
 interface Answer {
@@ -46,10 +57,17 @@ export interface AdminServerOptions {
   /** Port 0 takes a free one. */
   readonly listen: ListenAddress;
   /**
-   * Asked of who reads /metrics and the landing page; the probes stay open. Without one, a loopback address answers only
-   * requests that name it by an IP address, `localhost` or the configured host.
+   * Asked of who reads /metrics and the landing page; the probes stay open and tell no reasons then. Where neither a
+   * token nor a certificate is asked for, a loopback address answers only requests that name it by an IP address,
+   * `localhost` or the configured host.
    */
-  readonly token?: BearerToken | undefined;
+  readonly token?: string | undefined;
+  /** With a `client_ca_file`, readers must show a certificate that it signed, beside a token if there is one. */
+  readonly tls?: ServerTlsFiles | undefined;
+  /** How often the files of `tls` are looked at. */
+  readonly lookEveryMs?: number;
+  /** Other machines may read without showing anything. */
+  readonly open?: boolean;
   /** The whole text of a scrape, in pieces. Rejects when any part of it is missing. */
   readonly collect: () => Promise<readonly Buffer[]>;
   /** Whether counters can be shown: before, they would read as counters that fell. Once true it stays so. */
@@ -64,31 +82,40 @@ export interface AdminServerOptions {
 export class AdminServer {
   readonly #options: AdminServerOptions;
   readonly #server: Server;
-  readonly #routes = new Map<string, { showsTotals: boolean; answer: () => Answer | Promise<Answer> }>([
+  readonly #token: BearerToken | undefined;
+  readonly #tls: ServerTls | undefined;
+  readonly #routes = new Map<
+    string,
+    { showsTotals: boolean; answer: (request: IncomingMessage) => Answer | Promise<Answer> }
+  >([
     ['/', { showsTotals: true, answer: () => this.#page() }],
     ['/metrics', { showsTotals: true, answer: () => this.#metrics() }],
     ['/-/healthy', { showsTotals: false, answer: () => ({ status: 200, body: 'OK\n' }) }],
-    ['/-/ready', { showsTotals: false, answer: () => this.#readiness() }],
+    ['/-/ready', { showsTotals: false, answer: (request) => this.#readiness(request) }],
   ]);
   #isForThisMachineOnly = false;
   #scrape: Promise<readonly Buffer[]> | undefined;
 
   constructor(options: AdminServerOptions) {
     this.#options = options;
-    this.#server = createServer(
-      {
-        requestTimeout: REQUEST_TIMEOUT_MS,
-        headersTimeout: REQUEST_TIMEOUT_MS,
-        keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
-        connectionsCheckingInterval: 1_000,
-      },
-      (request, response) => {
-        this.#serve(request, response).catch((error) => {
-          options.log.error(`a request to the metrics server failed: ${messageOf(error)}`);
-          response.destroy();
-        });
-      },
-    );
+    const { token, tls: files, lookEveryMs, log } = options;
+    this.#token = token === undefined ? undefined : new BearerToken(token);
+    this.#tls = files && new ServerTls({ files, key: 'metrics.tls', serves: 'metrics', log, lookEveryMs });
+    const limits = {
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      headersTimeout: REQUEST_TIMEOUT_MS,
+      keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+      connectionsCheckingInterval: 1_000,
+    };
+    this.#server = this.#tls
+      ? createTlsServer({ ...limits, ...this.#tls.serverOptions, handshakeTimeout: REQUEST_TIMEOUT_MS })
+      : createServer(limits);
+    this.#server.on('request', (request, response) => {
+      this.#serve(request, response).catch((error) => {
+        log.error(`a request to the metrics server failed: ${messageOf(error)}`);
+        response.destroy();
+      });
+    });
     this.#server.maxConnections = CONNECTIONS_MAX;
     this.#server.setTimeout(IDLE_SOCKET_TIMEOUT_MS);
   }
@@ -96,10 +123,10 @@ export class AdminServer {
   /**
    * Begins to listen.
    * @returns where, as a URL without a path
-   * @throws PermanentFailure when the address cannot be had
+   * @throws PermanentFailure when the address cannot be had, or other machines reach it and are asked for nothing
    */
   async start(): Promise<{ url: string }> {
-    const { listen, token } = this.#options;
+    const { listen, open } = this.#options;
     await new Promise<void>((resolve, reject) => {
       this.#server.once('error', (error) => reject(listenFailure(error, listen, LISTENING)));
       this.#server.listen({ ...listen }, resolve);
@@ -109,18 +136,26 @@ export class AdminServer {
       this.#options.log.error(`the metrics server had an error: ${messageOf(error)}`),
     );
     const bound = this.#server.address() as AddressInfo;
-    this.#isForThisMachineOnly = isLoopback(bound.address) && token === undefined;
-    if (!isLoopback(bound.address) && token === undefined) {
-      this.#options.log.warn(
-        `metrics are served on ${addressText({ host: listen.host, port: bound.port })} without a token: whoever reaches it can read what is spent. ` +
-          'Set metrics.token_env, or metrics.listen to 127.0.0.1.',
+    this.#isForThisMachineOnly = isLoopback(bound.address) && !this.#isGuarded;
+    if (!isLoopback(bound.address) && !this.#isGuarded && !open) {
+      await this.stop();
+      throw new PermanentFailure(
+        `metrics would be served on ${addressText({ host: listen.host, port: bound.port })} to whoever reaches it, and tell what is spent, so they are not. ` +
+          'Set metrics.token_env, token_file or tls.client_ca_file, or metrics.listen to 127.0.0.1; or metrics.open: true where everybody may read.',
       );
     }
-    return { url: `http://${addressText({ host: listen.host, port: bound.port })}` };
+    if (this.#tls) this.#tls.follow(this.#server as TlsServer);
+    return { url: `${this.#tls ? 'https' : 'http'}://${addressText({ host: listen.host, port: bound.port })}` };
+  }
+
+  /** When its certificate ends, Unix ms. */
+  certificateEndsMs(): number | undefined {
+    return this.#tls?.endsMs;
   }
 
   /** Stops listening and lets answers under way finish, within bounds. May be called twice, and without a start. */
   async stop(): Promise<void> {
+    this.#tls?.stop();
     if (!this.#server.listening) return;
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#server.closeIdleConnections();
@@ -137,7 +172,7 @@ export class AdminServer {
     const headers: Record<string, string> = {
       'content-type': TEXT_TYPE,
       'cache-control': 'no-store',
-      'x-content-type-options': 'nosniff',
+      ...SECURITY_HEADERS,
       ...answer.headers,
     };
     if (headers['content-type'] === METRICS_TYPE) {
@@ -174,13 +209,7 @@ export class AdminServer {
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       return { status: 405, headers: { allow: 'GET, HEAD' }, body: 'This can only be read: use GET or HEAD.\n' };
     }
-    if (route.showsTotals && !this.#isAllowed(request)) {
-      return {
-        status: 401,
-        headers: { 'www-authenticate': 'Bearer realm="tollbridge"' },
-        body: 'A token is needed: send "Authorization: Bearer …" with the value of the variable that metrics.token_env names.\n',
-      };
-    }
+    if (route.showsTotals && !this.#isAllowed(request)) return this.#unauthorized(request);
     if (route.showsTotals && !this.#options.isRestored()) {
       return {
         status: 503,
@@ -188,13 +217,14 @@ export class AdminServer {
         body: 'The totals are being restored from the ledger, so there is nothing to show yet. Ask again in a moment.\n',
       };
     }
-    return await route.answer();
+    return await route.answer(request);
   }
 
-  #readiness(): Answer {
+  #readiness(request: IncomingMessage): Answer {
     const reasons = this.#options.ready();
     if (reasons.length === 0) return { status: 200, body: 'OK\n' };
-    return { status: 503, body: `${reasons.join('\n')}\n` };
+    // Whoever may not read the page may not read either what is said there.
+    return { status: 503, body: this.#isAllowed(request) ? `${reasons.join('\n')}\n` : 'Not ready.\n' };
   }
 
   async #metrics(): Promise<Answer> {
@@ -222,7 +252,6 @@ export class AdminServer {
     const headers = {
       'content-type': 'text/html; charset=utf-8',
       'content-security-policy': PAGE_CSP,
-      'referrer-policy': 'no-referrer',
     };
     try {
       return { status: 200, headers, body: this.#options.page() };
@@ -235,9 +264,35 @@ export class AdminServer {
     }
   }
 
+  /** Whether readers must show something. */
+  get #isGuarded(): boolean {
+    return this.#token !== undefined || this.#tls?.asksForCertificate === true;
+  }
+
   #isAllowed(request: IncomingMessage): boolean {
-    const { token } = this.#options;
-    return token === undefined || token.isBorneBy(request.headers.authorization) === true;
+    return this.#isCertified(request) && this.#bearsToken(request);
+  }
+
+  #isCertified(request: IncomingMessage): boolean {
+    return !this.#tls?.asksForCertificate || this.#tls.isCertified(request);
+  }
+
+  #bearsToken(request: IncomingMessage): boolean {
+    return this.#token === undefined || this.#token.isBorneBy(request.headers.authorization) === true;
+  }
+
+  #unauthorized(request: IncomingMessage): Answer {
+    if (!this.#isCertified(request)) {
+      return {
+        status: 401,
+        body: 'A certificate is needed: connect with one that is signed by the authority in metrics.tls.client_ca_file.\n',
+      };
+    }
+    return {
+      status: 401,
+      headers: { 'www-authenticate': 'Bearer realm="tollbridge"' },
+      body: 'A token is needed: send "Authorization: Bearer …" with the token that metrics.token_env or token_file leads to.\n',
+    };
   }
 }
 

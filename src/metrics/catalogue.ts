@@ -297,7 +297,7 @@ export const BRIDGE = {
     type: 'counter',
     unit: '{request}',
     labels: ['source', 'reason'],
-    help: 'Requests turned away, by reason: backlog, ledger or connections (told to come again later; senders that wait lose nothing), unauthorized (without a token that is known), malformed or too_large (questions that cannot be read; events are counted as rejected).',
+    help: 'Requests turned away, by reason: backlog, ledger, connections or rate_limit (told to come again later; senders that wait lose nothing), unauthorized (without a token or certificate that is known), malformed or too_large (questions that cannot be read; events are counted as rejected).',
   }),
   lost: family('tollbridge_requests_lost_total', {
     type: 'counter',
@@ -353,6 +353,12 @@ export const BRIDGE = {
     unit: '{state}',
     labels: ['partition'],
     help: 'Which part of the turns this bridge counts, as k/N.',
+  }),
+  certificateEnd: family('tollbridge_certificate_end_timestamp_seconds', {
+    type: 'gauge',
+    unit: 's',
+    labels: ['listener'],
+    help: 'When the certificate ends that is shown on metrics.tls, tcp.tls or otlp_in.tls, Unix time.',
   }),
   relayQueueEvents: family('tollbridge_relay_queue_events', {
     type: 'gauge',

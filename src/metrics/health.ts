@@ -16,7 +16,15 @@ import { LEDGER_SCOPE } from './producer.ts';
 /** All labels here are closed sets, so this is never reached; the SDK's own limit of 2000 would fold series silently. */
 export const SERIES_PER_INSTRUMENT_MAX = 100_000;
 
-const REFUSAL_REASONS = ['backlog', 'ledger', 'connections', 'unauthorized', 'malformed', 'too_large'] as const;
+const REFUSAL_REASONS = [
+  'backlog',
+  'ledger',
+  'connections',
+  'rate_limit',
+  'unauthorized',
+  'malformed',
+  'too_large',
+] as const;
 const PUSH_RESULTS = ['ok', 'error'] as const;
 
 type EventOutcome = Booking['outcome']['type'];
@@ -167,6 +175,14 @@ export class Health {
     this.#instruments.relayQueueBytes.addCallback((result) => result.observe(queue.bytes));
   }
 
+  /** The end of a certificate changes when it is renewed. @param endsMs Unix ms; undefined where none is shown */
+  watchCertificate(listener: 'metrics' | 'tcp' | 'otlp', endsMs: () => number | undefined): void {
+    this.#instruments.certificateEnd.addCallback((result) => {
+      const ms = endsMs();
+      if (ms !== undefined) result.observe(ms / 1000, { listener });
+    });
+  }
+
   /** A push by OTLP ended. */
   pushed(result: (typeof PUSH_RESULTS)[number]): void {
     this.#instruments.otlpExports.add(1, { result });
@@ -281,6 +297,7 @@ function createInstruments(meter: Meter) {
     pollDuration: histogram(BRIDGE.pollDuration),
     pollInterval: gauge(BRIDGE.pollInterval),
     partitionOwned: gauge(BRIDGE.partitionOwned),
+    certificateEnd: watched(BRIDGE.certificateEnd),
     relayQueueEvents: watched(BRIDGE.relayQueueEvents),
     relayQueueBytes: watched(BRIDGE.relayQueueBytes),
     commitDuration: histogram(BRIDGE.commitDuration),

@@ -55,12 +55,25 @@ const LIMITS: ReceiverLimits = {
 const TIMEOUT_CHECK_MS = 500;
 
 /** Why a request is answered to nobody. */
-export type Unidentified = 'missing' | 'wrong' | 'web_page';
+export type Unanswered = 'missing' | 'wrong' | 'no_certificate' | 'web_page' | 'too_fast';
 
 const TOKEN_ADVICE = 'send "Authorization: Bearer …" with a token whose hash is listed under tokens in tollbridge.yaml';
-const UNIDENTIFIED: Readonly<Record<Unidentified, Answer>> = {
+const UNANSWERED: Readonly<Record<Unanswered, Answer>> = {
   missing: { status: 401, body: { error: `a token is needed: ${TOKEN_ADVICE}` } },
   wrong: { status: 401, body: { error: `this token is not known here: ${TOKEN_ADVICE}; nothing was booked` } },
+  no_certificate: {
+    status: 401,
+    body: {
+      error: 'a certificate is needed: connect with one that is signed by the authority in tcp.tls.client_ca_file',
+    },
+  },
+  too_fast: {
+    status: 429,
+    body: {
+      error: 'more requests come than rate_limit lets in; nothing was booked, send it again later',
+    },
+    retryAfterS: 1,
+  },
   web_page: {
     status: 403,
     body: {
@@ -95,7 +108,7 @@ export interface EventReceiverOptions {
   readonly source: string;
   readonly intake: Intake;
   /** Whose request it is; asked before anything but /healthz is answered, and before a body is read. */
-  readonly identify: (request: IncomingMessage) => Identity | Unidentified;
+  readonly identify: (request: IncomingMessage) => Identity | Unanswered;
   /** The body of `GET /v1/status`. */
   readonly status: () => unknown;
   /** The body of `/healthz`. */
@@ -187,8 +200,9 @@ export class EventReceiver {
     if (path === '/healthz') return this.#respond(response, { status: 200, body: this.#options.health() });
     const identity = this.#options.identify(request);
     if (typeof identity === 'string') {
-      this.#options.meter.refused(this.#options.source, 'unauthorized');
-      return this.#turnAway(request, response, UNIDENTIFIED[identity]);
+      const reason = identity === 'too_fast' ? 'rate_limit' : 'unauthorized';
+      this.#options.meter.refused(this.#options.source, reason);
+      return this.#turnAway(request, response, UNANSWERED[identity]);
     }
     const read = this.#reading(path, query);
     if (read) return this.#respond(response, request.method === 'GET' ? read() : this.#wrongMethod('GET'));
@@ -349,6 +363,7 @@ export class EventReceiver {
     const { contentType, bytes } = this.#options.desk?.encode(answer, response.req) ?? inJson(answer);
     response.writeHead(answer.status, {
       'Content-Type': contentType,
+      'X-Content-Type-Options': 'nosniff',
       'Content-Length': bytes.length,
       ...(answer.status === 401 && { 'WWW-Authenticate': 'Bearer realm="tollbridge"' }),
       ...(answer.retryAfterS !== undefined && { 'Retry-After': Math.max(1, Math.ceil(answer.retryAfterS)) }),

@@ -1,5 +1,6 @@
-// OTLP/HTTP, as coding agents export it: `POST <prefix>/v1/{logs,traces,metrics}`. Logs are booked, and of
-// spans what no log and no plugin tells; metrics repeat them and are dropped. Agents keep nothing on disk and drop what was not answered well, so there is never a 500.
+// OTLP/HTTP, as coding agents export it: `POST <prefix>/v1/{logs,traces,metrics}`. Logs are booked, and of spans what no
+// log and no plugin tells; metrics repeat them and are dropped. Agents keep nothing on disk and send nothing again that was
+// answered by a 500, so there is none.
 
 import type { IncomingMessage } from 'node:http';
 import { promisify } from 'node:util';

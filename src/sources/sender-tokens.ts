@@ -7,11 +7,13 @@ import { PermanentFailure } from '../failure.ts';
 import { bearerOf, tokenDigest } from '../listen.ts';
 import { inFile, inVariable } from '../poll/credential.ts';
 import type { Identity } from '../turn/turn-event.ts';
-import type { Unidentified } from './event-receiver.ts';
+import type { Unanswered } from './event-receiver.ts';
+import { Pace } from './pace.ts';
 
 interface KnownToken {
   readonly digest: Buffer;
   readonly identity: Identity;
+  readonly pace: Pace;
 }
 
 export class SenderTokens {
@@ -19,14 +21,15 @@ export class SenderTokens {
 
   /**
    * Reads the tokens that the configuration lists or leads to.
+   * @param perSecond how many requests may come with a token that states no limit of its own
    * @throws PermanentFailure when one cannot be read, or is there twice
    */
-  constructor(tokens: readonly TokenConfig[], env: NodeJS.ProcessEnv) {
+  constructor(tokens: readonly TokenConfig[], { env, perSecond }: { env: NodeJS.ProcessEnv; perSecond: number }) {
     this.#tokens = tokens.map((token, index) => {
       const digest = digestOf(token, { place: `tokens[${index}]`, env });
       const { team, user, project } = token;
       const identity = { ...(team && { team }), ...(user && { user }), ...(project && { project }) };
-      return { digest, identity };
+      return { digest, identity, pace: new Pace(token.rate_limit ?? perSecond) };
     });
     const [repeat] = repeats(this.#tokens, ({ digest }) => digest.toString('hex'));
     if (repeat) {
@@ -42,17 +45,18 @@ export class SenderTokens {
   }
 
   /** Whose token an Authorization header bears. All are compared, so that the time tells nothing about which it was. */
-  identify(authorization: string | undefined): Identity | Exclude<Unidentified, 'web_page'> {
+  identify(authorization: string | undefined): Identity | Exclude<Unanswered, 'web_page'> {
     const given = bearerOf(authorization);
     return given === undefined ? 'missing' : this.identifyToken(given);
   }
 
   /** Whose token this is. */
-  identifyToken(given: string): Identity | 'wrong' {
+  identifyToken(given: string): Identity | 'wrong' | 'too_fast' {
     const digest = tokenDigest(given);
-    let found: Identity | undefined;
-    for (const token of this.#tokens) if (timingSafeEqual(token.digest, digest)) found = token.identity;
-    return found ?? 'wrong';
+    let found: KnownToken | undefined;
+    for (const token of this.#tokens) if (timingSafeEqual(token.digest, digest)) found = token;
+    if (!found) return 'wrong';
+    return found.pace.admits() ? found.identity : 'too_fast';
   }
 }
 

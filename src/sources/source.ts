@@ -23,7 +23,7 @@ export interface Source {
   stop(): Promise<void>;
 }
 
-export type Refusal = 'backlog' | 'ledger' | 'connections' | 'unauthorized' | 'malformed' | 'too_large';
+export type Refusal = 'backlog' | 'ledger' | 'connections' | 'rate_limit' | 'unauthorized' | 'malformed' | 'too_large';
 
 /** Where the counts of all sources go. */
 export interface SourceMeter {

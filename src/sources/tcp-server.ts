@@ -1,15 +1,16 @@
 // A source that listens on TCP, for senders in containers and on other machines: the socket's routes, or those of a desk.
 // There a credential says whose events they are; without tokens only this machine is listened to, and nobody's name is known.
 
-import { readFileSync } from 'node:fs';
 import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { TcpConfig } from '../config.ts';
-import { messageOf, PermanentFailure } from '../failure.ts';
+import { messageOf } from '../failure.ts';
 import { addressText, isAskedByItsName, listenFailure } from '../listen.ts';
+import { ServerTls } from '../server-tls.ts';
 import type { Identity } from '../turn/turn-event.ts';
-import { EventReceiver, type EventReceiverOptions, type Unidentified } from './event-receiver.ts';
+import { EventReceiver, type EventReceiverOptions, type Unanswered } from './event-receiver.ts';
+import { Pace } from './pace.ts';
 import type { SenderTokens } from './sender-tokens.ts';
 import type { Source } from './source.ts';
 
@@ -34,20 +35,30 @@ export interface TcpServerOptions extends Omit<EventReceiverOptions, 'source' | 
   /** Port 0 takes a free one. */
   readonly tcp: TcpConfig;
   readonly tokens: SenderTokens;
+  /** How often the files of `tcp.tls` are looked at. */
+  readonly lookEveryMs?: number;
 }
 
 export class TcpServer implements Source {
   readonly #service: Service;
   readonly #options: TcpServerOptions;
   readonly #receiver: EventReceiver;
+  /** Of all who bear no token. */
+  readonly #pace: Pace;
   #server: http.Server | undefined;
+  #tls: ServerTls | undefined;
   #url = '';
 
   constructor(options: TcpServerOptions) {
     this.#options = options;
     this.#service = options.service ?? EVENTS;
+    this.#pace = new Pace(options.tcp.rate_limit);
+    const { tokens, tcp } = options;
+    const isGuarded = !tokens.isEmpty || tcp.tls?.client_ca_file !== undefined;
     this.#receiver = new EventReceiver({
       ...options,
+      // Strangers learn that it lives, and of no version whose holes they could look up.
+      ...(isGuarded && { health: () => ({ status: 'ok' }) }),
       source: this.name,
       limits: { maxConnections: CONNECTIONS_MAX, ...options.limits },
       identify: (request) => this.#identify(request),
@@ -61,6 +72,16 @@ export class TcpServer implements Source {
   /** Where it listens, without a path; '' before the start. */
   get url(): string {
     return this.#url;
+  }
+
+  /** Why a renewed certificate is not served; undefined when all is well. */
+  problem(): string | undefined {
+    return this.#tls?.problem();
+  }
+
+  /** When its certificate ends, Unix ms. */
+  certificateEndsMs(): number | undefined {
+    return this.#tls?.endsMs;
   }
 
   /** @throws PermanentFailure when the address cannot be had, or the certificate or its key cannot be used */
@@ -79,24 +100,20 @@ export class TcpServer implements Source {
     server.removeAllListeners('error');
     server.on('error', (error) => log.error({ source: this.name }, `the server had an error: ${messageOf(error)}`));
     this.#server = server;
+    this.#tls?.follow(server as https.Server);
     const { port } = server.address() as AddressInfo;
     this.#url = `${tcp.tls ? 'https' : 'http'}://${addressText({ host: listen.host, port })}`;
     meter.up(this.name, true);
   }
 
-  #newServer({ tls }: TcpConfig): http.Server {
+  #newServer({ tls: files }: TcpConfig): http.Server {
     const options = this.#receiver.serverOptions();
-    if (!tls) return http.createServer(options);
+    if (!files) return http.createServer(options);
+    const { log, lookEveryMs } = this.#options;
     const { key, serves } = this.#service;
-    const pair = { cert: this.#readPem('cert_file', tls.cert_file), key: this.#readPem('key_file', tls.key_file) };
-    try {
-      return https.createServer({ ...options, ...pair, handshakeTimeout: this.#receiver.limits.headersTimeoutMs });
-    } catch (error) {
-      throw new PermanentFailure(
-        `${key}.tls cannot be used, so ${serves} cannot be served: ${messageOf(error)}. ` +
-          'Let cert_file hold a certificate (with its chain) in PEM, and key_file its private key without a passphrase.',
-      );
-    }
+    this.#tls = new ServerTls({ files, key: `${key}.tls`, serves, log, lookEveryMs });
+    const handshakeTimeout = this.#receiver.limits.headersTimeoutMs;
+    return https.createServer({ ...options, ...this.#tls.serverOptions, handshakeTimeout });
   }
 
   /** Books and answers what was sent, within bounds. */
@@ -104,34 +121,29 @@ export class TcpServer implements Source {
     const server = this.#server;
     if (!server) return;
     this.#server = undefined;
+    this.#tls?.stop();
     // Who waits to be accepted is reset and sees it, unlike those who write to the socket's file and leave.
     await this.#receiver.close([server]);
     this.#options.meter.up(this.name, false);
   }
 
-  #identify(request: IncomingMessage): Identity | Unidentified {
+  #identify(request: IncomingMessage): Identity | Unanswered {
     const { tokens, tcp } = this.#options;
+    if (this.#tls?.asksForCertificate && !this.#tls.isCertified(request)) return 'no_certificate';
     // A page that makes a browser ask here knows no token, so then it does not matter by which name it was asked.
     if (!tokens.isEmpty) return this.#bearer(request);
-    const isPage = request.headers.origin !== undefined || !isAskedByItsName(request, tcp.listen);
-    return isPage ? 'web_page' : {};
+    // Nor does it know a certificate, but the browser may: then it lends it to every page.
+    const isPage =
+      request.headers.origin !== undefined ||
+      (!this.#tls?.asksForCertificate && !isAskedByItsName(request, tcp.listen));
+    if (isPage) return 'web_page';
+    return this.#pace.admits() ? {} : 'too_fast';
   }
-  #bearer(request: IncomingMessage): Identity | Unidentified {
+
+  #bearer(request: IncomingMessage): Identity | Unanswered {
     const { tokens, tokenInPath } = this.#options;
     const { authorization } = request.headers;
     const inPath = authorization === undefined ? tokenInPath?.(request.url ?? '') : undefined;
     return inPath === undefined ? tokens.identify(authorization) : tokens.identifyToken(inPath);
-  }
-
-  #readPem(key: keyof NonNullable<TcpConfig['tls']>, file: string): Buffer {
-    try {
-      return readFileSync(file);
-    } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
-      const { key: section, serves } = this.#service;
-      throw new PermanentFailure(
-        `${section}.tls.${key} cannot be read (${code}), so ${serves} cannot be served. Mend the path or the file's mode.`,
-      );
-    }
   }
 }

@@ -27,7 +27,7 @@ test('the entry that is printed lets the token in that is printed, with its owne
   const { token, tokens } = partsOf(lines);
   assert.equal(exitCode, 0);
   assert.match(token, /^tb_[\w-]{43}$/, '32 bytes');
-  assert.deepEqual(new SenderTokens(tokens, {}).identify(`Bearer ${token}`), owner);
+  assert.deepEqual(new SenderTokens(tokens, { env: {}, perSecond: 200 }).identify(`Bearer ${token}`), owner);
   assert.equal(lines.join('\n').split(token).length, 2, 'the token is printed once, and not in the example');
   assert.notEqual(partsOf(newToken(owner).lines).token, token);
   assert.deepEqual(Object.keys(partsOf(newToken({}).lines).tokens[0]!), ['sha256']);
@@ -52,7 +52,7 @@ test('tollbridge token new prints it and writes nothing', (t) => {
   assert.equal(made.status, 0, made.stderr);
   const { token, tokens } = partsOf(made.stdout.split('\n'));
   const expected = { team: 'core', project: 'shop' };
-  assert.deepEqual(new SenderTokens(tokens, {}).identify(`Bearer ${token}`), expected);
+  assert.deepEqual(new SenderTokens(tokens, { env: {}, perSecond: 200 }).identify(`Bearer ${token}`), expected);
   assert.deepEqual(readdirSync(home), []);
   const refused = run('--team', 'my team');
   assert.equal(refused.status, 1);

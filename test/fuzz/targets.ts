@@ -20,16 +20,11 @@ import { readReport, takeQuestion } from '../../src/sources/socket-routes.ts';
 import { Attribution } from '../../src/turn/attribution.ts';
 import { encodeRecord } from '../../src/turn/encode-record.ts';
 import { type Decoded, decodeBody, decodeHook, decodeRecord, HOOK_AGENTS } from '../../src/turn/normalize.ts';
-import { Conversations } from '../../src/turn/otlp/conversations.ts';
-import { decodeLogs } from '../../src/turn/otlp/decode.ts';
-import { OpencodeTitles } from '../../src/turn/otlp/opencode-titles.ts';
-import { type Encoding, readBody } from '../../src/turn/otlp/payload.ts';
-import { type Signal, UnreadableBody } from '../../src/turn/otlp/records.ts';
 import { Pricing } from '../../src/turn/pricing.ts';
 import { decodeSnapshot } from '../../src/turn/usage-snapshot.ts';
 import { GOOD_CONSOLE, NOW_MS } from '../poll/console-server.ts';
-import { asProtobuf, recordings } from '../sources/otlp-fixture.ts';
 import { CANARY, capturedBodies, configurations, likeBodies, likeJson, likeText, pushes } from './inputs.ts';
+import { otlpTargets } from './otlp-targets.ts';
 
 export interface FuzzTarget {
   readonly name: string;
@@ -137,26 +132,6 @@ export const serovalAnswers = [
   '{"t":10,"i":0,"p":{"k":["n","s"],"v":[{"t":0,"s":3},{"t":1,"s":"a\\\\x3Cb"}]}}',
 ];
 
-type OtlpPost = readonly [signal: Signal, encoding: Encoding, body: Buffer];
-const OTLP_SAMPLE_MAX_BYTES = 12_000;
-
-/** What agents exported, in both encodings. */
-function otlpPosts(): fc.Arbitrary<OtlpPost> {
-  const posts = recordings().flatMap((recording) => recording.posts);
-  const ofSignal = (signal: Signal): fc.Arbitrary<OtlpPost>[] => {
-    const samples = posts.filter(
-      ({ path: route, body }) => route === `/v1/${signal}` && JSON.stringify(body).length < OTLP_SAMPLE_MAX_BYTES,
-    );
-    assert.ok(samples.length > 0, signal);
-    const packed = samples.map(({ path: route, body }) => asProtobuf(route, body));
-    return [
-      likeBodies(samples.map(({ body }) => body)).map((body) => [signal, 'json', body]),
-      likeText(packed).map((body) => [signal, 'protobuf', body]),
-    ];
-  };
-  return fc.oneof(...ofSignal('logs'), ...ofSignal('traces'));
-}
-
 const question = {
   ...{ agent: 'opencode', provider: 'anthropic', model: 'claude-sonnet-4-5', called_model: 'sonnet', project: 'shop' },
   ...{
@@ -188,7 +163,6 @@ export function fuzzTargets(): { readonly targets: readonly FuzzTarget[]; readon
   const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-fuzz-'));
   const configFile = path.join(dir, 'tollbridge.yaml');
   const desk = verdictDesk();
-  const [conversations, titles] = [new Conversations(), new OpencodeTitles()];
   const published = snapshots.flatMap((snapshot) => {
     const decoded = decodeSnapshot(snapshot, {});
     if (decoded.type !== 'poll') return [];
@@ -197,17 +171,18 @@ export function fuzzTargets(): { readonly targets: readonly FuzzTarget[]; readon
   });
   const targets: FuzzTarget[] = [
     {
-      ...{ name: 'bodies', share: 25, inputs: bodies },
+      ...{ name: 'bodies', share: 22, inputs: bodies },
       read: (body: Buffer) => assertDecoded(decodeBody(body).map(({ decoded }) => decoded)),
     },
     {
-      ...{ name: 'hooks', share: 15, inputs: fc.tuple(fc.constantFrom(...HOOK_AGENTS), likeJson(hooks)) },
+      ...{ name: 'hooks', share: 20, inputs: fc.tuple(fc.constantFrom(...HOOK_AGENTS), likeJson(hooks)) },
       read: ([agent, payload]: [string, unknown]) => {
         const decoded = decodeHook(agent, payload, { accountId: CANARY, upstreamHint: 'openai' });
         assert.ok(decoded.length > 0);
         assertDecoded(decoded);
       },
     },
+    ...otlpTargets(8),
     {
       ...{ name: 'snapshots of a hub', share: 12, inputs: likeJson(snapshots) },
       read: (snapshot: unknown) => assertDecoded([decodeSnapshot(snapshot, { machine: 'm' })]),
@@ -247,21 +222,6 @@ export function fuzzTargets(): { readonly targets: readonly FuzzTarget[]; readon
           parseSeroval(bytes.toString('utf8'));
         } catch (error) {
           assert.ok(error instanceof SerovalError, String(error));
-          assertClean(error.message);
-        }
-      },
-    },
-    {
-      ...{ name: 'OTLP', share: 10, inputs: otlpPosts() },
-      read: ([signal, encoding, body]: OtlpPost) => {
-        try {
-          const decoded =
-            signal === 'logs'
-              ? decodeLogs(readBody(signal, body, encoding), conversations)
-              : titles.decode(readBody(signal, body, encoding));
-          assertDecoded(decoded);
-        } catch (error) {
-          assert.ok(error instanceof UnreadableBody, (error as Error).stack ?? String(error));
           assertClean(error.message);
         }
       },

@@ -5,9 +5,9 @@ import { connect } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { PermanentFailure } from '../../src/failure.ts';
-import { BearerToken } from '../../src/listen.ts';
 import { createLog } from '../../src/log.ts';
 import { AdminServer, type AdminServerOptions } from '../../src/metrics/admin-server.ts';
+import { freePort } from '../prometheus-server.ts';
 
 const TEXT = '# HELP up Naïve.\n# TYPE up gauge\nup 1\n';
 const TOKEN = 'EXAMPLE-token-0123456789';
@@ -197,7 +197,7 @@ describe('the other routes', () => {
 
 describe('a token', () => {
   it('guards /metrics and the page, not the probes', async (t) => {
-    const { get, logged } = await serve(t, { token: new BearerToken(TOKEN) });
+    const { get, logged } = await serve(t, { token: TOKEN });
     for (const path of ['/metrics', '/']) {
       for (const authorization of [
         undefined,
@@ -221,12 +221,57 @@ describe('a token', () => {
     assert.doesNotMatch(logged.join(''), new RegExp(TOKEN));
   });
 
-  it('is missed in the log where other machines can read, and only there', async (t) => {
-    const open = { host: '0.0.0.0', port: 0 };
-    assert.match((await serve(t, { listen: open })).logged.join(''), /without a token.*metrics\.token_env/);
-    assert.equal((await serve(t, { listen: open, token: new BearerToken(TOKEN) })).logged.join(''), '');
-    assert.equal((await serve(t, { listen: { host: 'localhost', port: 0 } })).logged.join(''), '');
+  it('is needed where other machines can read: without one, and without a word that it be open, nothing starts', async (t) => {
+    const everywhere = { host: '0.0.0.0', port: await freePort() };
+    await assert.rejects(serve(t, { listen: everywhere }), (error) => {
+      assert.ok(error instanceof PermanentFailure);
+      assert.match(error.message, /metrics\.token_env, token_file or tls\.client_ca_file.* or metrics\.open: true/);
+      return true;
+    });
+    await assert.rejects(ask(`http://127.0.0.1:${everywhere.port}/-/healthy`, {}), /ECONNREFUSED/);
+    await serve(t, { listen: everywhere, token: TOKEN });
+    await serve(t, { listen: { host: '0.0.0.0', port: 0 }, open: true });
+    await serve(t, { listen: { host: 'localhost', port: 0 } });
   });
+
+  it('keeps from others why the bridge is not ready', async (t) => {
+    const { get } = await serve(t, { token: TOKEN, ready: () => ['the disk below /CANARY is full'] });
+    const headers = { authorization: `Bearer ${TOKEN}` };
+    assert.deepEqual([(await get('/-/ready')).status, (await get('/-/ready')).text], [503, 'Not ready.\n']);
+    assert.match((await get('/-/ready', { headers })).text, /CANARY/);
+  });
+});
+
+describe('what a browser is told', () => {
+  const REQUIRED = {
+    'x-content-type-options': /^nosniff$/,
+    'x-frame-options': /^DENY$/,
+    'referrer-policy': /^no-referrer$/,
+    'cross-origin-resource-policy': /^same-origin$/,
+    'cache-control': /^no-store$/,
+    'content-security-policy':
+      /^default-src 'none'; (style-src 'sha256-[^']+'; img-src data:; )?base-uri 'none'; form-action 'none'; frame-ancestors 'none'$/,
+  };
+  const asked: [string, Partial<AdminServerOptions>, string, Ask, number][] = [
+    ['the page', {}, '/', {}, 200],
+    ['the metrics', {}, '/metrics', {}, 200],
+    ['a probe', {}, '/-/healthy', {}, 200],
+    ['no route', {}, '/x', {}, 404],
+    ['another method', {}, '/metrics', { method: 'POST' }, 405],
+    ['no token', { token: TOKEN }, '/metrics', {}, 401],
+    ['another host', {}, '/metrics', { headers: { host: 'evil.example' } }, 403],
+    ['not restored yet', { isRestored: () => false }, '/metrics', {}, 503],
+    ['not ready', { ready: () => ['no'] }, '/-/ready', {}, 503],
+    ['a scrape that fails', { collect: () => Promise.reject(new Error('x')) }, '/metrics', {}, 500],
+  ];
+  for (const [name, options, path, init, expected] of asked) {
+    it(`is all of it, whatever is answered: ${name}`, async (t) => {
+      const { get } = await serve(t, options);
+      const { status, headers } = await get(path, init);
+      assert.equal(status, expected);
+      for (const [header, value] of Object.entries(REQUIRED)) assert.match(String(headers[header]), value, header);
+    });
+  }
 });
 
 describe('the host that a request names', () => {
@@ -261,10 +306,10 @@ describe('the host that a request names', () => {
 
   it('may be any where a token is asked for, where other machines read, and where it is the configured one', async (t) => {
     const headers = { host: 'bridge.example:9464' };
-    const guarded = await serve(t, { token: new BearerToken(TOKEN) });
+    const guarded = await serve(t, { token: TOKEN });
     const withToken = { headers: { ...headers, authorization: `Bearer ${TOKEN}` } };
     assert.equal((await guarded.get('/metrics', withToken)).status, 200);
-    const open = await serve(t, { listen: { host: '0.0.0.0', port: 0 } });
+    const open = await serve(t, { listen: { host: '0.0.0.0', port: 0 }, open: true });
     const { port } = new URL(open.url);
     assert.equal((await ask(`http://127.0.0.1:${port}/metrics`, { headers })).status, 200);
     // A loopback address by a name that every resolver knows and that is neither an IP address nor localhost.

@@ -32,6 +32,8 @@ async function useAll(health: Health): Promise<void> {
   health.committed({ events: 6, seconds: 0.002 });
   health.ownsPartition('1/2');
   health.watchQueue({ events: 3, bytes: 1500 });
+  health.watchCertificate('tcp', () => 1_767_614_400_000);
+  health.watchCertificate('metrics', () => undefined);
   health.pushed('ok');
   await health.scrape();
 }

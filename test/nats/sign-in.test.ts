@@ -1,12 +1,12 @@
 // Who is let in, and what those are told who are not: every way to sign in, against a real server.
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { chmodSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { nkeys } from 'nats';
 import { NatsLink } from '../../src/nats/connection.ts';
+import { certificates } from '../certificates.ts';
 import { freePort } from '../prometheus-server.ts';
 import { readableLog, temporaryFolder, until } from '../sources/intake-fixture.ts';
 import { NatsServer, natsConfig } from './nats-server.ts';
@@ -140,20 +140,6 @@ test('nobody, where somebody is asked for; a credential that is missing, exposed
     await opened.stop();
   }
 });
-
-/** A certificate authority, and what it signed for the server and for a client. */
-function certificates(dir: string) {
-  const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: dir, stdio: 'pipe' });
-  const key = ['-newkey', 'rsa:2048', '-nodes', '-days', '2'];
-  openssl('req', '-x509', ...key, '-subj', '/CN=ca', '-keyout', 'ca.key', '-out', 'ca.pem');
-  for (const name of ['server', 'client']) {
-    openssl('req', ...key.slice(0, 3), '-subj', `/CN=${name}`, '-keyout', `${name}.key`, '-out', `${name}.csr`);
-    writeFileSync(path.join(dir, 'san'), 'subjectAltName=IP:127.0.0.1,DNS:localhost\n');
-    const signed = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-extfile', 'san', '-days', '2'];
-    openssl('x509', '-req', '-in', `${name}.csr`, ...signed, '-out', `${name}.pem`);
-  }
-  return (name: string) => path.join(dir, name);
-}
 
 test('TLS, and TLS both ways; a certificate that nobody trusts, and a client without one', async (t) => {
   const dir = temporaryFolder(t);

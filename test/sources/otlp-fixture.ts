@@ -81,6 +81,7 @@ export interface Recording {
     readonly sessions: number;
     readonly metered: readonly number[];
     readonly cost_usd: number;
+    readonly providers: readonly string[];
   };
 }
 
@@ -170,8 +171,8 @@ export async function startOtlp(
     attribution,
   });
   const server = otlpServer({
-    tcp: { listen: { host: '127.0.0.1', port: 0 }, plaintext: false },
-    tokens: new SenderTokens(tokens, {}),
+    tcp: { listen: { host: '127.0.0.1', port: 0 }, plaintext: false, rate_limit: 100_000 },
+    tokens: new SenderTokens(tokens, { env: {}, perSecond: 100_000 }),
     intake: new Intake({ sink, meter }),
     providerOf: (agent, sessionId) => ledger.providerOf(agent, sessionId),
     ...{ meter, log, status: () => ({}), health: () => ({ status: 'ok' }), limits },

@@ -4,6 +4,8 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, it } from 'node:test';
+import type { Ledger } from '../../src/ledger/ledger.ts';
+import { TOLL } from '../../src/metrics/catalogue.ts';
 import {
   asProtobuf,
   CANARY,
@@ -22,6 +24,12 @@ import {
 const RECORDINGS = recordings().filter(({ name }) => !name.startsWith('oc-'));
 /** Recorded behind a base URL of one's own: what such a call cost is anybody's guess. */
 const NOT_STATED = 0;
+
+/** Gemini CLI says it in the terms of the semantic conventions. */
+const PROVIDERS: Readonly<Record<string, string>> = { 'gcp.gen_ai': 'google' };
+const providersIn = (ledger: Ledger) => [
+  ...new Set([...ledger.counters(TOLL.turns.name)].map(({ labels }) => labels.provider)),
+];
 
 const isLogs = (post: RecordedPost) => post.path === '/v1/logs';
 /** As it was sent. */
@@ -56,8 +64,12 @@ for (const [way, toPosts] of Object.entries(WAYS)) {
         const answers = [];
         for (const post of toPosts(posts)) answers.push(await send(url, post));
         assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]));
-        const { turns, errors, tools, sessions, metered } = expected;
+        const { turns, errors, tools, sessions, metered, providers } = expected;
         assert.deepEqual(countedBy(ledger), { turns, errors, tools, sessions, metered, costNano: NOT_STATED });
+        assert.deepEqual(
+          providersIn(ledger),
+          providers.map((name) => PROVIDERS[name] ?? name),
+        );
         meter.assertConserved('otlp');
         assert.equal(meter.of('otlp').rejected, 0, JSON.stringify(meter.of('otlp')));
         assert.ok(ledger.health().booksBalance);

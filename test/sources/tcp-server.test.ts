@@ -11,6 +11,7 @@ import { Bridge } from '../../src/bridge.ts';
 import { parseConfig, type TokenConfig } from '../../src/config.ts';
 import { PermanentFailure } from '../../src/failure.ts';
 import { tokenDigest } from '../../src/listen.ts';
+import type { ServerTlsFiles } from '../../src/server-tls.ts';
 import { SenderTokens } from '../../src/sources/sender-tokens.ts';
 import { TcpServer, type TcpServerOptions } from '../../src/sources/tcp-server.ts';
 import { scratchConfig } from '../commands/bridge-fixture.ts';
@@ -57,20 +58,20 @@ async function startTcp(
     env = {},
     tls,
     ...rest
-  }: Partial<Omit<TcpServerOptions, 'tokens' | 'tcp'>> & {
+  }: Partial<Omit<TcpServerOptions, 'tokens'>> & {
     tokens?: TokenConfig[];
     env?: NodeJS.ProcessEnv;
-    tls?: { cert_file: string; key_file: string };
+    tls?: ServerTlsFiles;
   } = {},
 ) {
   const parts = newIntake();
   const { log, lines } = readableLog();
   const server = new TcpServer({
     ...parts,
-    tcp: { listen: { host: '127.0.0.1', port: 0 }, plaintext: false, ...(tls && { tls }) },
-    tokens: new SenderTokens(tokens, env),
+    tcp: { listen: { host: '127.0.0.1', port: 0 }, plaintext: false, rate_limit: 200, ...(tls && { tls }) },
+    tokens: new SenderTokens(tokens, { env, perSecond: 200 }),
     status: () => ({ version: '0' }),
-    health: () => ({ status: 'ok' }),
+    health: () => ({ status: 'ok', daemon_version: '0' }),
     log,
     ...rest,
   });
@@ -126,7 +127,8 @@ describe('who is let in', () => {
     assert.deepEqual((await request(`${url}/v1/status`, { headers: bearer(WEB) })).json, { version: '0' });
     const named = { ...bearer(WEB), host: 'bridge.example.com' };
     assert.equal((await request(`${url}/v1/status`, { headers: named })).status, 200, 'by whatever name it is reached');
-    assert.equal((await request(`${url}/healthz`)).status, 200, 'the probe is open');
+    const probe = await request(`${url}/healthz`);
+    assert.deepEqual([probe.status, probe.json], [200, { status: 'ok' }], 'the probe is open, and tells nothing else');
     assert.equal(meter.of('tcp')['refused:unauthorized'], refused.length, 'and who is let in is not counted');
     meter.assertConserved('tcp');
     assert.doesNotMatch(log.join('\n'), /CANARY/);
@@ -142,6 +144,7 @@ describe('who is let in', () => {
 
   test('without tokens programs of this machine are answered, and web pages are not', async (t) => {
     const { url, sink, meter } = await startTcp(t);
+    assert.equal((await request(`${url}/healthz`)).json.daemon_version, '0', 'who is let in may know');
     const pages = [{ origin: 'http://evil.example' }, { origin: 'null' }, { host: 'evil.example:9465' }];
     for (const headers of pages) {
       const answer = await request(url + HOOK, { headers, body: turnPayload(1) });
@@ -175,11 +178,51 @@ describe('who is let in', () => {
     ];
     for (const [tokens, message] of mistakes) {
       assert.throws(
-        () => new SenderTokens(tokens, env),
+        () => new SenderTokens(tokens, { env, perSecond: 200 }),
         (error) => error instanceof PermanentFailure && message.test(error.message) && !/CANARY/.test(error.message),
         String(message),
       );
     }
+  });
+});
+
+describe('a rate limit', () => {
+  const [slow, other] = [
+    { sha256: sha256(CORE), team: 'core', rate_limit: 1 },
+    { sha256: sha256(WEB), team: 'web' },
+  ];
+
+  test('beyond it nothing is read or booked, what was turned away can be sent again, and other tokens go on', async (t) => {
+    const { url, sink, meter } = await startTcp(t, { tokens: [slow, other] });
+    const send = (n: number) => request(url + HOOK, { headers: bearer(CORE), body: turnPayload(n) });
+    let [taken, next] = [0, await send(0)];
+    while (next.status === 200 && taken < 100) next = await send(++taken);
+    assert.ok(taken >= 10 && taken < 100, `ten seconds' worth: ${taken}`);
+    assert.deepEqual([next.status, next.headers['retry-after']], [429, '1']);
+    assert.match(String(next.json.error), /rate_limit.*nothing was booked, send it again/);
+    assert.equal(sink.events.length, taken);
+    assert.equal((await request(`${url}/v1/status`, { headers: bearer(WEB) })).status, 200);
+    assert.equal((await request(`${url}/healthz`)).status, 200, 'probes are not counted');
+
+    let refused = 1;
+    while ((await send(taken)).status === 429) {
+      refused += 1;
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+    assert.equal(sink.events.length, taken + 1, 'sent again, it is booked once');
+    assert.equal((await request(url + HOOK, { headers: bearer(WEB), body: turnPayload(taken) })).status, 200);
+    assert.equal(meter.of('tcp')['refused:rate_limit'], refused);
+    assert.equal(meter.of('tcp')['refused:unauthorized'], undefined);
+    meter.assertConserved('tcp');
+  });
+
+  test('where no token is needed, all who send share one', async (t) => {
+    const tcp = { listen: { host: '127.0.0.1', port: 0 }, plaintext: false, rate_limit: 1 };
+    const { url } = await startTcp(t, { tcp });
+    const answers = await Promise.all(Array.from({ length: 20 }, () => request(`${url}/v1/status`)));
+    const admitted = answers.filter(({ status }) => status === 200).length;
+    assert.ok(admitted >= 10 && admitted < 20, String(admitted));
+    for (const { status } of answers) assert.ok(status === 200 || status === 429, String(status));
   });
 });
 
@@ -312,5 +355,5 @@ test('a bridge believes the token and not the payload: whose turn it is, and whi
 
 test('the configuration leads to tokens: what it takes is what the server knows', () => {
   const { tokens } = parseConfig({ tokens: [{ sha256: sha256(CORE).toUpperCase(), user: 'ada' }] });
-  assert.deepEqual(new SenderTokens(tokens, {}).identify(`Bearer ${CORE}`), { user: 'ada' });
+  assert.deepEqual(new SenderTokens(tokens, { env: {}, perSecond: 200 }).identify(`Bearer ${CORE}`), { user: 'ada' });
 });

@@ -8,6 +8,8 @@ import type { Attributes } from './allow-list.ts';
 import type { OtlpLog } from './records.ts';
 
 const NS_PER_MS = 1_000_000n;
+/** No call takes longer than a week. */
+const DURATION_MAX_MS = 7 * 86_400_000;
 
 /** Attributes as fields: their names have dots and lead nowhere. */
 export const flatFields = (attributes: Attributes): Fields =>
@@ -40,7 +42,7 @@ export class AgentLog extends Fields {
 
   /** When what ended at `endedMs` began, as far as its duration is stated. */
   span(endedMs: number): { readonly startedMs: number; readonly completedMs?: number } {
-    const durationMs = this.optional(tokenCount, 'duration_ms');
+    const durationMs = durationOf(this.at('duration_ms'));
     // Without a duration the one time that is stated is when it ended: how long it took stays unknown.
     return durationMs === undefined
       ? { startedMs: endedMs }
@@ -61,6 +63,12 @@ export class AgentLog extends Fields {
   count(key: string): number {
     return this.optional(tokenCount, key) ?? 0;
   }
+}
+
+/** Whole ms; undefined where none is stated, or none that can be: no turn is lost for it. */
+function durationOf(stated: unknown): number | undefined {
+  const ms = typeof stated === 'string' || typeof stated === 'number' ? Math.round(Number(stated)) : Number.NaN;
+  return ms >= 0 && ms <= DURATION_MAX_MS ? ms : undefined;
 }
 
 /** Counts that hold each other, made disjoint: what is left of a whole without its parts. */

@@ -8,6 +8,7 @@ const ATTRIBUTE_KEYS = [
   ...['team', 'user.name', 'project'],
   // Claude Code.
   ...['request_id', 'prompt.id', 'event.sequence', 'anthropic.provider', 'anthropic.custom_base_url'],
+  ...['anthropic.plan', 'anthropic.seat_type'],
   ...['input_tokens', 'output_tokens', 'cache_read_tokens', 'cache_creation_tokens', 'cost_usd'],
   ...['tool_name', 'tool_use_id'],
   // Codex.

@@ -21,6 +21,8 @@ const PROVIDERS: ReadonlyMap<string, string> = new Map([
 const ANTHROPIC = 'anthropic';
 /** The models whose price its client knows; of any other it guesses. */
 const PRICED_MODEL = /^claude-/;
+/** The seat of a plan whose usage is billed. */
+const BY_USAGE = 'usage_based';
 
 /** Decodes one log record of Claude Code. */
 export function decodeClaudeCodeLog(log: AgentLog): Decoded {
@@ -57,11 +59,12 @@ function providerOf(log: AgentLog): string {
 }
 
 /**
- * The cost as stated. The client computes it from the list prices of the models that it knows, so only what is paid at
- * Anthropic's own list price is a statement; behind another host, or for another model, it is a guess and left out.
+ * The cost as stated. The client computes it from the list prices of the models that it knows, so it is a statement only
+ * where those are paid: at Anthropic itself, for a model of Anthropic's, and not on a plan. Anything else is a guess.
  */
 function statedCost(log: AgentLog, calls: string, modelId: string): number | undefined {
-  const isListPrice = calls === ANTHROPIC && PRICED_MODEL.test(modelId);
+  const isOnPlan = log.at('anthropic.plan') !== undefined && log.word('anthropic.seat_type') !== BY_USAGE;
+  const isListPrice = calls === ANTHROPIC && PRICED_MODEL.test(modelId) && !isOnPlan;
   return isListPrice ? log.optional(costNano, 'cost_usd') : undefined;
 }
 

@@ -59,6 +59,13 @@ describe('Claude Code', () => {
       'anthropic',
       5_308_000,
     ],
+    ['a plan', { 'anthropic.plan': 'max' }, 'anthropic', undefined],
+    [
+      'a plan by usage',
+      { 'anthropic.plan': 'enterprise', 'anthropic.seat_type': 'usage_based' },
+      'anthropic',
+      5_308_000,
+    ],
     ['no cost', { cost_usd: undefined }, 'anthropic', undefined],
   ];
   for (const [what, changes, provider, costNano] of PAID) {
@@ -67,6 +74,15 @@ describe('Claude Code', () => {
       assert.deepEqual([turn.provider, turn.costNano], [provider, costNano]);
     });
   }
+
+  it('a duration that cannot be one costs no turn', () => {
+    const lasted = (duration_ms: Scalar | undefined) => {
+      const { startedMs, completedMs } = turnOf(decode(call({ duration_ms })));
+      return completedMs === undefined ? undefined : completedMs - startedMs;
+    };
+    assert.deepEqual(['58.6', 58.4, 0].map(lasted), [59, 58, 0]);
+    assert.deepEqual([-1, 'soon', true, 1e18, Number.NaN, undefined].map(lasted), Array(6).fill(undefined));
+  });
 
   it('without a request id the key is the prompt’s and the sequence within it', () => {
     assert.equal(turnOf(decode(call({ request_id: undefined }))).messageId, 'seq:p1:7');
