@@ -1,7 +1,10 @@
 // The user's own budgets: near their limit, used up, and on the way there.
 
+import { TOLL } from '../../src/metrics/catalogue.ts';
 import { FORECAST, USED } from '../budgets.ts';
+import { total } from '../promql.ts';
 import type { Alert } from './alert.ts';
+import { increase } from './expressions.ts';
 
 const SOFT = 0.8;
 const B = { budget: 'core' };
@@ -74,5 +77,28 @@ export const POLICY_ALERTS: readonly Alert[] = [
       { name: 'half used in a half', series: { ...PERIOD, ...used('0.4x160') }, at: '84m' },
       { name: 'at the very beginning', series: { ...PERIOD, ...used('0.5x160') }, at: '15m' },
     ],
+  },
+  {
+    name: 'TollCallsUnchecked',
+    severity: 'warning',
+    expr: `${total('agent', increase(TOLL.policyUnchecked, '15m'))} > 0`,
+    for: '0m',
+    keepFiringFor: '15m',
+    summary: '{{ $labels.agent }} made calls that no budget was checked for',
+    meaning:
+      'Its bridge did not answer in time, and `verdict.fail` lets calls go ahead then. What they cost is counted all the same.',
+    steps: [
+      'Look into the log of the bridge on that machine for a stop or a restart, and at its load.',
+      'Where an unchecked call is worse than none, set `verdict.fail` to `closed` and run `tollbridge install opencode`.',
+    ],
+    fires: [
+      {
+        name: 'after an outage',
+        series: { 'toll_policy_unchecked_total{agent="opencode"}': '0x20 3x40' },
+        ...{ at: '25m', labels: { agent: 'opencode' } },
+        summary: 'opencode made calls that no budget was checked for',
+      },
+    ],
+    silent: [{ name: 'none', series: { 'toll_policy_unchecked_total{agent="opencode"}': '3x60' }, at: '50m' }],
   },
 ];

@@ -90,7 +90,8 @@ export class VerdictDesk {
     const { deciding, decision } = verdict;
     const { agent, tool, unchecked } = read.data;
     this.#options.counts.add('policyVerdicts', { decision, rule: deciding?.rule ?? NO_RULE });
-    if (unchecked) this.#options.counts.add('policyUnchecked', { agent }, unchecked);
+    // Also of none: its first increment needs a 0 before it.
+    this.#options.counts.add('policyUnchecked', { agent }, unchecked ?? 0);
     const asOfMs = this.#options.asOfMs?.();
     const ageMs = asOfMs === undefined ? undefined : Math.max(0, Date.now() - asOfMs);
     if (deciding && decision !== 'allow') this.#audit(deciding, labels, { tool, ageMs });

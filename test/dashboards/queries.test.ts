@@ -128,6 +128,7 @@ const ONLY_WHEN_IT_HAPPENS = new Set([
   'tollbridge_requests_lost_total',
   'tollbridge_relay_queue_events',
   'tollbridge_series_overflow_total',
+  'toll_policy_unchecked_total',
   'tollbridge_polls_total',
   ...['updated', 'forwarded', 'ignored', 'rejected'].map((outcome) => `tollbridge_events_${outcome}_total`),
   'toll_drift_usd',

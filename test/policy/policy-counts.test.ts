@@ -44,6 +44,13 @@ test('answers of a moment share one commit, which comes by itself', async () => 
   );
 });
 
+test('a series can be born at 0', async () => {
+  const { counts, booked } = bench(60_000);
+  counts.add('policyUnchecked', { agent: 'opencode' }, 0);
+  await counts.flush();
+  assert.equal(booked.get('policyUnchecked opencode'), 0);
+});
+
 test('what waits is booked at the stop, also what came during a commit', async () => {
   const { counts, booked, ledger } = bench(60_000);
   counts.add('policyVerdicts', ALLOW);
