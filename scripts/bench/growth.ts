@@ -95,6 +95,7 @@ export function growthPicture({ booking, scraping }: Growth): string {
   const body = plots.map((plot, n) => `<g transform="translate(${n * WIDTH} 0)">${drawn(plot)}</g>`).join('\n');
   return (
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${2 * WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="11">\n` +
+    '<title>How booking grows with the ledger, and a scrape with its series</title>\n' +
     `<rect width="100%" height="100%" fill="#fff"/>\n${body}\n</svg>\n`
   );
 }

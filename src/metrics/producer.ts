@@ -7,6 +7,7 @@ import {
   AggregationTemporality,
   type CollectionResult,
   DataPointType,
+  type Histogram,
   type MetricData,
   type MetricProducer,
 } from '@opentelemetry/sdk-metrics';
@@ -53,6 +54,8 @@ export class LedgerMetricProducer implements MetricProducer {
   readonly #tiles: TileMap;
   readonly #accounts: readonly ConfiguredAccount[];
   readonly #labels = new LabelSets();
+  /** Histograms as they were handed out last, by the labels of the ledger, which belong to one each. */
+  readonly #histograms = new WeakMap<Labels, Histogram>();
 
   constructor(options: { reading: LedgerReading; tiles: TileMap; accounts: readonly ConfiguredAccount[] }) {
     this.#reading = options.reading;
@@ -83,15 +86,16 @@ export class LedgerMetricProducer implements MetricProducer {
       return { ...described(family), dataPointType: DataPointType.SUM, isMonotonic: true, dataPoints };
     }
     const boundaries = [...(family.buckets ?? [])];
-    const dataPoints = Array.from(this.#reading.histograms(name), ({ labels, counts, sum }) => ({
-      ...span,
-      attributes: this.#inPartition(family, labels),
-      value: {
-        buckets: { boundaries, counts: [...counts] },
-        sum: sum / scale,
-        count: counts.reduce((total, count) => total + count, 0),
-      },
-    }));
+    const dataPoints = Array.from(this.#reading.histograms(name), ({ labels, counts, sum }) => {
+      const count = counts.reduce((total, each) => total + each, 0);
+      let value = this.#histograms.get(labels);
+      // It only ever grows: what has as many observations as before has the same ones.
+      if (value?.count !== count) {
+        value = { buckets: { boundaries, counts: [...counts] }, sum: sum / scale, count };
+        this.#histograms.set(labels, value);
+      }
+      return { ...span, attributes: this.#inPartition(family, labels), value };
+    });
     return { ...described(family), dataPointType: DataPointType.HISTOGRAM, dataPoints };
   }
 
