@@ -286,26 +286,6 @@ function buildProgram(): Command {
       finish(report);
     });
 
-  const imports = program.command('import').description('bring in what others recorded');
-  withConfig(
-    imports.command('opencode').description("book what OpenCode's own database holds; what is known changes nothing"),
-  )
-    .option('--since <day>', 'only what began on this day or later, such as 2026-01-15')
-    .option('--db <file>', "OpenCode's database, where it is not in its usual place")
-    .action(async (flags: ConfigOption & { since?: string; db?: string }, command: Command) => {
-      const { importOpencode, mistakeInImport } = await import('./commands/import-opencode.ts');
-      const mistake = mistakeInImport(flags);
-      if (mistake) command.error(`error: ${mistake}`, { exitCode: WRONG_USAGE });
-      const onProgress = (share: number) => process.stderr.write(`\rImporting: ${Math.round(share * 100)} %\u001b[K\r`);
-      const { platform, stderr } = process;
-      finish(
-        await importOpencode({
-          ...{ flags, config: await loadConfig(flags), platform, ...place },
-          ...(stderr.isTTY && { onProgress }),
-        }),
-      );
-    });
-
   const policy = program.command('policy').description('look into the rules: budgets, caps and guardrails');
   withConfig(policy.command('explain').description('show what an agent would be answered, and which rules say so'))
     .requiredOption('--provider <provider>', 'as the agent calls it')

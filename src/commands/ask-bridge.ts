@@ -100,40 +100,6 @@ export async function askRunning(config: Pick<Config, 'socket'>, question: Quest
   throw new RetryableFailure(`The bridge cannot answer now: ${why}. Ask again in a moment.`);
 }
 
-/** What became of records that were sent. */
-export interface EventsAnswer {
-  readonly accepted: number;
-  readonly duplicate: number;
-  readonly ignored: number;
-  /** The first of them. */
-  readonly rejected: readonly { readonly reason: string }[];
-  readonly rejected_not_listed?: number;
-}
-
-/**
- * Has records booked by the running bridge; resolves when they are on its disk.
- * @throws RetryableFailure when it cannot book them now
- */
-export async function postEvents(
-  { socket }: Pick<Config, 'socket'>,
-  records: readonly object[],
-): Promise<EventsAnswer> {
-  const question = { path: '/v1/events', body: records, timeoutMs: RECKONING_TIMEOUT_MS };
-  let answer: { statusCode: number | undefined; body: string };
-  try {
-    answer = await send(socket.path, question);
-  } catch (error) {
-    throw new RetryableFailure(
-      `The bridge took no more: ${reasonOf(error, socket.path, RECKONING_TIMEOUT_MS)}. What was sent is kept; try again.`,
-    );
-  }
-  // 400 says that none of them could be booked, and why.
-  if (answer.statusCode === 202 || answer.statusCode === 400) return JSON.parse(answer.body) as EventsAnswer;
-  throw new RetryableFailure(
-    `The bridge took no more (HTTP ${answer.statusCode}). What was sent is kept; try again in a moment.`,
-  );
-}
-
 function send(
   socketPath: string,
   { path, body, timeoutMs = ANSWER_TIMEOUT_MS }: Question & { readonly timeoutMs?: number },

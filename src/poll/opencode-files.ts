@@ -87,20 +87,16 @@ function parseAuthFile(text: string): Record<string, unknown> | undefined {
   }
 }
 
-/** Where OpenCode keeps its database, best first. */
-export function databaseCandidates(where: OpencodePlace): readonly Candidate[] {
-  const named = where.env.OPENCODE_DB?.trim();
-  return named && path.isAbsolute(named)
-    ? [{ file: named, shown: '$OPENCODE_DB' }]
-    : candidates(named || 'opencode.db', where);
-}
-
 /**
  * The console credential that OpenCode keeps in its database: a service account's key before a session's token, the
  * newest of each. A session is renewed by OpenCode alone; here it is used as it stands.
  */
 export function inOpencodeDatabase(where: OpencodePlace): Credential {
-  const files = databaseCandidates(where);
+  const named = where.env.OPENCODE_DB?.trim();
+  const files =
+    named && path.isAbsolute(named)
+      ? [{ file: named, shown: '$OPENCODE_DB' }]
+      : candidates(named || 'opencode.db', where);
   return {
     place: "OpenCode's database",
     remedy: LOGIN_REMEDY,

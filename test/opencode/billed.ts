@@ -6,7 +6,7 @@ import { eventsBy, type Shown, samplesOf, shownBy } from '../scrape.ts';
 import { PRICES } from './drive.ts';
 import type { BilledCall } from './mock-llm.ts';
 
-export const NANO_PER_TOKEN: Record<TokenType, number> = {
+const NANO_PER_TOKEN: Record<TokenType, number> = {
   input: PRICES.input * 1000,
   output: PRICES.output * 1000,
   // OpenCode charges reasoning as output.
