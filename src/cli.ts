@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline/promises';
 import util from 'node:util';
 import { Argument, Command, CommanderError } from 'commander';
 import { commandText } from './command-text.ts';
+import type { ImportFlags } from './commands/import-opencode.ts';
 import type { ExplainFlags } from './commands/policy-explain.ts';
 import type { ExportOptions } from './commands/policy-export.ts';
 import type { ReportFlags } from './commands/report.ts';
@@ -271,6 +272,28 @@ function buildProgram(): Command {
       const report = await showReport({ flags, config: await loadConfig(flags), nowMs: Date.now(), ...place });
       for (const note of report.notes) process.stderr.write(`${note}\n`);
       finish(report);
+    });
+
+  withConfig(
+    program.command('import').description('book what an agent wrote down itself; known turns stay as they are'),
+  )
+    .addArgument(new Argument('<agent>', 'opencode: the turns in its own database').choices(['opencode']))
+    .option('--since <day>', 'from this day on, such as 2026-01-15')
+    .option('--db <file>', "another file than OpenCode's own opencode.db")
+    .action(async (_agent: string, flags: ImportFlags & ConfigOption, command: Command) => {
+      const { importOpencode, mistakeInImportFlags } = await import('./commands/import-opencode.ts');
+      const mistake = mistakeInImportFlags(flags);
+      if (mistake) command.error(`error: ${mistake}`, { exitCode: WRONG_USAGE });
+      const { isTTY } = process.stderr;
+      finish(
+        await importOpencode({
+          ...{ flags, config: await loadConfig(flags), platform: process.platform, ...place },
+          ...(isTTY && {
+            onProgress: ({ read, total }) =>
+              process.stderr.write(`\rImported ${read} of ${total} turns${read === total ? '\n' : ''}`),
+          }),
+        }),
+      );
     });
 
   const policy = program.command('policy').description('look into the rules: budgets, caps and guardrails');

@@ -5,6 +5,8 @@ import type { StreamStep } from '../ledger/stream-positions.ts';
 import { type Bookable, type Decoded, ignored } from '../turn/decoded.ts';
 import type { Booking, Identity } from '../turn/turn-event.ts';
 
+/** What an agent wrote down itself and is read later, whichever way it comes in. */
+export const IMPORT_SOURCE = 'import';
 /** Agents are named by senders, so what is remembered about them is bounded. */
 const AGENTS_REMEMBERED = 50;
 /** A fork posts a message and its parts together, so a part comes long before this many other copies do. */
