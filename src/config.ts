@@ -39,6 +39,8 @@ export { ConfigFailure, type ConfigMistake } from './config-mistake.ts';
 const SOCKET_PATH_MAX_BYTES = process.platform === 'darwin' ? 103 : 107;
 /** `min` and `max` of a setting. Node's timers hold 24 days; what is longer fires at once. */
 const POLL_LIMITS = ['1s', '24h'] as const;
+/** Between two readings of an agent's own database. */
+const IMPORT_LIMITS = ['10s', '24h'] as const;
 /** The ledger keeps the hours and totals for ever; ten years of single turns are more than anybody reads. */
 const RETENTION_LIMITS = ['1d', '3650d'] as const;
 const usdPerMillion = z.number().min(0).max(1e6);
@@ -127,6 +129,11 @@ const schema = z.strictObject({
   hub: z.strictObject({ listen: listen.optional(), token_env: envName.optional() }).prefault({}),
   openusage: z
     .strictObject({ socket: filePath.optional(), interval: duration(POLL_LIMITS).prefault('60s') })
+    .prefault({}),
+  import: z
+    .strictObject({
+      opencode: z.strictObject({ interval: duration(IMPORT_LIMITS).optional(), db: filePath.optional() }).prefault({}),
+    })
     .prefault({}),
   nats: nats.optional(),
   relay: z.strictObject({ queue_max_bytes: z.int().min(1_000_000).max(1e12).default(268_435_456) }).prefault({}),

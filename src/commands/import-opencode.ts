@@ -47,7 +47,7 @@ export async function importOpencode(options: ImportOptions): Promise<Report> {
         `"${commandText('start', { env })}", then import again. Nothing was imported.`,
     );
   }
-  const file = flags.db ?? opencodeDatabaseFile(options);
+  const file = flags.db ?? config.import.opencode.db ?? opencodeDatabaseFile(options);
   if (file === undefined || !existsSync(file)) {
     throw new PermanentFailure(
       `There is no database of OpenCode${file === undefined ? ' in its data folder' : ` at ${file}`}, so there is nothing ` +

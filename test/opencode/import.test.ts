@@ -15,7 +15,7 @@ import { parseConfig } from '../../src/config.ts';
 import { readHistory } from '../../src/sources/opencode-history.ts';
 import { assertBilled, assertConserved, truthOf } from './billed.ts';
 import { BridgeProcess, type BridgeSetup, setUpBridge } from './bridge-process.ts';
-import { CONTENT_MARKER, findOpenCode, layOut, OpenCode, PROJECT, type Scratch } from './drive.ts';
+import { CONTENT_MARKER, findOpenCode, layOut, OpenCode, PROJECT, type Scratch, until } from './drive.ts';
 import { MockLlm } from './mock-llm.ts';
 import { answer, SCENARIOS, shell } from './scenarios.ts';
 
@@ -134,6 +134,18 @@ test('what the plugin lost is found in the database, once', async (t) => {
     await importOpencode();
     assertBilled(await running.metrics(), truthOf(llm.calls));
     assertConserved(await running.metrics());
+  });
+
+  await t.test('a bridge that reads the database by itself', async (t) => {
+    const other = path.join(root, 'other');
+    const settings = { spool: { enabled: false }, import: { opencode: { interval: '10s', db: database } } };
+    const setup = await setUpBridge(other, settings);
+    const reading = await BridgeProcess.start(setup);
+    t.after(() => reading.stop());
+    await until('The bill', async () => isBilled(await reading.metrics()), 20_000);
+    const text = await reading.metrics();
+    assertConserved(text);
+    assert.match(text, /tollbridge_source_up\{source="import"\} 1/);
   });
 
   await t.test('nothing of content leaves the reader', () => {
