@@ -218,7 +218,7 @@ export class Bridge {
       instance: `${os.hostname()}:${new URL(this.#metricsUrl).port || '80'}`,
       pushing: this.#push?.reader,
     });
-    const pricing = new Pricing(config.pricing);
+    const pricing = new Pricing(config.pricing, config.price_list);
     const attribution = new Attribution({ ...config, pricing, accounts, project: config.labels.project });
     const sink = new LedgerSink({ ledger: this.#ledger, attribution });
     this.#policy = this.#policySide({ attribution, pricing });

@@ -4,6 +4,7 @@
 // Commands are loaded when they are called, so that help is there at once.
 
 import os from 'node:os';
+import path from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import util from 'node:util';
 import { Argument, Command, CommanderError } from 'commander';
@@ -294,6 +295,21 @@ function buildProgram(): Command {
           }),
         }),
       );
+    });
+
+  program
+    .command('pricing')
+    .description('look after prices, for cost that no agent states')
+    .command('import')
+    .description("make a pricing_file from a list of prices in the form of models.dev's api.json")
+    .argument('<file>', 'the list')
+    .option('--out <file>', 'write this new file (default: prices-<day>.yaml beside the configuration)')
+    .action(async (file: string, { out }: { readonly out?: string }) => {
+      const [{ importPricing }, { defaultConfigFile }] = await Promise.all([
+        import('./commands/pricing-import.ts'),
+        import('./config.ts'),
+      ]);
+      finish(importPricing({ file, out, folder: path.dirname(defaultConfigFile()), nowMs: Date.now() }));
     });
 
   const policy = program.command('policy').description('look into the rules: budgets, caps and guardrails');

@@ -29,6 +29,7 @@ import {
 import { type NatsConfig, nats, natsMistakes } from './config-nats.ts';
 import { type OtlpConfig, otlp, otlpMistakes } from './config-otlp.ts';
 import { type PolicyConfig, policyKeys, policyMistakes } from './config-policy.ts';
+import { loadPriceList, type PricingRule, pricingRule } from './config-pricing.ts';
 import { type TcpConfig, type TokenConfig, tcp, tcpMistakes, token, tokenMistakes } from './config-tokens.ts';
 import { messageOf, PermanentFailure } from './failure.ts';
 import { LOG_LEVELS } from './log.ts';
@@ -43,7 +44,6 @@ const POLL_LIMITS = ['1s', '24h'] as const;
 const IMPORT_LIMITS = ['10s', '24h'] as const;
 /** The ledger keeps the hours and totals for ever; ten years of single turns are more than anybody reads. */
 const RETENTION_LIMITS = ['1d', '3650d'] as const;
-const usdPerMillion = z.number().min(0).max(1e6);
 const cap = z.int().min(1).max(100_000);
 
 const account = z.strictObject({
@@ -70,31 +70,6 @@ const account = z.strictObject({
     })
     .prefault({}),
 });
-
-const PRICED_STATES = z.enum(['free', 'included', 'estimated']);
-
-/** Which turns a rule is for (globs with `*`), and how they are paid. */
-export const pricingRule = z
-  .strictObject({
-    provider: z.string().default('*'),
-    model: z.string().default('*'),
-    state: PRICED_STATES,
-    usd_per_million_tokens: z
-      .strictObject({
-        input: usdPerMillion,
-        output: usdPerMillion,
-        reasoning: usdPerMillion.optional(),
-        cache_read: usdPerMillion.optional(),
-        cache_write: usdPerMillion.optional(),
-      })
-      .optional(),
-  })
-  .refine((rule) => (rule.state === 'estimated') === (rule.usd_per_million_tokens !== undefined), {
-    path: ['usd_per_million_tokens'],
-    message: 'expected prices exactly when state is "estimated"',
-    // Told together with the rule's other mistakes, as long as there is a state to compare with.
-    when: ({ value }) => PRICED_STATES.safeParse((value as { state?: unknown } | null)?.state).success,
-  });
 
 /** Who serves behind a provider. */
 export const gatewayRules = z.record(providerId, z.union([providerId, z.record(z.string().min(1), providerId)]));
@@ -149,6 +124,7 @@ const schema = z.strictObject({
   telemetry: z.strictObject({ provider_links: z.record(providerId, providerId).default({}) }).prefault({}),
   gateways: gatewayRules.default({}),
   pricing: z.array(pricingRule).default([]),
+  pricing_file: filePath.optional(),
   labels: z
     .strictObject({
       project: projectLabel.default('name'),
@@ -185,9 +161,8 @@ export function configKeys(): string[] {
 
 type Parsed = z.output<typeof schema>;
 export type AccountConfig = Parsed['accounts'][number];
-export type PricingRule = Parsed['pricing'][number];
 export type GatewayRules = Parsed['gateways'];
-export type { NatsConfig, OtlpConfig, PolicyConfig, TcpConfig, TokenConfig };
+export type { NatsConfig, OtlpConfig, PolicyConfig, PricingRule, TcpConfig, TokenConfig };
 export type LabelCaps = Parsed['labels']['caps'];
 
 /** The configuration with every default filled in; durations in ms, paths absolute. */
@@ -196,6 +171,8 @@ export interface Config extends Omit<Parsed, 'state_dir' | 'time_zone' | 'socket
   readonly time_zone: string;
   readonly socket: Omit<Parsed['socket'], 'path'> & { readonly path: string };
   readonly spool: Omit<Parsed['spool'], 'dir'> & { readonly dir: string };
+  /** What `pricing_file` holds. */
+  readonly price_list?: readonly PricingRule[];
   /** Where it was read from; absent when it is all defaults. */
   readonly file?: string;
 }
@@ -361,7 +338,9 @@ export function loadConfig(file?: string): Config {
       `${name} cannot be read: ${messageOf(error)}. Name another file with --config, or create it.`,
     );
   }
-  return { ...parseConfig(parseYaml(text, name), name), file: name };
+  const config = parseConfig(parseYaml(text, name), name);
+  const list = config.pricing_file;
+  return { ...config, ...(list && { price_list: loadPriceList(list, parseYaml) }), file: name };
 }
 
 function parseYaml(text: string, source: string): unknown {
