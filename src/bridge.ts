@@ -218,7 +218,7 @@ export class Bridge {
       instance: `${os.hostname()}:${new URL(this.#metricsUrl).port || (config.metrics.tls ? '443' : '80')}`,
       pushing: this.#push?.reader,
     });
-    const pricing = new Pricing(config.pricing);
+    const pricing = new Pricing(config.pricing, config.price_list);
     const attribution = new Attribution({ ...config, pricing, accounts, project: config.labels.project });
     this.#health.watchCertificate('metrics', () => this.#admin.certificateEndsMs());
     for (const listener of ['tcp', 'otlp'] as const)

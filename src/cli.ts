@@ -4,11 +4,13 @@
 // Commands are loaded when they are called, so that help is there at once.
 
 import os from 'node:os';
+import path from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import util from 'node:util';
 import { Argument, Command, CommanderError } from 'commander';
 import { commandText } from './command-text.ts';
 import { EXPORTING_AGENTS } from './commands/agent-settings.ts';
+import type { ImportFlags } from './commands/import-opencode.ts';
 import type { ExplainFlags } from './commands/policy-explain.ts';
 import type { ExportOptions } from './commands/policy-export.ts';
 import type { ReportFlags } from './commands/report.ts';
@@ -284,6 +286,43 @@ function buildProgram(): Command {
       const report = await showReport({ flags, config: await loadConfig(flags), nowMs: Date.now(), ...place });
       for (const note of report.notes) process.stderr.write(`${note}\n`);
       finish(report);
+    });
+
+  withConfig(
+    program.command('import').description('book what an agent wrote down itself; known turns stay as they are'),
+  )
+    .addArgument(new Argument('<agent>', 'opencode: the turns in its own database').choices(['opencode']))
+    .option('--since <day>', 'from this day on, such as 2026-01-15')
+    .option('--db <file>', "another file than OpenCode's own opencode.db")
+    .action(async (_agent: string, flags: ImportFlags & ConfigOption, command: Command) => {
+      const { importOpencode, mistakeInImportFlags } = await import('./commands/import-opencode.ts');
+      const mistake = mistakeInImportFlags(flags);
+      if (mistake) command.error(`error: ${mistake}`, { exitCode: WRONG_USAGE });
+      const { isTTY } = process.stderr;
+      finish(
+        await importOpencode({
+          ...{ flags, config: await loadConfig(flags), platform: process.platform, ...place },
+          ...(isTTY && {
+            onProgress: ({ read, total }) =>
+              process.stderr.write(`\rImported ${read} of ${total} turns${read === total ? '\n' : ''}`),
+          }),
+        }),
+      );
+    });
+
+  program
+    .command('pricing')
+    .description('look after prices, for cost that no agent states')
+    .command('import')
+    .description("make a pricing_file from a list of prices in the form of models.dev's api.json")
+    .argument('<file>', 'the list')
+    .option('--out <file>', 'write this new file (default: prices-<day>.yaml beside the configuration)')
+    .action(async (file: string, { out }: { readonly out?: string }) => {
+      const [{ importPricing }, { defaultConfigFile }] = await Promise.all([
+        import('./commands/pricing-import.ts'),
+        import('./config.ts'),
+      ]);
+      finish(importPricing({ file, out, folder: path.dirname(defaultConfigFile()), nowMs: Date.now() }));
     });
 
   const policy = program.command('policy').description('look into the rules: budgets, caps and guardrails');

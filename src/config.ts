@@ -30,6 +30,7 @@ import {
 import { type NatsConfig, nats, natsMistakes } from './config-nats.ts';
 import { type OtlpConfig, otlp, otlpMistakes } from './config-otlp.ts';
 import { type PolicyConfig, policyKeys, policyMistakes } from './config-policy.ts';
+import { loadPriceList, type PricingRule, pricingRule } from './config-pricing.ts';
 import { type TcpConfig, type TokenConfig, tcp, tcpMistakes, token, tokenMistakes } from './config-tokens.ts';
 import { messageOf, PermanentFailure } from './failure.ts';
 import { LOG_LEVELS } from './log.ts';
@@ -40,9 +41,10 @@ export { ConfigFailure, type ConfigMistake } from './config-mistake.ts';
 const SOCKET_PATH_MAX_BYTES = process.platform === 'darwin' ? 103 : 107;
 /** `min` and `max` of a setting. Node's timers hold 24 days; what is longer fires at once. */
 const POLL_LIMITS = ['1s', '24h'] as const;
+/** Between two readings of an agent's own database. */
+const IMPORT_LIMITS = ['10s', '24h'] as const;
 /** The ledger keeps the hours and totals for ever; ten years of single turns are more than anybody reads. */
 const RETENTION_LIMITS = ['1d', '3650d'] as const;
-const usdPerMillion = z.number().min(0).max(1e6);
 const cap = z.int().min(1).max(100_000);
 
 const account = z.strictObject({
@@ -72,31 +74,6 @@ const account = z.strictObject({
 
 /** By which road the turns of an agent are taken that may deliver by both. */
 const road = z.enum(['otlp', 'hook']);
-
-const PRICED_STATES = z.enum(['free', 'included', 'estimated']);
-
-/** Which turns a rule is for (globs with `*`), and how they are paid. */
-export const pricingRule = z
-  .strictObject({
-    provider: z.string().default('*'),
-    model: z.string().default('*'),
-    state: PRICED_STATES,
-    usd_per_million_tokens: z
-      .strictObject({
-        input: usdPerMillion,
-        output: usdPerMillion,
-        reasoning: usdPerMillion.optional(),
-        cache_read: usdPerMillion.optional(),
-        cache_write: usdPerMillion.optional(),
-      })
-      .optional(),
-  })
-  .refine((rule) => (rule.state === 'estimated') === (rule.usd_per_million_tokens !== undefined), {
-    path: ['usd_per_million_tokens'],
-    message: 'expected prices exactly when state is "estimated"',
-    // Told together with the rule's other mistakes, as long as there is a state to compare with.
-    when: ({ value }) => PRICED_STATES.safeParse((value as { state?: unknown } | null)?.state).success,
-  });
 
 /** Who serves behind a provider. */
 export const gatewayRules = z.record(providerId, z.union([providerId, z.record(z.string().min(1), providerId)]));
@@ -133,6 +110,11 @@ const schema = z.strictObject({
   openusage: z
     .strictObject({ socket: filePath.optional(), interval: duration(POLL_LIMITS).prefault('60s') })
     .prefault({}),
+  import: z
+    .strictObject({
+      opencode: z.strictObject({ interval: duration(IMPORT_LIMITS).optional(), db: filePath.optional() }).prefault({}),
+    })
+    .prefault({}),
   nats: nats.optional(),
   relay: z.strictObject({ queue_max_bytes: z.int().min(1_000_000).max(1e12).default(268_435_456) }).prefault({}),
   detect: z.boolean().default(true),
@@ -147,6 +129,7 @@ const schema = z.strictObject({
   telemetry: z.strictObject({ provider_links: z.record(providerId, providerId).default({}) }).prefault({}),
   gateways: gatewayRules.default({}),
   pricing: z.array(pricingRule).default([]),
+  pricing_file: filePath.optional(),
   labels: z
     .strictObject({
       project: projectLabel.default('name'),
@@ -183,9 +166,8 @@ export function configKeys(): string[] {
 
 type Parsed = z.output<typeof schema>;
 export type AccountConfig = Parsed['accounts'][number];
-export type PricingRule = Parsed['pricing'][number];
 export type GatewayRules = Parsed['gateways'];
-export type { MetricsConfig, NatsConfig, OtlpConfig, PolicyConfig, TcpConfig, TokenConfig };
+export type { MetricsConfig, NatsConfig, OtlpConfig, PolicyConfig, PricingRule, TcpConfig, TokenConfig };
 export type SourceRules = Parsed['sources'];
 export type LabelCaps = Parsed['labels']['caps'];
 
@@ -195,6 +177,8 @@ export interface Config extends Omit<Parsed, 'state_dir' | 'time_zone' | 'socket
   readonly time_zone: string;
   readonly socket: Omit<Parsed['socket'], 'path'> & { readonly path: string };
   readonly spool: Omit<Parsed['spool'], 'dir'> & { readonly dir: string };
+  /** What `pricing_file` holds. */
+  readonly price_list?: readonly PricingRule[];
   /** Where it was read from; absent when it is all defaults. */
   readonly file?: string;
 }
@@ -363,7 +347,9 @@ export function loadConfig(file?: string): Config {
       `${name} cannot be read: ${messageOf(error)}. Name another file with --config, or create it.`,
     );
   }
-  return { ...parseConfig(parseYaml(text, name), name), file: name };
+  const config = parseConfig(parseYaml(text, name), name);
+  const list = config.pricing_file;
+  return { ...config, ...(list && { price_list: loadPriceList(list, parseYaml) }), file: name };
 }
 
 function parseYaml(text: string, source: string): unknown {

@@ -1,16 +1,18 @@
 // Where this machine's senders deliver: the socket and the spool, and what else of the kind is configured.
 
+import os from 'node:os';
 import { type Config, ownIdentity } from './config.ts';
 import { bearerToken } from './listen.ts';
 import type { Log } from './log.ts';
 import type { EventReceiverOptions } from './sources/event-receiver.ts';
 import { HubServer } from './sources/hub-server.ts';
+import { OpencodeImport } from './sources/opencode-import.ts';
 import { OpenusagePull } from './sources/openusage-pull.ts';
 import { otlpServer } from './sources/otlp-server.ts';
 import { SenderTokens } from './sources/sender-tokens.ts';
 import { healthAnswer } from './sources/socket-routes.ts';
 import { SocketServer } from './sources/socket-server.ts';
-import type { Intake, Source, SourceMeter } from './sources/source.ts';
+import { IMPORT_SOURCE, type Intake, type Source, type SourceMeter } from './sources/source.ts';
 import { SpoolDrain } from './sources/spool-drain.ts';
 import { TcpServer } from './sources/tcp-server.ts';
 import type { BridgeStatus } from './status.ts';
@@ -40,13 +42,14 @@ export class SenderSide {
   #spool: SpoolDrain | undefined;
   #hub: HubServer | undefined;
   #openusage: OpenusagePull | undefined;
+  #import: OpencodeImport | undefined;
 
   constructor(options: SenderSideOptions) {
     this.#options = options;
   }
 
   /** The sources that a configuration asks for. */
-  static sourceNames({ socket, tcp, otlp_in, spool, hub, openusage }: Config): string[] {
+  static sourceNames({ socket, tcp, otlp_in, spool, hub, openusage, import: imported }: Config): string[] {
     const names: string[] = [];
     if (socket.enabled) names.push('socket');
     if (tcp) names.push('tcp');
@@ -54,6 +57,7 @@ export class SenderSide {
     if (spool.enabled) names.push('spool');
     if (hub.listen) names.push('hub');
     if (openusage.socket) names.push('openusage');
+    if (imported.opencode.interval) names.push(IMPORT_SOURCE);
     return names;
   }
 
@@ -91,6 +95,11 @@ export class SenderSide {
       const { socket: socketPath, interval: intervalMs } = openusage;
       this.#openusage = await started(new OpenusagePull({ ...common, socketPath, intervalMs }));
     }
+    const { interval: intervalMs, db: file } = config.import.opencode;
+    if (intervalMs) {
+      const where = { env, home: os.homedir(), platform: process.platform };
+      this.#import = await started(new OpencodeImport({ ...common, file, where, intervalMs }));
+    }
   }
 
   async stop(): Promise<void> {
@@ -99,7 +108,7 @@ export class SenderSide {
 
   /** What keeps a source from being reached, one line for people. */
   problem(source: string): string | undefined {
-    return [this.#socket, this.#tcp, this.#otlpIn, this.#spool, this.#openusage]
+    return [this.#socket, this.#tcp, this.#otlpIn, this.#spool, this.#openusage, this.#import]
       .find((each) => each?.name === source)
       ?.problem();
   }

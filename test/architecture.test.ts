@@ -18,7 +18,7 @@ const FLOORS: readonly { readonly floor: number; readonly holds: RegExp }[] = [
   {
     floor: 0,
     holds:
-      /^src\/(command-text|config(-fields|-metrics|-mistake|-nats|-otlp|-policy|-tokens)?|listen|log|failure|server-tls|version)\.ts$/,
+      /^src\/(command-text|config(-fields|-metrics|-mistake|-nats|-otlp|-policy|-pricing|-tokens)?|listen|log|failure|server-tls|version)\.ts$/,
   },
   { floor: 0, holds: /^src\/metrics\/(catalogue|account-families|metric-family|policy-families|window-families)\.ts$/ },
   { floor: 1, holds: /^src\/turn\// },

@@ -56,6 +56,7 @@ describe('configuration', () => {
       spool: { enabled: true, dir: path.join(stateDir, 'hook-spool') },
       hub: {},
       openusage: { interval: 60_000 },
+      import: { opencode: {} },
       detect: true,
       accounts: [],
       poll: { interval: 30_000, console_interval: 300_000, publish: false },

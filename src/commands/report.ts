@@ -87,7 +87,7 @@ function spanOf(
 }
 
 /** A day of the calendar that is one; undefined for anything else. */
-function dayOf(text: string | undefined) {
+export function dayOf(text: string | undefined) {
   const [, year, month, day] = /^(20\d\d)-(\d\d)-(\d\d)$/.exec(text ?? '')?.map(Number) ?? [];
   if (year === undefined || month === undefined || day === undefined) return undefined;
   const isReal = new Date(Date.UTC(year, month - 1, day)).toISOString().slice(0, 10) === text;

@@ -2,9 +2,10 @@
 
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { type Config, gatewayRules, pricingRule, projectLabel } from '../config.ts';
+import { type Config, gatewayRules, projectLabel } from '../config.ts';
 import { labelValue, providerId, timeZone } from '../config-fields.ts';
 import { policyKeys } from '../config-policy.ts';
+import { pricingRule } from '../config-pricing.ts';
 import type { Standing } from '../ledger/reading.ts';
 import { limitOf } from '../ledger/spend-book.ts';
 import type { Figure } from './shared-standings.ts';

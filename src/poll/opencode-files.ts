@@ -87,16 +87,24 @@ function parseAuthFile(text: string): Record<string, unknown> | undefined {
   }
 }
 
+function databaseCandidates(where: OpencodePlace): Candidate[] {
+  const named = where.env.OPENCODE_DB?.trim();
+  return named && path.isAbsolute(named)
+    ? [{ file: named, shown: '$OPENCODE_DB' }]
+    : candidates(named || 'opencode.db', where);
+}
+
+/** Where OpenCode's database lies; undefined when there is none yet. */
+export function opencodeDatabaseFile(where: OpencodePlace): string | undefined {
+  return databaseCandidates(where).find(({ file }) => existsSync(file))?.file;
+}
+
 /**
  * The console credential that OpenCode keeps in its database: a service account's key before a session's token, the
  * newest of each. A session is renewed by OpenCode alone; here it is used as it stands.
  */
 export function inOpencodeDatabase(where: OpencodePlace): Credential {
-  const named = where.env.OPENCODE_DB?.trim();
-  const files =
-    named && path.isAbsolute(named)
-      ? [{ file: named, shown: '$OPENCODE_DB' }]
-      : candidates(named || 'opencode.db', where);
+  const files = databaseCandidates(where);
   return {
     place: "OpenCode's database",
     remedy: LOGIN_REMEDY,

@@ -12,8 +12,17 @@ import type { ReportBy } from '../ledger/spend-report.ts';
 import type { Log } from '../log.ts';
 import type { Identity } from '../turn/turn-event.ts';
 import { type Body, BodyReader, type BodyRefusal } from './request-body.ts';
-import { type Accept, type Answer, readReport, refuse, takeEvents, takeHook, takeQuestion } from './socket-routes.ts';
-import { type Intake, placeOf, type SourceMeter } from './source.ts';
+import {
+  type Accept,
+  type Answer,
+  readReport,
+  refuse,
+  takeEvents,
+  takeHook,
+  takeImport,
+  takeQuestion,
+} from './socket-routes.ts';
+import { IMPORT_SOURCE, type Intake, placeOf, type SourceMeter } from './source.ts';
 
 const MIB = 1024 * 1024;
 /** How long a refused sender's remaining bytes are read and dropped, so that it can read why instead of a reset. */
@@ -25,7 +34,8 @@ const STOP_GRACE_MS = 2000;
 /** How long it may take until we see that a sender has left. */
 const LEAVING_SEEN_MS = 20;
 const REFUSALS_LOGGED_EVERY_MS = 10_000;
-const ROUTES = 'POST /v1/events, POST /v1/hook/{opencode,claude_code,codex}, GET /v1/status, GET /healthz';
+const ROUTES =
+  'POST /v1/events, POST /v1/import, POST /v1/hook/{opencode,claude_code,codex}, GET /v1/status, GET /healthz';
 const REPORT_ROUTE = 'GET /v1/report';
 const VERDICT_ROUTE = 'POST /v1/verdict';
 
@@ -247,6 +257,10 @@ export class EventReceiver {
     const accept = this.#accept(identity);
     if (desk) return desk.route(path, accept);
     if (path === '/v1/events') return { isBooked: true, take: (body) => takeEvents(body, accept) };
+    if (path === '/v1/import') {
+      const imported: Accept = (decoded) => intake.accept(IMPORT_SOURCE, decoded, identity);
+      return { isBooked: true, take: (body) => takeImport(body, imported) };
+    }
     const ask = path === '/v1/verdict' ? verdict : path === '/v1/explain' ? explain : undefined;
     if (ask) return { isBooked: false, take: async (body) => this.#asked(body, (question) => ask(question, identity)) };
     if (path !== '/v1/hook' && !path.startsWith('/v1/hook/')) return undefined;

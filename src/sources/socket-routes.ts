@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { LATEST_MS, type Span } from '../ledger/budget-period.ts';
 import { REPORT_BY, type ReportBy } from '../ledger/spend-report.ts';
 import { type Decoded, rejected } from '../turn/decoded.ts';
+import { importTally } from '../turn/import-tally.ts';
 import { decodeBody, decodeHook, HOOK_AGENTS } from '../turn/normalize.ts';
 import type { Booking, Rejection } from '../turn/turn-event.ts';
 
@@ -132,6 +133,15 @@ export async function takeEvents(body: Buffer, accept: Accept): Promise<Answer> 
       ...(unlisted > 0 && { rejected_not_listed: unlisted }),
     },
   };
+}
+
+/**
+ * `POST /v1/import`: records as for `/v1/events`, of which an import wants to know what became.
+ * @throws RetryableFailure when the commit failed
+ */
+export async function takeImport(body: Buffer, accept: Accept): Promise<Answer> {
+  const bookings = await accept(decodeBody(body).map(({ decoded }) => decoded));
+  return { status: 200, body: importTally(bookings) };
 }
 
 /** `POST /v1/verdict`: one JSON object, which is what `ask` is asked. Nothing of it is booked. */

@@ -9,6 +9,8 @@ import { TwinTurns } from './twin-turns.ts';
 
 /** The source of what agents export by themselves. */
 export const OTLP_SOURCE = 'otlp';
+/** What an agent wrote down itself and is read later, whichever way it comes in. */
+export const IMPORT_SOURCE = 'import';
 /** Agents are named by senders, so what is remembered about them is bounded. */
 const AGENTS_REMEMBERED = 50;
 /** A fork posts a message and its parts together, so a part comes long before this many other copies do. */

@@ -22,7 +22,8 @@ type Rule = {
   readonly provider: string;
   readonly model: string;
   readonly state: PricingState;
-  readonly prices?: TokenPrices;
+  /** By the size of the context above which they hold, the largest first; the last one always holds. */
+  readonly prices?: readonly PriceTier[];
 };
 
 /** What is true without being configured. The first match counts, and every configured rule comes before these. */
@@ -61,7 +62,26 @@ function exact(usd: number): bigint {
 
 type TokenPrices = Readonly<Record<TokenType, bigint>>;
 
-function tokenPrices(usd: NonNullable<PricingRule['usd_per_million_tokens']>): TokenPrices {
+interface PriceTier {
+  readonly aboveTokens: number;
+  readonly prices: TokenPrices;
+}
+
+type StatedPrices = NonNullable<PricingRule['usd_per_million_tokens']>;
+
+function priceTiers({ above = [], ...base }: StatedPrices): PriceTier[] {
+  const tiers = above.map(({ context_tokens: aboveTokens, ...usd }) => ({ aboveTokens, prices: tokenPrices(usd) }));
+  // Below 0, so that a turn without any context has a price, too.
+  return [...tiers.sort((a, b) => b.aboveTokens - a.aboveTokens), { aboveTokens: -1, prices: tokenPrices(base) }];
+}
+
+/** The prices of a turn of this context, which is all that the model was given: one tier is for the whole turn. */
+function pricesFor({ input, cache_read, cache_write }: TokenCounts, tiers: readonly PriceTier[]): TokenPrices {
+  const contextTokens = input + cache_read + cache_write;
+  return tiers.find(({ aboveTokens }) => contextTokens > aboveTokens)!.prices;
+}
+
+function tokenPrices(usd: Omit<StatedPrices, 'above'>): TokenPrices {
   return {
     input: exact(usd.input),
     output: exact(usd.output),
@@ -77,21 +97,48 @@ function estimateNano(tokens: TokenCounts, prices: TokenPrices): number {
   return Number((sum + PER_NANO / 2n) / PER_NANO);
 }
 
+const toRule = ({ provider, model, state, usd_per_million_tokens: usd }: PricingRule): Rule => ({
+  ...{ provider, model, state },
+  ...(usd && { prices: priceTiers(usd) }),
+});
+
+/** Rules of which the first match counts. A list of prices has thousands, nearly all for one model: those are looked up. */
+class RuleBook {
+  readonly #rules: readonly Rule[];
+  readonly #whole = new Map<string, number>();
+  readonly #globs: number[] = [];
+
+  constructor(rules: readonly Rule[]) {
+    this.#rules = rules;
+    rules.forEach((rule, at) => {
+      const key = wholeKey(rule);
+      if (rule.provider.includes('*') || rule.model.includes('*')) this.#globs.push(at);
+      else if (!this.#whole.has(key)) this.#whole.set(key, at);
+    });
+  }
+
+  find(turn: PricedTurn): Rule | undefined {
+    const whole = this.#whole.get(wholeKey(turn)) ?? this.#rules.length;
+    const glob = this.#globs.find((at) => {
+      const rule = this.#rules[at]!;
+      return at > whole || (matchesGlob(rule.provider, turn.provider) && matchesGlob(rule.model, turn.model));
+    });
+    return this.#rules[Math.min(whole, glob ?? whole)];
+  }
+}
+
+const wholeKey = ({ provider, model }: { provider: string; model: string }) => `${provider}\n${model}`.toLowerCase();
+
 /** Decides how turns are paid, by what the agent stated, by the `pricing:` configuration and by a short built-in list. */
 export class Pricing {
-  readonly #rules: readonly Rule[];
+  readonly #rules: RuleBook;
 
-  /** @param rules as configured, the first match counts */
-  constructor(rules: readonly PricingRule[]) {
-    this.#rules = [
-      ...rules.map(({ provider, model, state, usd_per_million_tokens: usd }) => ({
-        provider,
-        model,
-        state,
-        ...(usd && { prices: tokenPrices(usd) }),
-      })),
-      ...BUILT_IN_RULES,
-    ];
+  /**
+   * @param rules as configured, the first match counts
+   * @param priceList prices by model, looked at last: they do not know of the user's plans
+   */
+  constructor(rules: readonly PricingRule[], priceList: readonly PricingRule[] = []) {
+    this.#rules = new RuleBook([...rules.map(toRule), ...BUILT_IN_RULES, ...priceList.map(toRule)]);
   }
 
   /**
@@ -100,9 +147,9 @@ export class Pricing {
    */
   price(turn: PricedTurn): Price {
     if (turn.costNano !== undefined && turn.costNano > 0) return { state: 'stated' };
-    const rule = this.#rules.find((r) => matchesGlob(r.provider, turn.provider) && matchesGlob(r.model, turn.model));
+    const rule = this.#rules.find(turn);
     if (!rule) return { state: 'unknown' };
     if (!rule.prices) return { state: rule.state };
-    return { state: 'estimated', estimatedNano: estimateNano(turn.tokens, rule.prices) };
+    return { state: 'estimated', estimatedNano: estimateNano(turn.tokens, pricesFor(turn.tokens, rule.prices)) };
   }
 }

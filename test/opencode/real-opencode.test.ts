@@ -10,9 +10,9 @@ import { parseConfig } from '../../src/config.ts';
 import { assertBilled, assertConserved, truthOf } from './billed.ts';
 import { BridgeProcess, type BridgeSetup, setUpBridge, Tap } from './bridge-process.ts';
 import { CONTENT_MARKER, findOpenCode, layOut, OpenCode, PROJECT, runOnce, type Scratch, until } from './drive.ts';
-import { MockLlm, type PlannedStep } from './mock-llm.ts';
+import { MockLlm } from './mock-llm.ts';
+import { answer, SCENARIOS, shell } from './scenarios.ts';
 
-const CLAUDE = 'anthropic/claude-sonnet-4-5';
 const SHOWN_MAX_MS = 20_000;
 
 const root = mkdtempSync(path.join(tmpdir(), 'tb-oc-'));
@@ -34,68 +34,6 @@ after(async () => {
   await llm.stop();
   rmSync(root, { recursive: true, force: true });
 });
-
-const shell = (command: string, status?: 'aborted'): PlannedStep => ({
-  tool: 'bash',
-  args: { command: `${command} # ${CONTENT_MARKER}`, description: CONTENT_MARKER },
-  ...(status && { status }),
-});
-const answer: PlannedStep = { text: `${CONTENT_MARKER} in an answer` };
-
-/** What OpenCode is made to do. Each leaves turns behind whose bill is known. */
-const SCENARIOS: Readonly<Record<string, (openCode: OpenCode) => Promise<void>>> = {
-  async 'a plain turn'(openCode) {
-    await openCode.prompt(await openCode.newSession(), [answer]);
-  },
-
-  async 'tool calls, one of which fails, and then a fork and a compaction of the session'(openCode) {
-    const session = await openCode.newSession();
-    const read = (name: string) => ({ tool: 'read', args: { filePath: path.join(scratch.project, name) } });
-    const steps = [
-      shell('echo hello'),
-      read('notes.txt'),
-      { ...read('missing.txt'), status: 'error' as const },
-      answer,
-    ];
-    await openCode.prompt(session, steps, CLAUDE);
-    await openCode.prompt(await openCode.fork(session), [answer]);
-    await openCode.compact(session);
-  },
-
-  async 'two sessions at once'(openCode) {
-    const [one, other] = await Promise.all([openCode.newSession(), openCode.newSession()]);
-    await Promise.all([
-      openCode.prompt(one, [[shell('true'), shell('echo two')], answer] as PlannedStep[]),
-      openCode.prompt(other, [shell('true'), answer], CLAUDE),
-    ]);
-  },
-
-  async 'a refused request'(openCode) {
-    await openCode.prompt(await openCode.newSession(), [], 'my-gateway/bad-request');
-  },
-
-  async 'an abort while the answer streams'(openCode) {
-    const session = await openCode.newSession();
-    await openCode.begin(session, [], 'my-gateway/slow');
-    await until('A streaming answer', async () =>
-      (await openCode.messages(session)).at(-1)?.parts.some((part) => part.type === 'text'),
-    );
-    await openCode.abort(session);
-  },
-
-  async 'an abort while a command runs'(openCode) {
-    const session = await openCode.newSession();
-    await openCode.begin(session, [shell('touch started; sleep 60', 'aborted'), answer]);
-    await until('A running command', () => readdirSync(scratch.project).includes('started'));
-    await openCode.abort(session);
-  },
-
-  async 'a sub-agent'(openCode) {
-    const prompt = `${CONTENT_MARKER}\nPLAN=${JSON.stringify([shell('echo sub'), answer])}`;
-    const task = { tool: 'task', args: { description: CONTENT_MARKER, subagent_type: 'general', prompt } };
-    await openCode.prompt(await openCode.newSession(), [task, answer]);
-  },
-};
 
 function truth() {
   assert.deepEqual(llm.problems, []);
@@ -133,7 +71,7 @@ test('a real OpenCode is metered to the last nano-dollar, and nothing of its con
     try {
       for (const [name, scenario] of Object.entries(SCENARIOS)) {
         await t.test(name, async () => {
-          await scenario(openCode);
+          await scenario(openCode, scratch.project);
           await assertShown(running);
         });
       }

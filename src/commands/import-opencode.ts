@@ -1,0 +1,99 @@
+// `tollbridge import opencode`: delivers what OpenCode's own database tells to the running bridge, page by page.
+
+import { existsSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { commandText } from '../command-text.ts';
+import type { Config } from '../config.ts';
+import { PermanentFailure, RetryableFailure } from '../failure.ts';
+import { dayStartMs } from '../ledger/time-zone.ts';
+import { type OpencodePlace, opencodeDatabaseFile } from '../poll/opencode-files.ts';
+import { type HistoryPage, readHistory } from '../sources/opencode-history.ts';
+import { addTallies, type ImportTally, importTally } from '../turn/import-tally.ts';
+import { askBridge, askRunning } from './ask-bridge.ts';
+import { dayOf } from './report.ts';
+import type { Report } from './show.ts';
+
+/** How often a page is offered to a bridge that is busy. */
+const TRIES = 5;
+
+/** As on the command line. */
+export interface ImportFlags {
+  /** A day in the configured time zone. */
+  readonly since?: string | undefined;
+  readonly db?: string | undefined;
+}
+
+interface ImportOptions extends OpencodePlace {
+  readonly flags: ImportFlags;
+  readonly config: Config;
+  readonly onProgress?: (page: HistoryPage) => void;
+}
+
+/** What is wrong with the flags, one line; undefined when nothing is. */
+export function mistakeInImportFlags({ since }: ImportFlags): string | undefined {
+  return since === undefined || dayOf(since) ? undefined : '--since must be a day such as 2026-01-15';
+}
+
+/**
+ * Reads, delivers, and says what became of it. What a failure leaves undone, the next import does.
+ * @throws RetryableFailure when no bridge answers or the database is in use; PermanentFailure when it is none
+ */
+export async function importOpencode(options: ImportOptions): Promise<Report> {
+  const { flags, config, env, onProgress } = options;
+  const answer = await askBridge(config);
+  if (!answer.answers && !answer.relay) {
+    throw new RetryableFailure(
+      `No bridge answers: ${answer.why}. Turns are booked by the running bridge: start it with ` +
+        `"${commandText('start', { env })}", then import again. Nothing was imported.`,
+    );
+  }
+  const file = flags.db ?? config.import.opencode.db ?? opencodeDatabaseFile(options);
+  if (file === undefined || !existsSync(file)) {
+    throw new PermanentFailure(
+      `There is no database of OpenCode${file === undefined ? ' in its data folder' : ` at ${file}`}, so there is nothing ` +
+        'to import. OpenCode makes one with its first session; name another place with --db.',
+    );
+  }
+  const day = dayOf(flags.since);
+  let tally = importTally([]);
+  let messages = 0;
+  for (const page of readHistory(file, day ? dayStartMs(day, config.time_zone) : 0)) {
+    const records = page.payloads.map((payload) => ({ source: 'opencode', payload }));
+    tally = addTallies(tally, await deliver(config, records));
+    messages = page.read;
+    onProgress?.(page);
+  }
+  return { lines: told(tally, messages), exitCode: Object.keys(tally.rejected).length > 0 ? 1 : 0 };
+}
+
+async function deliver(config: Config, records: readonly object[]): Promise<ImportTally> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return (await askRunning(config, { path: '/v1/import', body: records })) as ImportTally;
+    } catch (error) {
+      if (!(error instanceof RetryableFailure) || tries === TRIES) throw error;
+      await delay(error.retryAfterS * tries * 1000);
+    }
+  }
+}
+
+function told(tally: ImportTally, messages: number): string[] {
+  const { recorded, updated, known, forwarded, ignored, tooLate, rejected } = tally;
+  if (messages === 0) return ['OpenCode has recorded no ended turn in this time: nothing to import.'];
+  const lines = [
+    `Read ${messages} turns of OpenCode, with their sessions and tool calls. Of all these events:`,
+    `  ${recorded} new, ${updated} updated, ${known} known, ${tooLate} too old, ${ignored} copies of forks`,
+  ];
+  if (forwarded > 0) lines.push(`  ${forwarded} passed on; the bridge that counts them knows which are new`);
+  if (tooLate > 0) {
+    lines.push(
+      "Too old is what lies before the ledger's horizon: it may have been counted, so it is not counted again.",
+    );
+  }
+  for (const [reason, count] of Object.entries(rejected)) {
+    lines.push(
+      `  ${count} refused (${reason}): OpenCode wrote them in a form that is not understood; please report this`,
+    );
+  }
+  return lines;
+}

@@ -1,0 +1,92 @@
+// Reads OpenCode's own database again and again, so that what its plugin lost or never saw comes in by itself.
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { messageOf, PermanentFailure, RetryableFailure } from '../failure.ts';
+import type { Log } from '../log.ts';
+import { type OpencodePlace, opencodeDatabaseFile } from '../poll/opencode-files.ts';
+import { decodeHook } from '../turn/normalize.ts';
+import type { Identity } from '../turn/turn-event.ts';
+import { readHistory } from './opencode-history.ts';
+import { IMPORT_SOURCE, type Intake, placeOf, type Source, type SourceMeter } from './source.ts';
+
+/** What was written this long before the last reading is read again: tool parts may end after their message. */
+const OVERLAP_MS = 10 * 60_000;
+
+export interface OpencodeImportOptions {
+  /** As configured; without it OpenCode's own place. */
+  readonly file: string | undefined;
+  readonly where: OpencodePlace;
+  readonly intervalMs: number;
+  readonly identity: Identity;
+  readonly intake: Intake;
+  readonly meter: SourceMeter;
+  readonly log: Log;
+}
+
+/** The source `import`. It is up while the database can be read, and while OpenCode has none yet. */
+export class OpencodeImport implements Source {
+  readonly name = IMPORT_SOURCE;
+  readonly #options: OpencodeImportOptions;
+  readonly #stopping = new AbortController();
+  #running: Promise<void> | undefined;
+  #problem: string | undefined;
+  /** Where to read on, Unix ms. Only this process remembers: the ledger knows each turn again. */
+  #readToMs = 0;
+
+  constructor(options: OpencodeImportOptions) {
+    this.#options = options;
+  }
+
+  /** What keeps the database from being read, one line for people. */
+  problem(): string | undefined {
+    return this.#problem;
+  }
+
+  async start(): Promise<void> {
+    this.#running ??= this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      await this.#import();
+      await delay(this.#options.intervalMs, undefined, { signal }).catch(() => {});
+    }
+  }
+
+  async #import(): Promise<void> {
+    const { log, meter } = this.#options;
+    let problem: string | undefined;
+    try {
+      await this.#readOn();
+    } catch (error) {
+      if (error instanceof PermanentFailure || error instanceof RetryableFailure) {
+        problem = messageOf(error);
+      } else {
+        log.error(placeOf(error), 'an import broke off inside the bridge; it is tried again later');
+        problem = 'the bridge made a mistake; its log says where';
+      }
+    }
+    if (this.#stopping.signal.aborted) return;
+    meter.up(IMPORT_SOURCE, problem === undefined);
+    if (problem !== this.#problem && problem !== undefined) log.warn({ source: IMPORT_SOURCE }, problem);
+    this.#problem = problem;
+  }
+
+  async #readOn(): Promise<void> {
+    const { file, where, intake, identity } = this.#options;
+    const database = file ?? opencodeDatabaseFile(where);
+    if (database === undefined) return;
+    for (const { payloads, writtenMs } of readHistory(database, this.#readToMs - OVERLAP_MS)) {
+      const decoded = payloads.flatMap((payload) => decodeHook('opencode', payload, {}));
+      await intake.accept(IMPORT_SOURCE, decoded, identity);
+      this.#readToMs = writtenMs;
+      if (this.#stopping.signal.aborted) return;
+    }
+  }
+}

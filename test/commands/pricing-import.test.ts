@@ -1,0 +1,118 @@
+// A list of prices in the form of models.dev becomes a file that the configuration loads, and that prices turns.
+
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { importPricing } from '../../src/commands/pricing-import.ts';
+import { loadConfig } from '../../src/config.ts';
+import { Pricing } from '../../src/turn/pricing.ts';
+import { NO_TOKENS } from '../../src/turn/turn-event.ts';
+
+const NOW_MS = Date.UTC(2026, 0, 15, 12);
+const LIST = {
+  maker: {
+    id: 'maker',
+    models: {
+      plain: { id: 'plain', cost: { input: 0.0375, output: 2, cache_read: 0.01, cache_write: 0.05, reasoning: 3 } },
+      tiered: {
+        id: 'tiered',
+        cost: {
+          ...{ input: 1, output: 10 },
+          tiers: [
+            { input: 4, output: 40, tier: { type: 'context', size: 300_000 } },
+            { input: 2, output: 20, tier: { type: 'context', size: 100_000 } },
+          ],
+          context_over_200k: { input: 99, output: 99 },
+        },
+      },
+      large: { id: 'large', cost: { input: 1, output: 10, context_over_200k: { input: 2, output: 20 } } },
+      gratis: { id: 'gratis', cost: { input: 0, output: 0 } },
+      untold: { id: 'untold' },
+      negative: { id: 'negative', cost: { input: -1, output: -1 } },
+      'by-hour': {
+        id: 'by-hour',
+        cost: { input: 1, output: 1, tiers: [{ input: 2, output: 2, tier: { type: 'hour' } }] },
+      },
+    },
+  },
+  'zai-coding-plan': { models: { 'glm-4.6': { cost: { input: 1, output: 1 } } } },
+};
+
+function place(t: TestContext, text: string) {
+  const folder = mkdtempSync(path.join(tmpdir(), 'tb-prices-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const file = path.join(folder, 'api.json');
+  writeFileSync(file, text);
+  return { folder, file, nowMs: NOW_MS };
+}
+
+test('prices are written with the day, loaded by the configuration, and looked at last', (t) => {
+  const at = place(t, JSON.stringify(LIST));
+  const { lines, exitCode } = importPricing(at);
+  assert.equal(exitCode, 0);
+  const written = path.join(at.folder, 'prices-2026-01-15.yaml');
+  assert.deepEqual(lines, [
+    `Wrote the prices of 4 models of 2 providers to ${written}`,
+    '  left out: 2 models without a price; 0 is not taken for free',
+    '  left out: 2 models with prices of an unknown form',
+    `Next: write "pricing_file: ${written}" into tollbridge.yaml, and restart the bridge.`,
+  ]);
+
+  const configFile = path.join(at.folder, 'tollbridge.yaml');
+  writeFileSync(configFile, `pricing_file: ${written}\npricing: [{ provider: maker, model: large, state: free }]\n`);
+  const config = loadConfig(configFile);
+  const pricing = new Pricing(config.pricing, config.price_list);
+  const price = (model: string, tokens: object, provider = 'maker') =>
+    pricing.price({ provider, model, tokens: { ...NO_TOKENS, ...tokens }, costNano: 0 });
+  for (const [name, found, expected] of [
+    [
+      'every kind',
+      price('plain', { input: 1e6, output: 1e6, cache_read: 1e6, cache_write: 1e6, reasoning: 1e6 }),
+      5_097_500_000,
+    ],
+    ['upper case', price('PLAIN', { output: 1e6 }, 'Maker'), 2_000_000_000],
+    ['no context', price('tiered', { output: 1e6 }), 10_000_000_000],
+    ['exactly at a tier', price('tiered', { input: 100_000 }), 100_000_000],
+    ['above it, by what came from the cache', price('tiered', { input: 1, cache_read: 100_000 }), 200_002_000],
+    ['above the highest', price('tiered', { cache_write: 300_001 }), 1_200_004_000],
+    ['output is no context', price('tiered', { input: 1, output: 400_000 }), 4_000_001_000],
+  ] as const) {
+    assert.deepEqual(found, { state: 'estimated', estimatedNano: expected }, name);
+  }
+  assert.equal(price('large', { input: 1 }).state, 'free', 'your own rule comes first');
+  assert.equal(price('glm-4.6', { input: 1 }, 'zai-coding-plan').state, 'included', 'a list knows no plans');
+  assert.equal(price('gratis', { input: 1 }).state, 'unknown');
+  assert.equal(
+    new Pricing([]).price({ provider: 'maker', model: 'plain', tokens: NO_TOKENS }).state,
+    'unknown',
+    'control',
+  );
+});
+
+test('one tier above 200,000 is read where no others are stated', (t) => {
+  const at = place(t, JSON.stringify(LIST));
+  const out = path.join(at.folder, 'mine.yaml');
+  importPricing({ ...at, out });
+  assert.match(readFileSync(out, 'utf8'), /model: large[\s\S]*context_tokens: 200000\n\s+input: 2\n/);
+  assert.throws(() => importPricing({ ...at, out }), /exists already, and is left as it is.*--out/);
+});
+
+test('what is no list of prices is told', (t) => {
+  for (const [text, said] of [
+    ['no json', /is not JSON/],
+    ['[]', /holds no prices/],
+    ['null', /holds no prices/],
+    ['{"maker":{"models":{"x":{"cost":"much"}}}}', /holds no prices/],
+  ] as const) {
+    assert.throws(() => importPricing(place(t, text)), said);
+  }
+  const { folder } = place(t, '');
+  const configFile = path.join(folder, 'tollbridge.yaml');
+  const list = path.join(folder, 'prices.yaml');
+  writeFileSync(configFile, `pricing_file: ${list}\n`);
+  assert.throws(() => loadConfig(configFile), /the pricing_file, cannot be read/);
+  writeFileSync(list, 'pricing: [{ model: x, state: estimated }]\nmore: 1\n');
+  assert.throws(() => loadConfig(configFile), /prices\.yaml has 2 mistakes/);
+});
