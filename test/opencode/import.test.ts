@@ -25,7 +25,7 @@ const binary = findOpenCode();
 const llm = new MockLlm();
 const lossy = new http.Server();
 /** Records that the plugin posted: half of them went no further. */
-const posted = { passed: 0, dropped: 0 };
+const posted = { passed: 0, dropped: 0, isLossy: true };
 let scratch: Scratch;
 let bridge: BridgeSetup;
 let database: string;
@@ -52,10 +52,12 @@ after(async () => {
 async function loseHalf(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
   let body = '';
   for await (const chunk of request) body += chunk;
-  const kept =
-    request.url === '/v1/events' ? body.split('\n').filter((_, at) => (posted.passed + posted.dropped + at) % 2) : [];
+  // The plugin asks for verdicts, too; those are no records.
+  const records = request.url === '/v1/events' ? body.split('\n') : [];
+  const first = posted.passed + posted.dropped;
+  const kept = records.filter((_, at) => !posted.isLossy || (first + at) % 2 === 1);
   posted.passed += kept.length;
-  posted.dropped += body.split('\n').length - kept.length;
+  posted.dropped += records.length - kept.length;
   if (kept.length > 0) {
     await new Promise((resolve) => {
       const onward = http.request({ socketPath: bridge.socket, path: '/v1/events', method: 'POST' }, (answered) => {
@@ -134,6 +136,17 @@ test('what the plugin lost is found in the database, once', async (t) => {
     await importOpencode();
     assertBilled(await running.metrics(), truthOf(llm.calls));
     assertConserved(await running.metrics());
+  });
+
+  await t.test('beside a plugin that loses nothing there is nothing new', async () => {
+    posted.isLossy = false;
+    const { dropped } = posted;
+    for (const scenario of Object.values(SCENARIOS)) await scenario(openCode, scratch.project);
+    await until('The bill', async () => isBilled(await running.metrics()), 20_000);
+    const { new: added, updated, known } = counts((await importOpencode()).stdout);
+    assert.deepEqual([posted.dropped - dropped, added, updated], [0, 0, 0]);
+    assert.ok(known! > 20);
+    assert.doesNotMatch(await running.metrics(), /^tollbridge_events_conflicting_total.* [1-9]/m);
   });
 
   await t.test('a bridge that reads the database by itself', async (t) => {

@@ -1,10 +1,12 @@
 // What a real OpenCode is made to do. Each leaves turns behind whose bill is known.
 
-import { readdirSync } from 'node:fs';
+import { readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { CONTENT_MARKER, type OpenCode, until } from './drive.ts';
 import type { PlannedStep } from './mock-llm.ts';
 
+const FORK_AFTER_MS = 200;
 const CLAUDE = 'anthropic/claude-sonnet-4-5';
 
 /** A step that runs a command. */
@@ -32,6 +34,8 @@ export const SCENARIOS: Readonly<Record<string, (openCode: OpenCode, project: st
       answer,
     ];
     await openCode.prompt(session, steps, CLAUDE);
+    // A copy is told from a message by its age, and nobody forks a session within 100 ms of its last model call's start.
+    await sleep(FORK_AFTER_MS);
     await openCode.prompt(await openCode.fork(session), [answer]);
     await openCode.compact(session);
   },
@@ -59,6 +63,7 @@ export const SCENARIOS: Readonly<Record<string, (openCode: OpenCode, project: st
 
   async 'an abort while a command runs'(openCode, project) {
     const session = await openCode.newSession();
+    rmSync(path.join(project, 'started'), { force: true });
     await openCode.begin(session, [shell('touch started; sleep 60', 'aborted'), answer]);
     await until('A running command', () => readdirSync(project).includes('started'));
     await openCode.abort(session);
