@@ -8,7 +8,6 @@ const LOOK_EVERY_MS = 1000;
 
 export class TestWatchdog {
   readonly #silenceMs: number;
-  readonly #lookEveryMs: number;
   /** file under way → when it was heard of last */
   readonly #heard = new Map<string, number>();
   readonly #looking: NodeJS.Timeout;
@@ -16,8 +15,7 @@ export class TestWatchdog {
   /** @param silenceMs how long a file may run without beginning or ending a test */
   constructor(silenceMs: number, lookEveryMs = LOOK_EVERY_MS) {
     this.#silenceMs = silenceMs;
-    this.#lookEveryMs = lookEveryMs;
-    this.#looking = setInterval(() => this.#look(), this.#lookEveryMs);
+    this.#looking = setInterval(() => this.#look(), lookEveryMs);
   }
 
   /** Is told every event of a run as it comes. */

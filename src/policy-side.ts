@@ -2,10 +2,10 @@
 // Built by the composition roots, which say what was spent and who counts the answers.
 
 import type { PolicyConfig } from './config-policy.ts';
-import type { Standing } from './ledger/reading.ts';
+import type { PolicyCount, Standing } from './ledger/reading.ts';
 import type { Log } from './log.ts';
 import { Policy } from './policy/policy.ts';
-import { type PolicyCount, PolicyCounts } from './policy/policy-counts.ts';
+import { PolicyCounts } from './policy/policy-counts.ts';
 import { policyNotes } from './policy/policy-notes.ts';
 import { VerdictDesk } from './policy/verdict-desk.ts';
 import type { Attribution } from './turn/attribution.ts';

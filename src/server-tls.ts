@@ -62,7 +62,7 @@ export class ServerTls {
       this.#context = contextOf(contents);
     } catch (error) {
       throw new PermanentFailure(
-        `${options.key} cannot be used, so ${options.serves} cannot be served: ${because(error)}`,
+        `${options.key} cannot be used, so ${options.serves} cannot be served: ${messageOf(error)}`,
       );
     }
     this.#served = digestOf(contents);
@@ -134,7 +134,7 @@ export class ServerTls {
       }
       this.#problem = undefined;
     } catch (error) {
-      this.#tell(because(error));
+      this.#tell(messageOf(error));
     } finally {
       this.#isLooking = false;
     }
@@ -147,14 +147,21 @@ export class ServerTls {
   }
 }
 
-/** @throws Error when the parts do not go together */
+/** @throws Error when the parts do not go together, with what they should be */
 function contextOf({ cert_file: cert, key_file: key, client_ca_file: ca }: Contents): SecureContextOptions {
-  // Without a certificate in it, OpenSSL takes any text for an authority.
-  if (ca) readCertificate('client_ca_file', ca);
-  readCertificate('cert_file', cert!);
-  const context = { cert, key, ...(ca && { ca }) };
-  createSecureContext(context);
-  return context;
+  try {
+    // Without a certificate in it, OpenSSL takes any text for an authority.
+    if (ca) readCertificate('client_ca_file', ca);
+    readCertificate('cert_file', cert!);
+    const context = { cert, key, ...(ca && { ca }) };
+    createSecureContext(context);
+    return context;
+  } catch (error) {
+    throw new Error(
+      `${messageOf(error)}. Let cert_file hold a certificate (with its chain) in PEM, and key_file its private key without a passphrase` +
+        '; client_ca_file, where there is one, the certificate of who signs the clients’.',
+    );
+  }
 }
 
 function readCertificate(key: FileKey, pem: Buffer): void {
@@ -176,12 +183,3 @@ function digestOf(contents: Contents): string {
 }
 
 const codeOf = (error: unknown) => (error as NodeJS.ErrnoException).code ?? 'unknown error';
-
-function because(error: unknown): string {
-  const text = messageOf(error);
-  if (text.includes('cannot be read')) return text;
-  return (
-    `${text}. Let cert_file hold a certificate (with its chain) in PEM, and key_file its private key without a passphrase` +
-    '; client_ca_file, where there is one, the certificate of who signs the clients’.'
-  );
-}

@@ -2,14 +2,15 @@
 
 import path from 'node:path';
 import { BenchLedger, scratchFolder, turnRecord } from './bench-ledger.ts';
-import { median, perSecond } from './measure.ts';
-import { startOurs } from './scrape.ts';
+import { perSecond } from './measure.ts';
+import { scrapeMs, startOurs } from './scrape.ts';
 
 const TURNS = [1e4, 1e5, 1e6, 1e7];
 const SERIES = [1e2, 1e3, 1e4, 1e5];
 const MEASURED_TURNS = 10_000;
 const FILL_BATCH = 5000;
 const SCRAPES = 9;
+const WARM_UP_SCRAPES = 18;
 
 export interface Growth {
   readonly booking: readonly { readonly turns: number; readonly perSecond: number; readonly bytesPerTurn: number }[];
@@ -39,14 +40,9 @@ export async function grow(maxTurns: number): Promise<Growth> {
   }
   for (const series of SERIES) {
     const ours = await startOurs(series);
-    const ms: number[] = [];
-    for (let n = 0; n < 3 * SCRAPES; n++) {
-      await ours.change();
-      const startedMs = performance.now();
-      await ours.scrape();
-      ms.push(performance.now() - startedMs);
-    }
-    scraping.push({ series: (await ours.lines()).length, ms: median(ms.slice(-SCRAPES)) });
+    await scrapeMs(ours, WARM_UP_SCRAPES);
+    const ms = await scrapeMs(ours, SCRAPES);
+    scraping.push({ series: (await ours.lines()).length, ms });
     await ours.stop();
   }
   return { booking, scraping };

@@ -113,7 +113,7 @@ async function startPromClient(series: number): Promise<Exporter> {
 }
 
 /** The median time of some scrapes, each after a change, in ms. */
-async function scrapeMs(exporter: Exporter, scrapes: number): Promise<number> {
+export async function scrapeMs(exporter: Exporter, scrapes: number): Promise<number> {
   const ms: number[] = [];
   for (let n = 0; n < scrapes; n++) {
     await exporter.change();

@@ -7,6 +7,7 @@ import path from 'node:path';
 import { commandText } from '../command-text.ts';
 import type { Config } from '../config.ts';
 import { PermanentFailure } from '../failure.ts';
+import { isObject } from '../turn/fields.ts';
 import { AGENT_SETTINGS, type ExportingAgent, endpointOf, type Target } from './agent-settings.ts';
 import { backupName, type Place, refuseLink, textAt, writeWhole } from './installed-file.ts';
 
@@ -43,8 +44,6 @@ type Values = Readonly<Record<string, unknown>>;
 type Settings = Record<string, unknown>;
 
 const digest = (value: unknown) => createHash('sha256').update(JSON.stringify(value)).digest('hex');
-const isObject = (value: unknown): value is Settings =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** The settings file of an agent. */
 function fileOf(agent: ExportingAgent, place: Place): string {

@@ -5,9 +5,10 @@ import path from 'node:path';
 import { stringify } from 'yaml';
 import { type PricingRule, pricingRule } from '../config-pricing.ts';
 import { messageOf, PermanentFailure } from '../failure.ts';
+import { isObject } from '../turn/fields.ts';
+import { TOKEN_TYPES } from '../turn/turn-event.ts';
 import type { Report } from './show.ts';
 
-const PRICE_KINDS = ['input', 'output', 'reasoning', 'cache_read', 'cache_write'] as const;
 /** Where models.dev states one tier only, it is this. */
 const LARGE_CONTEXT_TOKENS = 200_000;
 
@@ -20,8 +21,6 @@ interface PricingImport {
 }
 
 type Json = Readonly<Record<string, unknown>>;
-const isObject = (value: unknown): value is Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /**
  * Writes a new file; an existing one stays as it is.
@@ -95,7 +94,7 @@ function ruleOf(names: { provider: string; model: string }, cost: Json): Pricing
 }
 
 function pricesOf(cost: Json): Json {
-  return Object.fromEntries(PRICE_KINDS.flatMap((kind) => (cost[kind] == null ? [] : [[kind, cost[kind]]])));
+  return Object.fromEntries(TOKEN_TYPES.flatMap((kind) => (cost[kind] == null ? [] : [[kind, cost[kind]]])));
 }
 
 /** The tiers by size of the context. One of another kind gets no size, which no rule accepts. */

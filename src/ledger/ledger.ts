@@ -21,7 +21,15 @@ import { HeldTurns } from './held-turns.ts';
 import { LabelCaps } from './label-caps.ts';
 import { ModelTime } from './model-time.ts';
 import { PollBook } from './poll-book.ts';
-import type { CounterPoint, HistogramPoint, LedgerReading, Standing, Window, WindowRow } from './reading.ts';
+import type {
+  CounterPoint,
+  HistogramPoint,
+  LedgerReading,
+  PolicyCount,
+  Standing,
+  Window,
+  WindowRow,
+} from './reading.ts';
 import { Retention } from './retention.ts';
 import { SessionCounts } from './session-counts.ts';
 import { SpendBook } from './spend-book.ts';
@@ -300,13 +308,7 @@ export class Ledger implements LedgerReading {
   }
 
   /** Counts what agents were answered, and what went ahead unasked. @throws RetryableFailure when it was not committed */
-  countPolicy(
-    counts: readonly {
-      readonly counter: 'policyVerdicts' | 'policyUnchecked';
-      readonly labels: Readonly<Record<string, string>>;
-      readonly times: number;
-    }[],
-  ): Promise<void> {
+  countPolicy(counts: readonly PolicyCount[]): Promise<void> {
     return this.#commits.enqueue(0, () => {
       for (const { counter, labels, times } of counts) this.#totals.raise(TOLL[counter], labels, times);
     });

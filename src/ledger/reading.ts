@@ -23,6 +23,13 @@ export interface HistogramPoint {
 export const WINDOWS = ['today', '3d', '7d', '30d', 'month', 'all'] as const;
 export type Window = (typeof WINDOWS)[number];
 
+/** How often something is to be counted that rules, or their absence, have led to. */
+export interface PolicyCount {
+  readonly counter: 'policyVerdicts' | 'policyUnchecked';
+  readonly labels: Labels;
+  readonly times: number;
+}
+
 /** Net sums of the turns of one (upstream provider, provider, model) in one window. */
 export interface WindowRow {
   readonly window: Window;

@@ -27,8 +27,8 @@ interface Written {
   /** The value, or a histogram's count: it grows with every observation, so while it stands nothing else changed. */
   mark: number;
   /**
-   * Its line with the end; of a histogram the labels alone, because its many lines are a piece of their own. Flat, because
-   * a string built from pieces stays a tree, which is walked at each join.
+   * Its line with the end; of a histogram the labels alone, because its many lines are a piece of their own. Joined,
+   * because a string built by concatenation stays a tree, which is walked each time.
    */
   text: string;
   /** Where it is shown. */
@@ -158,20 +158,17 @@ function write(series: Written, name: string, value: number | Histogram): void {
   const mark = typeof value === 'number' ? value : value.count;
   // The mark of a new series equals no number.
   if (mark === series.mark) return;
-  const isNew = series.piece === undefined && series.text === '';
   series.mark = mark;
   if (typeof value !== 'number') {
-    if (isNew) series.text = flat([labelText(series.attributes)]);
+    series.text ||= labelText(series.attributes);
     series.piece ??= { series: [], bytes: undefined };
     series.piece.bytes = encoded(histogramText(name, series.text, value));
     return;
   }
   if (series.piece) series.piece.bytes = undefined;
-  const head = isNew ? `${name}${labelText(series.attributes)}` : series.text.slice(0, series.text.lastIndexOf(' '));
-  series.text = flat([head, ' ', numberText(value), '\n']);
+  const head = series.text.slice(0, series.text.lastIndexOf(' ')) || `${name}${labelText(series.attributes)}`;
+  series.text = [head, ' ', numberText(value), '\n'].join('');
 }
-
-const flat = (parts: readonly string[]) => parts.join('');
 
 /** In memory of its own: what lies in Node's pool keeps its neighbours' memory. */
 function encoded(text: string): Buffer {

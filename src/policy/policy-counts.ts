@@ -2,15 +2,10 @@
 // an answer must not cost a commit, because a turn waits for it.
 
 import { messageOf } from '../failure.ts';
+import type { PolicyCount } from '../ledger/reading.ts';
 import type { Log } from '../log.ts';
 
 const GATHER_MS = 250;
-
-export interface PolicyCount {
-  readonly counter: 'policyVerdicts' | 'policyUnchecked';
-  readonly labels: Readonly<Record<string, string>>;
-  readonly times: number;
-}
 
 export interface PolicyCountsOptions {
   /** Commits counts. Rejects when they were not committed; they are offered again then. */

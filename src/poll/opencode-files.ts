@@ -144,22 +144,37 @@ function readDatabase({ file, shown }: Candidate): Secret {
   };
 }
 
-/** The stored credentials as JSON texts, the newest first. Nothing is written, not even beside the file. */
-function storedValues(file: string): string[] {
+/**
+ * Opens OpenCode's database for one reading. Nothing is written, not even beside the file.
+ * @param options.timeoutMs how long to wait for somebody who writes to it
+ * @throws SQLite's errors
+ */
+export function readOpencodeDatabase<T>(
+  file: string,
+  { timeoutMs, read }: { timeoutMs: number; read: (db: DatabaseSync) => T },
+): T {
   const url = pathToFileURL(file);
   // Without a log beside it nobody has it open, and what is on disk is all. Read plainly, SQLite would make files there.
   if (!existsSync(`${file}-wal`)) url.searchParams.set('immutable', '1');
-  const db = new DatabaseSync(url, { readOnly: true, timeout: BUSY_TIMEOUT_MS });
+  const db = new DatabaseSync(url, { readOnly: true, timeout: timeoutMs });
   try {
+    return read(db);
+  } finally {
+    db.close();
+  }
+}
+
+/** The stored credentials as JSON texts, the newest first. */
+function storedValues(file: string): string[] {
+  const read = (db: DatabaseSync) => {
     const hasTable = db.prepare("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'credential'").get();
     if (!hasTable) return [];
     return db
       .prepare('SELECT value FROM credential WHERE integration_id = ? ORDER BY time_updated DESC')
       .all(INTEGRATION)
       .map(({ value }) => String(value));
-  } finally {
-    db.close();
-  }
+  };
+  return readOpencodeDatabase(file, { timeoutMs: BUSY_TIMEOUT_MS, read });
 }
 
 function parseStored(value: string) {

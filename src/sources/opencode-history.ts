@@ -2,10 +2,9 @@
 // would have told them. The queries are the allow-list: each names single fields, so that no prompt, answer, title, tool
 // argument or output leaves SQLite, and of a folder only the base name goes further.
 
-import { existsSync } from 'node:fs';
-import { DatabaseSync } from 'node:sqlite';
-import { pathToFileURL } from 'node:url';
+import type { DatabaseSync } from 'node:sqlite';
 import { messageOf, PermanentFailure, RetryableFailure } from '../failure.ts';
+import { readOpencodeDatabase } from '../poll/opencode-files.ts';
 import { projectName, sessionProjectName } from '../turn/project-name.ts';
 
 /** Messages of one page: with their tool parts far below the body limit of the socket. */
@@ -180,15 +179,10 @@ function assertKnownForm(db: DatabaseSync, file: string): void {
   }
 }
 
-/** Opens it for one reading. Nothing is written, not even beside the file. */
+/** One reading, with the failures of one in our words. */
 function withDatabase<T>(file: string, read: (db: DatabaseSync) => T): T {
-  const url = pathToFileURL(file);
-  // Without a log beside it nobody has it open, and what is on disk is all. Read plainly, SQLite would make files there.
-  if (!existsSync(`${file}-wal`)) url.searchParams.set('immutable', '1');
-  let db: DatabaseSync | undefined;
   try {
-    db = new DatabaseSync(url, { readOnly: true, timeout: BUSY_TIMEOUT_MS });
-    return read(db);
+    return readOpencodeDatabase(file, { timeoutMs: BUSY_TIMEOUT_MS, read });
   } catch (error) {
     if (error instanceof PermanentFailure) throw error;
     const { errcode } = error as { errcode?: number };
@@ -196,7 +190,5 @@ function withDatabase<T>(file: string, read: (db: DatabaseSync) => T): T {
       throw new RetryableFailure(`${file} is in use and cannot be read now. What was imported stays; try again.`);
     }
     throw new PermanentFailure(`${file} cannot be read as a database of OpenCode: ${messageOf(error)}.`);
-  } finally {
-    db?.close();
   }
 }

@@ -1,13 +1,13 @@
 // Reads OpenCode's own database again and again, so that what its plugin lost or never saw comes in by itself.
 
-import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf, PermanentFailure, RetryableFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 import { type OpencodePlace, opencodeDatabaseFile } from '../poll/opencode-files.ts';
 import { decodeHook } from '../turn/normalize.ts';
 import type { Identity } from '../turn/turn-event.ts';
 import { readHistory } from './opencode-history.ts';
-import { IMPORT_SOURCE, type Intake, placeOf, type Source, type SourceMeter } from './source.ts';
+import { RepeatedReading } from './repeated-reading.ts';
+import { IMPORT_SOURCE, type Intake, type Source, type SourceMeter } from './source.ts';
 
 /** What was written this long before the last reading is read again: tool parts may end after their message. */
 const OVERLAP_MS = 10 * 60_000;
@@ -27,58 +27,44 @@ export interface OpencodeImportOptions {
 export class OpencodeImport implements Source {
   readonly name = IMPORT_SOURCE;
   readonly #options: OpencodeImportOptions;
-  readonly #stopping = new AbortController();
-  #running: Promise<void> | undefined;
-  #problem: string | undefined;
+  readonly #reading: RepeatedReading;
   /** Where to read on, Unix ms. Only this process remembers: the ledger knows each turn again. */
   #readToMs = 0;
 
   constructor(options: OpencodeImportOptions) {
     this.#options = options;
+    const { intervalMs, meter, log } = options;
+    this.#reading = new RepeatedReading({
+      ...{ source: IMPORT_SOURCE, intervalMs, meter, log },
+      read: (signal) => this.#read(signal),
+      brokeOff: 'an import broke off inside the bridge; it is tried again later',
+    });
   }
 
   /** What keeps the database from being read, one line for people. */
   problem(): string | undefined {
-    return this.#problem;
+    return this.#reading.problem();
   }
 
   async start(): Promise<void> {
-    this.#running ??= this.#run();
+    this.#reading.start();
   }
 
-  async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.#running;
+  stop(): Promise<void> {
+    return this.#reading.stop();
   }
 
-  async #run(): Promise<void> {
-    const { signal } = this.#stopping;
-    while (!signal.aborted) {
-      await this.#import();
-      await delay(this.#options.intervalMs, undefined, { signal }).catch(() => {});
-    }
-  }
-
-  async #import(): Promise<void> {
-    const { log, meter } = this.#options;
-    let problem: string | undefined;
+  async #read(signal: AbortSignal): Promise<string | undefined> {
     try {
-      await this.#readOn();
+      await this.#readOn(signal);
+      return undefined;
     } catch (error) {
-      if (error instanceof PermanentFailure || error instanceof RetryableFailure) {
-        problem = messageOf(error);
-      } else {
-        log.error(placeOf(error), 'an import broke off inside the bridge; it is tried again later');
-        problem = 'the bridge made a mistake; its log says where';
-      }
+      if (error instanceof PermanentFailure || error instanceof RetryableFailure) return messageOf(error);
+      throw error;
     }
-    if (this.#stopping.signal.aborted) return;
-    meter.up(IMPORT_SOURCE, problem === undefined);
-    if (problem !== this.#problem && problem !== undefined) log.warn({ source: IMPORT_SOURCE }, problem);
-    this.#problem = problem;
   }
 
-  async #readOn(): Promise<void> {
+  async #readOn(signal: AbortSignal): Promise<void> {
     const { file, where, intake, identity } = this.#options;
     const database = file ?? opencodeDatabaseFile(where);
     if (database === undefined) return;
@@ -86,7 +72,7 @@ export class OpencodeImport implements Source {
       const decoded = payloads.flatMap((payload) => decodeHook('opencode', payload, {}));
       await intake.accept(IMPORT_SOURCE, decoded, identity);
       this.#readToMs = writtenMs;
-      if (this.#stopping.signal.aborted) return;
+      if (signal.aborted) return;
     }
   }
 }

@@ -1,11 +1,11 @@
 // Asks a running OpenUsage daemon, over its own socket, for what it knows of all its providers.
 
-import { setTimeout as delay } from 'node:timers/promises';
 import { Agent, request } from 'undici';
 import { RetryableFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 import { decodeSnapshot } from '../turn/usage-snapshot.ts';
-import { type Intake, placeOf, type Source, type SourceMeter } from './source.ts';
+import { RepeatedReading } from './repeated-reading.ts';
+import type { Intake, Source, SourceMeter } from './source.ts';
 
 const SOURCE = 'openusage';
 const BODY_MAX_BYTES = 16 * 1024 * 1024;
@@ -29,66 +29,50 @@ export class OpenusagePull implements Source {
   readonly name = SOURCE;
   readonly #options: OpenusagePullOptions;
   readonly #agent: Agent;
-  readonly #stopping = new AbortController();
-  #running: Promise<void> | undefined;
-  #problem: string | undefined;
+  readonly #reading: RepeatedReading;
 
   constructor(options: OpenusagePullOptions) {
     this.#options = options;
     this.#agent = new Agent({ connect: { socketPath: options.socketPath } });
+    const { intervalMs, meter, log } = options;
+    this.#reading = new RepeatedReading({
+      ...{ source: SOURCE, intervalMs, meter, log },
+      read: (signal) => this.#pull(signal),
+      brokeOff: 'reading the OpenUsage daemon broke off inside the bridge; it is asked again later',
+    });
   }
 
   /** What keeps the daemon from being read, one line for people. */
   problem(): string | undefined {
-    return this.#problem;
+    return this.#reading.problem();
   }
 
   async start(): Promise<void> {
-    this.#running ??= this.#run();
+    this.#reading.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.#running;
+    await this.#reading.stop();
     await this.#agent.destroy();
   }
 
-  async #run(): Promise<void> {
-    const { signal } = this.#stopping;
-    while (!signal.aborted) {
-      await this.#pull();
-      await delay(this.#options.intervalMs, undefined, { signal }).catch(() => {});
-    }
-  }
-
-  async #pull(): Promise<void> {
-    const { intake, log, meter, intervalMs } = this.#options;
-    const { signal } = this.#stopping;
-    let problem: string | undefined;
+  async #pull(signal: AbortSignal): Promise<string | undefined> {
+    const { intake, intervalMs } = this.#options;
+    const answer = await this.#ask(signal);
+    if (typeof answer === 'string') return answer;
     try {
-      const answer = await this.#ask();
-      problem = typeof answer === 'string' ? answer : undefined;
-      if (typeof answer !== 'string') {
-        const decoded = answer.map((snapshot) => decodeSnapshot(snapshot, { intervalMs }));
-        await intake.accept(SOURCE, decoded, {});
-      }
+      const decoded = answer.map((snapshot) => decodeSnapshot(snapshot, { intervalMs }));
+      await intake.accept(SOURCE, decoded, {});
+      return undefined;
     } catch (error) {
-      if (error instanceof RetryableFailure) {
-        problem = 'what the daemon said could not be recorded; see the log of the ledger';
-      } else {
-        log.error(placeOf(error), 'reading the OpenUsage daemon broke off inside the bridge; it is asked again later');
-        problem = 'the bridge made a mistake; its log says where';
-      }
+      if (!(error instanceof RetryableFailure)) throw error;
+      return 'what the daemon said could not be recorded; see the log of the ledger';
     }
-    if (signal.aborted) return;
-    meter.up(SOURCE, problem === undefined);
-    if (problem !== this.#problem && problem !== undefined) log.warn({ source: SOURCE }, problem);
-    this.#problem = problem;
   }
 
   /** The snapshots of its answer, or what is wrong, in our own words. */
-  async #ask(): Promise<readonly unknown[] | string> {
-    const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(TIMEOUT_MS)]);
+  async #ask(stopping: AbortSignal): Promise<readonly unknown[] | string> {
+    const signal = AbortSignal.any([stopping, AbortSignal.timeout(TIMEOUT_MS)]);
     try {
       const { statusCode, body } = await request('http://localhost/v1/read-model', {
         ...{ method: 'POST', body: READ_MODEL, dispatcher: this.#agent, signal },

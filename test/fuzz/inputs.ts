@@ -14,7 +14,7 @@ const HOSTILE_TEXTS: readonly string[] = [
   ...['', ' ', '\n', '"', '\\', '"} 1\ntoll_cost_usd_total 66600000000\n', 'a"b\\c\nd', '# TYPE x counter', '{', '}'],
   ...['\u2028', '\u2029', '\u0000', '\u0085', '\ufeff', '\u202e', '\ud800', '\udfff', 'é'.repeat(200), '💸'.repeat(70)],
   ...['__proto__', 'constructor', 'prototype', 'toString', 'hasOwnProperty', 'other', 'le', '__name__', 'instance'],
-  ...['../../etc/passwd', '/home/somebody/work/shop', 'C:\\Users\\x', 'somebody@example.com', '1e999', '-1', 'NaN'],
+  ...['../../etc/passwd', '/home/somebody/code/shop', 'C:\\Users\\x', 'somebody@example.com', '1e999', '-1', 'NaN'],
   ...[`sk-${'CANARY7f3a'.repeat(4)}`, '%00', '=1+1', '<script>alert(1)</script>', CANARY],
 ];
 const HOSTILE_VALUES: readonly unknown[] = [

@@ -9,6 +9,7 @@ import { type TestContext, test } from 'node:test';
 import { installOpencode, uninstallOpencode } from '../../src/commands/install.ts';
 import { parseConfig } from '../../src/config.ts';
 import { totalTokens } from '../../src/turn/turn-event.ts';
+import { cleanUpOf } from '../clean-up.ts';
 import { freePort } from '../prometheus-server.ts';
 import { samplesOf } from '../scrape.ts';
 import { BridgeProcess, setUpBridge } from './bridge-process.ts';
@@ -25,10 +26,9 @@ const sumOf = (text: string, name: string, wanted: Readonly<Record<string, strin
 async function startBoth(t: TestContext, { withPlugin }: { withPlugin: boolean }) {
   const root = mkdtempSync(path.join(tmpdir(), 'tb-oc-'));
   const llm = new MockLlm();
-  const cleanups: (() => unknown)[] = [() => rmSync(root, { recursive: true, force: true }), () => llm.stop()];
-  t.after(async () => {
-    for (const cleanup of cleanups.reverse()) await (async () => cleanup())().catch(() => {});
-  });
+  const cleanUp = cleanUpOf(t);
+  cleanUp(() => rmSync(root, { recursive: true, force: true }));
+  cleanUp(() => llm.stop());
   const laidOut = layOut(root, await llm.start());
   const listen = `127.0.0.1:${await freePort()}`;
   const setup = await setUpBridge(root, { otlp_in: { listen } });
@@ -41,9 +41,9 @@ async function startBoth(t: TestContext, { withPlugin }: { withPlugin: boolean }
     installOpencode({ ...place, config: parseConfig({ socket: { path: setup.socket }, spool: { dir: setup.spool } }) });
   } else uninstallOpencode(place);
   const bridge = await BridgeProcess.start(setup);
-  cleanups.push(() => bridge.stop());
+  cleanUp(() => bridge.stop());
   const openCode = await OpenCode.start(findOpenCode(), scratch);
-  cleanups.push(() => openCode.stop());
+  cleanUp(() => openCode.stop());
   return { llm, bridge, openCode, state: path.dirname(setup.socket) };
 }
 

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { RetryableFailure } from '../../src/failure.ts';
-import { type PolicyCount, PolicyCounts } from '../../src/policy/policy-counts.ts';
+import type { PolicyCount } from '../../src/ledger/reading.ts';
+import { PolicyCounts } from '../../src/policy/policy-counts.ts';
 import { readableLog, until } from '../sources/intake-fixture.ts';
 
 const ALLOW = { decision: 'allow', rule: 'none' };

@@ -16,6 +16,7 @@ import { LedgerSink } from '../../src/sources/ledger-sink.ts';
 import { type EventSink, Intake } from '../../src/sources/source.ts';
 import { Attribution } from '../../src/turn/attribution.ts';
 import { Pricing } from '../../src/turn/pricing.ts';
+import { cleanUpOf } from '../clean-up.ts';
 import { connected, NatsServer, natsConfig } from '../nats/nats-server.ts';
 import { CountingMeter, readableLog, temporaryFolder, turnRecord, until } from './intake-fixture.ts';
 
@@ -55,17 +56,12 @@ class Bench {
   static async start(t: TestContext, options: Options = {}): Promise<Bench> {
     const dir = temporaryFolder(t);
     const server = await NatsServer.start({ dir, conf: options.conf ?? '' });
-    const closing: (() => Promise<unknown>)[] = [() => server.kill()];
-    // Whatever fails, no server is left behind that would keep this file from ending.
-    t.after(async () => {
-      const failures: unknown[] = [];
-      for (const close of closing) await close().catch((error: unknown) => failures.push(error));
-      if (failures.length > 0) throw failures[0];
-    });
+    const cleanUp = cleanUpOf(t);
+    cleanUp(() => server.kill());
     const connection = await connected(server);
-    closing.unshift(() => connection.close());
+    cleanUp(() => connection.close());
     const bench = new Bench(dir, server, connection, options);
-    closing.unshift(() => bench.close());
+    cleanUp(() => bench.close());
     await setUpStreams(connection, bench.config);
     await bench.open();
     return bench;

@@ -1,13 +1,13 @@
 // One log record of an agent, read field by field as strictly as any other message.
 
 import { type Decoded, decodedEvent } from '../decoded.ts';
-import { Fields, name, present, refuse, statedLabel, tokenCount, unixMs } from '../fields.ts';
+import { Fields, name, present, refuse, statedLabel, tokenCount } from '../fields.ts';
+import { reasonOfStatus } from '../opencode-error.ts';
 import { projectName } from '../project-name.ts';
-import type { StatedTurn } from '../turn-event.ts';
+import type { ErrorReason, StatedTurn } from '../turn-event.ts';
 import type { Attributes } from './allow-list.ts';
-import type { OtlpLog } from './records.ts';
+import { type OtlpLog, unixMsOf } from './records.ts';
 
-const NS_PER_MS = 1_000_000n;
 /** No call takes longer than a week. */
 const DURATION_MAX_MS = 7 * 86_400_000;
 
@@ -36,8 +36,9 @@ export class AgentLog extends Fields {
 
   /** The same in Unix ms. */
   get writtenMs(): number {
-    const ms = unixMs.safeParse(Number(BigInt(this.writtenNs) / NS_PER_MS));
-    return ms.data ?? refuse('out_of_range', 'timeUnixNano: expected a time between 2020 and 2100');
+    return (
+      unixMsOf(BigInt(this.writtenNs)) ?? refuse('out_of_range', 'timeUnixNano: expected a time between 2020 and 2100')
+    );
   }
 
   /** When what ended at `endedMs` began, as far as its duration is stated. */
@@ -57,6 +58,16 @@ export class AgentLog extends Fields {
       project: projectName(name.safeParse(this.at('project')).data),
       statedIdentity: team === undefined && user === undefined ? undefined : present({ team, user }),
     };
+  }
+
+  /** Whether it says that what it tells of did not succeed. */
+  get hasFailed(): boolean {
+    return this.word('success') === 'false' || this.at('success') === false;
+  }
+
+  /** Why a call failed, by the status of its answer. */
+  get failure(): ErrorReason {
+    return reasonOfStatus(Number(this.at('status_code') ?? Number.NaN));
   }
 
   /** A count that need not be stated. */

@@ -3,7 +3,6 @@
 import { requestKey } from '../claude-code.ts';
 import { type Decoded, decodedEvent, ignored } from '../decoded.ts';
 import { costNano, id, mcpServerOf, model, present, provider, tokenCount, toolName } from '../fields.ts';
-import { reasonOfStatus } from '../opencode-error.ts';
 import type { AgentLog } from './agent-log.ts';
 
 const AGENT = 'claude_code';
@@ -105,7 +104,7 @@ function toError(log: AgentLog): Decoded {
     failedMs: log.writtenMs,
     provider: providerOf(log),
     model: log.required(model, 'model'),
-    reason: reasonOfStatus(Number(log.at('status_code') ?? Number.NaN)),
+    reason: log.failure,
   });
 }
 
@@ -121,7 +120,7 @@ function toTool(log: AgentLog): Decoded {
       messageId: request && requestKey(request),
       tool,
       mcpServer: mcpServerOf(tool),
-      status: log.word('success') === 'false' || log.at('success') === false ? 'error' : 'ok',
+      status: log.hasFailed ? 'error' : 'ok',
       ...log.span(log.writtenMs),
       project: log.stated().project,
       origin: 'part',

@@ -106,7 +106,7 @@ function toTool(log: AgentLog, sessionId: string, conversation: Conversation): D
       tool,
       mcpServer: optionalServerName.parse(log.at('mcp_server')) ?? mcpServerOf(tool),
       // It succeeded when it ran: a command that ends with another status than 0 is a success too.
-      status: log.word('success') === 'false' || log.at('success') === false ? 'error' : 'ok',
+      status: log.hasFailed ? 'error' : 'ok',
       ...log.span(endedMs),
       project: log.stated().project,
       origin: 'part',

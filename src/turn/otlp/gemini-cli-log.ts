@@ -3,7 +3,6 @@
 
 import { type Decoded, decodedEvent, ignored } from '../decoded.ts';
 import { id, model, optionalServerName, present, tokenCount, toolName, unixMs } from '../fields.ts';
-import { reasonOfStatus } from '../opencode-error.ts';
 import { type AgentLog, decodedTurn, Remainder } from './agent-log.ts';
 import { type Conversations, noteTurn, turnBefore } from './conversations.ts';
 
@@ -85,7 +84,7 @@ function toError(log: AgentLog): Decoded {
     failedMs,
     provider: providerOf(log),
     model: modelId,
-    reason: reasonOfStatus(Number(log.at('status_code') ?? Number.NaN)),
+    reason: log.failure,
   });
 }
 
@@ -93,7 +92,6 @@ function toTool(log: AgentLog, conversations: Conversations): Decoded {
   const sessionId = sessionOf(log);
   const endedMs = timeOf(log);
   const tool = log.required(toolName, 'function_name');
-  const succeeded = log.word('success') !== 'false' && log.at('success') !== false;
   return decodedEvent(
     present({
       kind: 'tool',
@@ -104,7 +102,7 @@ function toTool(log: AgentLog, conversations: Conversations): Decoded {
       messageId: turnBefore(conversations.of(AGENT, sessionId), endedMs),
       tool,
       mcpServer: optionalServerName.parse(log.at('mcp_server_name')),
-      status: succeeded ? 'ok' : log.word('decision') === 'reject' ? 'aborted' : 'error',
+      status: !log.hasFailed ? 'ok' : log.word('decision') === 'reject' ? 'aborted' : 'error',
       ...log.span(endedMs),
       project: log.stated().project,
       origin: 'part',

@@ -2,9 +2,9 @@
 // the calls that give a session its title. Which call is one, its ancestors say, and they may come in a later post.
 
 import { type Decoded, ignored } from '../decoded.ts';
-import { type Fields, id, model, orRejected, present, provider, refuse, tokenCount, unixMs } from '../fields.ts';
+import { type Fields, id, model, orRejected, present, provider, refuse, tokenCount } from '../fields.ts';
 import { decodedTurn, flatFields, Remainder } from './agent-log.ts';
-import type { OtlpSpan } from './records.ts';
+import { type OtlpSpan, unixMsOf } from './records.ts';
 
 const AGENT = 'opencode';
 const SCOPE = 'opencode';
@@ -16,7 +16,6 @@ const SPANS_MAX = 20_000;
 const SPANS_IN_ALL_MAX = 100_000;
 const TRACE_ID = /^[0-9a-f]{32}$/;
 const SPAN_ID = /^[0-9a-f]{16}$/;
-const NS_PER_MS = 1_000_000n;
 
 /** What a span makes of the calls below it. */
 type Purpose = 'title' | 'message';
@@ -151,6 +150,5 @@ function toTurn({ traceId, spanId, startNs, endNs, attributes }: OtlpSpan): Deco
 }
 
 function msOf(ns: bigint | undefined): number {
-  const ms = unixMs.safeParse(ns === undefined ? undefined : Number(ns / NS_PER_MS));
-  return ms.data ?? refuse('out_of_range', 'a span: expected a start and an end between 2020 and 2100');
+  return unixMsOf(ns) ?? refuse('out_of_range', 'a span: expected a start and an end between 2020 and 2100');
 }

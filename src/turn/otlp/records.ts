@@ -1,6 +1,9 @@
 // The few fields of OTLP's log records and spans that are read.
 
+import { unixMs } from '../fields.ts';
 import type { Attributes } from './allow-list.ts';
+
+const NS_PER_MS = 1_000_000n;
 
 /** A log record. */
 export interface OtlpLog {
@@ -31,6 +34,11 @@ export interface Signals {
   readonly traces: OtlpSpan;
 }
 export type Signal = keyof Signals;
+
+/** Unix ms of a stated time; undefined where it is not stated or cannot be one. */
+export function unixMsOf(ns: bigint | undefined): number | undefined {
+  return unixMs.safeParse(ns === undefined ? undefined : Number(ns / NS_PER_MS)).data;
+}
 
 /** Thrown where a body cannot be read; says what was expected and never quotes it. */
 export class UnreadableBody extends Error {
