@@ -14,11 +14,11 @@ import { accountReport } from './metrics/account-report.ts';
 import { AdminServer } from './metrics/admin-server.ts';
 import { Health } from './metrics/health.ts';
 import { landingPage } from './metrics/landing-page.ts';
-import { OtlpPush, otlpHeaders } from './metrics/otlp-push.ts';
 import { type ConfiguredAccount, LedgerMetricProducer } from './metrics/producer.ts';
 import { readerToken } from './metrics/reader-token.ts';
 import { tileReport, unmappedReport } from './metrics/tile-report.ts';
 import { NatsSide } from './nats-side.ts';
+import { OtlpSide } from './otlp-side.ts';
 import { PolicySide, type PolicySideOptions } from './policy-side.ts';
 import { findAccounts, isPolled } from './poll/detect.ts';
 import { OpencodeAccount } from './poll/opencode-account.ts';
@@ -68,7 +68,7 @@ export class Bridge {
   #senders: SenderSide | undefined;
   #poller: Poller | undefined;
   #nats: NatsSide | undefined;
-  #push: OtlpPush | undefined;
+  #otlp: OtlpSide | undefined;
   #policy!: PolicySide;
   #timers: NodeJS.Timeout[] = [];
   #metricsUrl = '';
@@ -136,7 +136,7 @@ export class Bridge {
       time_zone: this.#config.time_zone,
       ...this.#senders?.status(),
       metrics_url: this.#metricsUrl,
-      ...(this.#push ? { otlp: pushStatus(this.#push) } : {}),
+      ...(this.#otlp ? { otlp: this.#otlp.status() } : {}),
       ready: notReady.length === 0,
       not_ready: notReady,
       sources: this.#sourceNames().map((source) => this.#sourceStatus(source)),
@@ -166,7 +166,7 @@ export class Bridge {
     return [
       `Tollbridge ${VERSION} runs.`,
       `  metrics   ${this.#metricsUrl}/metrics   (a page for people: ${this.#metricsUrl}/)`,
-      ...(this.#push ? [`  otlp      ${this.#push.endpoint} (every ${this.#push.intervalMs / 1e3} s)`] : []),
+      ...(this.#otlp?.banner() ?? []),
       ...(this.#senders?.banner() ?? []),
       `  ledger    ${ledgerFile(this.#config)}`,
       ...(this.#nats
@@ -209,21 +209,26 @@ export class Bridge {
     });
     const { accounts } = this.#found;
     const producer = new LedgerMetricProducer({ reading: this.#ledger, tiles: this.#tiles, accounts });
-    this.#push = this.#pushOf(producer);
+    this.#otlp = this.#otlpSide(producer);
     this.#health = new Health({
       version: VERSION,
       sources: this.#sourceNames(),
       producers: [producer],
       // As a scrape's `instance` reads: the same after a restart, and no other bridge's.
       instance: `${os.hostname()}:${new URL(this.#metricsUrl).port || (config.metrics.tls ? '443' : '80')}`,
-      pushing: this.#push?.reader,
+      pushing: this.#otlp?.push?.reader,
+      signals: this.#otlp?.signals,
     });
     const pricing = new Pricing(config.pricing, config.price_list);
     const attribution = new Attribution({ ...config, pricing, accounts, project: config.labels.project });
     this.#health.watchCertificate('metrics', () => this.#admin.certificateEndsMs());
     for (const listener of ['tcp', 'otlp'] as const)
       this.#health.watchCertificate(listener, () => this.#senders?.certificateEndsMs(listener));
-    const sink = new LedgerSink({ ledger: this.#ledger, attribution });
+    const runs = this.#otlp?.runs;
+    const sink = new LedgerSink({
+      ...{ ledger: this.#ledger, attribution },
+      ...(runs && { onBooked: (events, bookings) => runs.booked(events, bookings) }),
+    });
     this.#policy = this.#policySide({ attribution, pricing });
     this.#ledgerIntake = new Intake({ sink, meter: this.#health });
     this.#intake = new Intake({ sink, roads: config.sources, meter: this.#health });
@@ -239,16 +244,12 @@ export class Bridge {
     this.#isListening = true;
   }
 
-  /** Its interval begins when its reader is bound; nothing goes out before every source listens. */
-  #pushOf(producer: LedgerMetricProducer): OtlpPush | undefined {
+  /** Metrics go out from when their reader is bound; nothing of them before every source listens. */
+  #otlpSide(producer: LedgerMetricProducer): OtlpSide | undefined {
     const { otlp } = this.#config;
     if (!otlp) return undefined;
-    const headers = otlpHeaders(otlp.headers_env, this.#env);
     const isDue = () => this.#isListening && this.#isRestored();
-    return new OtlpPush({
-      ...{ otlp, headers, producer, isDue, log: this.#log },
-      onEnd: (result) => this.#health.pushed(result),
-    });
+    return new OtlpSide({ otlp, env: this.#env, producer, isDue, meter: () => this.#health, log: this.#log });
   }
 
   async #startNats(config: Config & { readonly nats: NatsConfig }): Promise<void> {
@@ -270,6 +271,7 @@ export class Bridge {
       seenLabels: () => ledger.seenLabels(),
       identity: ownIdentity(this.#config),
       countPolicy: (counts) => ledger.countPolicy(counts),
+      onAudit: (verdict) => this.#otlp?.runs?.judged(verdict),
     });
   }
 
@@ -309,7 +311,7 @@ export class Bridge {
     // Last: acknowledgements and answers of what was just booked leave with it.
     await this.#nats?.stop();
     // Everything that was taken in is booked, and the ledger can still be read.
-    await this.#push?.stop();
+    await this.#otlp?.stop();
     // Prometheus must not see totals that are about to go: its last sample stays the last committed one.
     await this.#admin.stop();
     this.#ledger?.close();
@@ -364,12 +366,4 @@ export class Bridge {
   #quietly(what: string, work: Promise<void>): void {
     work.catch((error) => this.#log.debug({ error: messageOf(error) }, `${what} will be tried again`));
   }
-}
-
-function pushStatus({ endpoint, intervalMs, lastOkMs, problem }: OtlpPush): NonNullable<BridgeStatus['otlp']> {
-  return {
-    ...{ endpoint, interval_s: intervalMs / 1e3 },
-    ...(lastOkMs === undefined ? {} : { last_ok_ms: lastOkMs }),
-    ...(problem === undefined ? {} : { problem }),
-  };
 }

@@ -128,13 +128,12 @@ export function toMistakes(issue: z.core.$ZodIssue, input: unknown): ConfigMista
     return [{ path: pathText(issue.path), found: 'a key of another form', expected }];
   }
   if (issue.code === 'invalid_union') {
-    // The only union is the one of `gateways`: one provider id, or a mapping, whose own mistakes say more.
+    // Every union is of something plain and a mapping, whose own mistakes say more.
     const ofMapping = issue.errors.at(-1) ?? [];
     if (value !== null && typeof value === 'object' && !Array.isArray(value)) {
       return ofMapping.flatMap((inner) => toMistakes({ ...inner, path: [...issue.path, ...inner.path] }, input));
     }
-    const expected = 'expected a provider id, or a mapping of model globs to provider ids';
-    return [{ path: pathText(issue.path), found: describe(value, issue.path), expected }];
+    return [{ path: pathText(issue.path), found: describe(value, issue.path), expected: issue.message }];
   }
   const isStructureMissing = issue.code === 'invalid_type' && ['object', 'record', 'array'].includes(issue.expected);
   const found = isStructureMissing && typeof value === 'string' ? 'text' : describe(value, issue.path);

@@ -76,7 +76,12 @@ const account = z.strictObject({
 const road = z.enum(['otlp', 'hook']);
 
 /** Who serves behind a provider. */
-export const gatewayRules = z.record(providerId, z.union([providerId, z.record(z.string().min(1), providerId)]));
+export const gatewayRules = z.record(
+  providerId,
+  z.union([providerId, z.record(z.string().min(1), providerId)], {
+    error: 'expected a provider id, or a mapping of model globs to provider ids',
+  }),
+);
 /** How a project is shown: by its name, by a hash of it, or not at all. */
 export const projectLabel = z.enum(['name', 'hash', 'off']);
 
@@ -155,9 +160,13 @@ export function configKeys(): string[] {
   interface Node {
     readonly properties?: Record<string, Node>;
     readonly items?: Node;
+    readonly anyOf?: readonly Node[];
   }
   const leaves = (node: Node, at: string): string[] => {
     if (node.items?.properties) return leaves(node.items, `${at}[]`);
+    // Something plain, or more keys in its place.
+    const longForm = node.anyOf?.find(({ properties }) => properties);
+    if (longForm) return [at, ...leaves(longForm, at)];
     if (!node.properties) return [at];
     return Object.entries(node.properties).flatMap(([key, child]) => leaves(child, at ? `${at}.${key}` : key));
   };

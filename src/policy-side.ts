@@ -7,7 +7,7 @@ import type { Log } from './log.ts';
 import { Policy } from './policy/policy.ts';
 import { PolicyCounts } from './policy/policy-counts.ts';
 import { policyNotes } from './policy/policy-notes.ts';
-import { VerdictDesk } from './policy/verdict-desk.ts';
+import { type AuditedVerdict, VerdictDesk } from './policy/verdict-desk.ts';
 import type { Attribution } from './turn/attribution.ts';
 import type { Pricing } from './turn/pricing.ts';
 import type { ScopedLabels } from './turn/scope.ts';
@@ -30,6 +30,8 @@ export interface PolicySideOptions {
   readonly asOfMs?: () => number | undefined;
   /** Resolves when the answers are counted for good. */
   readonly countPolicy: (counts: readonly PolicyCount[]) => Promise<void>;
+  /** Is shown every answer that is logged. */
+  readonly onAudit?: (verdict: AuditedVerdict) => void;
   readonly log: Log;
 }
 
@@ -56,6 +58,7 @@ export class PolicySide {
       isPriced: (labels) => this.#isPriced(labels),
       counts: this.#counts,
       asOfMs: options.asOfMs,
+      onAudit: options.onAudit,
       log,
     });
   }

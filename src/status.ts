@@ -89,6 +89,17 @@ export interface RelayStatus {
   readonly last_heard_ms: Readonly<Record<string, number>>;
 }
 
+/** What is sent by OTLP to one receiver. */
+export interface OtlpStatus {
+  readonly signal: 'metrics' | 'traces' | 'logs';
+  readonly endpoint: string;
+  /** How often, where it is not when something happens. */
+  readonly interval_s?: number;
+  readonly last_ok_ms?: number;
+  /** Why it was not taken last, one line for people. */
+  readonly problem?: string;
+}
+
 export interface BridgeStatus {
   readonly version: string;
   readonly node: string;
@@ -99,14 +110,8 @@ export interface BridgeStatus {
   readonly time_zone: string;
   readonly socket?: string;
   readonly metrics_url: string;
-  /** Where metrics are pushed besides. */
-  readonly otlp?: {
-    readonly endpoint: string;
-    readonly interval_s: number;
-    readonly last_ok_ms?: number;
-    /** Why the last push failed, one line for people. */
-    readonly problem?: string;
-  };
+  /** What is sent by OTLP; absent when nothing is. */
+  readonly otlp?: readonly OtlpStatus[];
   readonly ready: boolean;
   /** Why it is not ready, one line each. */
   readonly not_ready: readonly string[];

@@ -18,14 +18,14 @@ async function startBridge(t: TestContext, otlp: { endpoint: string; headers_env
   const env = { OTLP_HEADERS: 'authorization=Bearer%20s3cret' };
   const bridge = await Bridge.start({ config, log, env });
   t.after(() => bridge.stop());
-  /** What doctor finds of the metrics. */
+  /** What doctor finds of what is sent. */
   const examined = async () => {
     const home = scratchFolder(t);
     const report = await doctor({ json: true, env: {}, home, nowMs: Date.now(), loadConfig: () => config });
     const { findings } = JSON.parse(report.lines.join('\n')) as {
       findings: { name: string; level: string; what: string }[];
     };
-    return findings.filter(({ name }) => name === 'metrics').map(({ level, what }) => `${level}: ${what}`);
+    return findings.filter(({ name }) => name === 'otlp').map(({ level, what }) => `${level}: ${what}`);
   };
   const scrape = async () => (await fetch(`${bridge.metricsUrl}/metrics`)).text();
   const send = async (n: number) =>
@@ -66,12 +66,12 @@ test('at rest a bridge pushes what it shows, since its ledger began, with the he
   assert.match(String(push.resource['service.instance.id']), new RegExp(`:${new URL(bridge.metricsUrl).port}$`));
   assert.equal(push.headers.authorization, 'Bearer s3cret');
   const banner = bridge.banner().join('\n');
-  assert.ok(banner.includes(`\n  otlp      ${receiver.url} (every 0.1 s)\n`), banner);
+  assert.ok(banner.includes(`\n  otlp      ${receiver.url} (metrics every 0.1 s)\n`), banner);
   const options = { json: false, config, env: {}, home: scratchFolder(t), nowMs: Date.now() };
   const report = (await showStatus(options)).lines.join('\n');
-  assert.ok(report.includes(`\notlp  ${receiver.url} (every 0.1 s)\n`), report);
-  const [, found] = await examined();
-  assert.match(found!, /^ok: pushed to http:\S+ every 0\.1 s \(last /);
+  assert.ok(report.includes(`\notlp  ${receiver.url} (metrics every 0.1 s)\n`), report);
+  const [found] = await examined();
+  assert.match(found!, /^ok: metrics are sent to http:\S+ every 0\.1 s \(last /);
   assert.doesNotMatch(
     `${banner}${report}${JSON.stringify(bridge.status())}${lines.join('')}${await scrape()}`,
     /s3cret/,
@@ -99,10 +99,13 @@ test('a receiver that hangs disturbs neither turns nor scrapes, and a stop ends 
   const startedMs = performance.now();
   assert.equal(turnsOf(scraped(await scrape())), 1);
   assert.ok(performance.now() - startedMs < 1000);
-  await until(() => bridge.status().otlp?.problem !== undefined, 'the trouble to be told');
-  assert.match(bridge.status().otlp!.problem!, /did not answer/);
-  const [, found] = await examined();
-  assert.match(found!, /^warning: cannot be pushed to http:\S+: it did not answer within 0\.24 s\. Nothing is lost/);
+  await until(() => bridge.status().otlp?.[0]?.problem !== undefined, 'the trouble to be told');
+  assert.match(bridge.status().otlp![0]!.problem!, /did not answer/);
+  const [found] = await examined();
+  assert.match(
+    found!,
+    /^warning: metrics cannot be sent to http:\S+: it did not answer within 0\.24 s\. Nothing is lost/,
+  );
   const stoppingMs = performance.now();
   await bridge.stop();
   assert.ok(performance.now() - stoppingMs < 3000);

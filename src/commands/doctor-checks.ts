@@ -63,7 +63,8 @@ export const BRIDGE_CHECKS: readonly Check<BridgeFacts>[] = [
   { name: 'accounts', run: ({ status }) => checkAccounts(status.accounts) },
   { name: 'tiles', run: ({ status }) => checkTiles(status) },
   { name: 'turns', run: ({ status }) => checkUnfinished(status) },
-  { name: 'metrics', run: async (facts) => [await checkScrape(facts), ...checkPushing(facts.status, facts.nowMs)] },
+  { name: 'metrics', run: async (facts) => [await checkScrape(facts)] },
+  { name: 'otlp', run: async (facts) => checkSending(facts.status, facts.nowMs) },
 ];
 
 /** What only a running relay knows. */
@@ -95,15 +96,17 @@ function checkTold({ told_ms: toldMs, problem }: RelayStatus['policy'], nowMs: n
   return problem ? { level: 'warning', what: `${what}; nothing newer is known: ${problem}` } : { level: 'ok', what };
 }
 
-function checkPushing({ otlp }: BridgeStatus, nowMs: number): Finding[] {
-  if (!otlp) return [];
-  const { endpoint, interval_s: seconds, last_ok_ms: lastMs, problem } = otlp;
-  if (problem) {
-    const what = `cannot be pushed to ${endpoint}: ${problem}. Nothing is lost: totals are cumulative`;
-    return [{ level: 'warning', what, next: 'Start the receiver, or correct otlp in tollbridge.yaml.' }];
-  }
-  const last = lastMs === undefined ? 'not yet' : `last ${showAgo(lastMs, nowMs)}`;
-  return [{ level: 'ok', what: `pushed to ${endpoint} every ${seconds} s (${last})` }];
+function checkSending({ otlp }: BridgeStatus, nowMs: number): Finding[] {
+  return (otlp ?? []).map(({ signal, endpoint, interval_s: seconds, last_ok_ms: lastMs, problem }) => {
+    if (problem) {
+      const lost =
+        signal === 'metrics' ? 'Nothing is lost: totals are cumulative' : 'They wait, as far as there is room';
+      const what = `${signal} cannot be sent to ${endpoint}: ${problem}. ${lost}`;
+      return { level: 'warning', what, next: 'Start the receiver, or correct otlp in tollbridge.yaml.' };
+    }
+    const last = lastMs === undefined ? 'none yet' : `last ${showAgo(lastMs, nowMs)}`;
+    return { level: 'ok', what: `${signal} are sent to ${endpoint}${seconds ? ` every ${seconds} s` : ''} (${last})` };
+  });
 }
 
 function checkBridge({ answer, env }: ConfigFacts): Finding {

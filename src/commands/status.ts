@@ -33,11 +33,11 @@ function render(status: BridgeStatus, options: StatusOptions): string[] {
   if (lines.length === 0) lines.push('No turn has been counted yet.', ...firstStep(options), '');
   lines.push(...accountLines(status.accounts, nowMs));
   const { ledger, otlp } = status;
-  if (otlp) {
-    lines.push(fit(`otlp  ${otlp.endpoint} (every ${otlp.interval_s} s)`, COLUMNS));
-    if (otlp.problem) lines.push(styleText('yellow', fit(`  cannot be pushed to: ${otlp.problem}`, COLUMNS)));
-    lines.push('');
+  for (const { signal, endpoint, interval_s: seconds, problem } of otlp ?? []) {
+    lines.push(fit(`otlp  ${endpoint} (${signal}${seconds === undefined ? '' : ` every ${seconds} s`})`, COLUMNS));
+    if (problem) lines.push(styleText('yellow', fit(`  cannot be sent to: ${problem}`, COLUMNS)));
   }
+  if (otlp) lines.push('');
   const last = ledger.last_turn_ms === undefined ? '' : `, the last ${showAgo(ledger.last_turn_ms, nowMs)}`;
   lines.push(`${countOf(ledger.turns, 'turn')} in all${last}`);
   lines.push(`days begin at midnight in ${status.time_zone}`, 'tokens are without those read from the cache');

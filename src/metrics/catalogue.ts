@@ -391,7 +391,13 @@ export const BRIDGE = {
   otlpExports: family('tollbridge_otlp_exports_total', {
     type: 'counter',
     unit: '{export}',
-    labels: ['result'],
-    help: 'Pushes of all metrics by OTLP, by result: ok or error. What one misses, the next one brings: totals are cumulative.',
+    labels: ['signal', 'result'],
+    help: 'Requests by OTLP, by signal (metrics, traces, logs) and result: ok or error. What a push of metrics misses, the next one brings; spans and log records wait and are tried again.',
+  }),
+  otlpDropped: family('tollbridge_otlp_dropped_total', {
+    type: 'counter',
+    unit: '{record}',
+    labels: ['signal', 'reason'],
+    help: 'Spans and log records that were not sent, by reason: queue_full, refused by the receiver, too_old (ended more than a day ago), no_turn (a tool call of an unknown turn), stopped. Nothing that is counted elsewhere is touched by it.',
   }),
 } as const satisfies Record<string, MetricFamily>;

@@ -6,7 +6,9 @@ import { PrometheusSerializer } from '@opentelemetry/exporter-prometheus';
 import { RuntimeNodeInstrumentation } from '@opentelemetry/instrumentation-runtime-node';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { MeterProvider, type MetricProducer, MetricReader } from '@opentelemetry/sdk-metrics';
+import type { OtlpSignal } from '../config-otlp.ts';
 import { messageOf } from '../failure.ts';
+import { DROP_REASONS, type DropReason } from '../otlp-sender.ts';
 import type { PollOutcome } from '../poll/poll-result.ts';
 import type { Booking } from '../turn/turn-event.ts';
 import { BRIDGE, type MetricFamily } from './catalogue.ts';
@@ -25,7 +27,7 @@ const REFUSAL_REASONS = [
   'malformed',
   'too_large',
 ] as const;
-const PUSH_RESULTS = ['ok', 'error'] as const;
+const EXPORT_RESULTS = ['ok', 'error'] as const;
 
 type EventOutcome = Booking['outcome']['type'];
 export type EventCounts = Record<'received' | EventOutcome, number>;
@@ -57,7 +59,8 @@ export class Health {
    * @param options.sources every source this bridge runs; their counters start at 0
    * @param options.producers what is exported beside the health metrics, in the ledger's scope
    * @param options.instance which of several bridges this is, where they push to one receiver
-   * @param options.pushing the reader that pushes, which has the producers already; its counters start at 0
+   * @param options.pushing the reader that pushes, which has the producers already
+   * @param options.signals what is sent by OTLP; their counters start at 0
    */
   constructor(options: {
     version: string;
@@ -65,8 +68,9 @@ export class Health {
     producers: readonly MetricProducer[];
     instance?: string;
     pushing?: MetricReader | undefined;
+    signals?: readonly OtlpSignal[] | undefined;
   }) {
-    const { version, instance, pushing } = options;
+    const { version, instance, pushing, signals = [] } = options;
     this.#reader = new ScrapeReader({
       metricProducers: [...options.producers],
       cardinalitySelector: () => SERIES_PER_INSTRUMENT_MAX,
@@ -84,7 +88,11 @@ export class Health {
     this.#runtime.enable();
     this.#instruments.buildInfo.record(1, { version, node: process.version });
     this.#instruments.unitCorrections.add(0, { provider: 'opencode' });
-    if (pushing) for (const result of PUSH_RESULTS) this.#instruments.otlpExports.add(0, { result });
+    for (const signal of signals) {
+      for (const result of EXPORT_RESULTS) this.#instruments.otlpExports.add(0, { signal, result });
+      // What a push of metrics misses, the next one brings.
+      if (signal !== 'metrics') for (const reason of DROP_REASONS) this.dropped(signal, reason, 0);
+    }
     for (const source of options.sources) this.#source(source);
   }
 
@@ -184,8 +192,13 @@ export class Health {
   }
 
   /** A push by OTLP ended. */
-  pushed(result: (typeof PUSH_RESULTS)[number]): void {
-    this.#instruments.otlpExports.add(1, { result });
+  exported(signal: OtlpSignal, result: (typeof EXPORT_RESULTS)[number]): void {
+    this.#instruments.otlpExports.add(1, { signal, result });
+  }
+
+  /** Spans or log records that were not sent by OTLP, and will not be. */
+  dropped(signal: OtlpSignal, reason: DropReason, records: number): void {
+    this.#instruments.otlpDropped.add(records, { signal, reason });
   }
 
   /** The ledger committed a batch. */
@@ -304,5 +317,6 @@ function createInstruments(meter: Meter) {
     batchSize: histogram(BRIDGE.batchSize),
     scrapeDuration: histogram(BRIDGE.scrapeDuration),
     otlpExports: counter(BRIDGE.otlpExports),
+    otlpDropped: counter(BRIDGE.otlpDropped),
   } satisfies Record<keyof typeof BRIDGE, unknown>;
 }

@@ -1,8 +1,6 @@
 // Pushes what a scrape would show to an OTLP receiver. Points are cumulative, so whatever one push misses the next one
 // brings: nothing is queued, and a receiver that is away costs nothing.
 
-import http, { validateHeaderName, validateHeaderValue } from 'node:http';
-import https from 'node:https';
 import { ExportResultCode } from '@opentelemetry/core';
 import { OTLPMetricExporter } from '@opentelemetry/exporter-metrics-otlp-proto';
 import {
@@ -13,9 +11,10 @@ import {
   PeriodicExportingMetricReader,
   type ResourceMetrics,
 } from '@opentelemetry/sdk-metrics';
-import { type OtlpConfig, otlpMetricsUrl } from '../config-otlp.ts';
-import { messageOf, PermanentFailure } from '../failure.ts';
+import type { OtlpTarget } from '../config-otlp.ts';
+import { messageOf } from '../failure.ts';
 import type { Log } from '../log.ts';
+import { OtlpSender, sendProblem } from '../otlp-sender.ts';
 import { BRIDGE, type MetricFamily, TOLL } from './catalogue.ts';
 import { SERIES_PER_INSTRUMENT_MAX } from './health.ts';
 
@@ -29,8 +28,9 @@ const FAMILIES: readonly MetricFamily[] = [...Object.values(TOLL), ...Object.val
 const OTEL_NAMES = new Set(FAMILIES.map(({ otelName }) => otelName));
 
 export interface OtlpPushOptions {
-  readonly otlp: OtlpConfig;
+  readonly target: OtlpTarget;
   readonly headers: Readonly<Record<string, string>>;
+  readonly intervalMs: number;
   /** What a scrape exports beside the SDK's instruments. May be the very one that scrapes read. */
   readonly producer: MetricProducer;
   readonly log: Log;
@@ -42,40 +42,27 @@ export interface OtlpPushOptions {
 /** Pushes at an interval from when its `reader` is bound to a MeterProvider. No receiver can hold it, or what it reads. */
 export class OtlpPush {
   readonly reader: MetricReader;
-  readonly #otlp: OtlpConfig;
+  /** As configured. */
+  readonly endpoint: string;
+  readonly intervalMs: number;
   readonly #log: Log;
   readonly #isDue: () => boolean;
   readonly #onEnd: OtlpPushOptions['onEnd'];
-  readonly #timeoutMs: number;
-  readonly #agent: http.Agent;
-  readonly #exporter: OTLPMetricExporter;
+  readonly #sender: OtlpSender<ResourceMetrics>;
   #problem: string | undefined;
   #lastOkMs: number | undefined;
-  #isGivenUp = false;
-  #giveUp: () => void = () => {};
 
-  constructor({ otlp, headers, producer, log, isDue, onEnd }: OtlpPushOptions) {
-    this.#otlp = otlp;
+  constructor({ target, headers, intervalMs, producer, log, isDue, onEnd }: OtlpPushOptions) {
+    this.endpoint = target.endpoint;
+    this.intervalMs = intervalMs;
     this.#log = log;
     this.#isDue = isDue;
     this.#onEnd = onEnd;
-    this.#timeoutMs = Math.min(TIMEOUT_MAX_MS, otlp.interval * TIMEOUT_SHARE);
-    const url = otlpMetricsUrl(otlp);
-    const Agent = url.startsWith('https:') ? https.Agent : http.Agent;
-    this.#agent = new Agent({ keepAlive: true });
-    this.#exporter = withoutOtelVariables(
-      () =>
-        new OTLPMetricExporter({
-          url,
-          timeoutMillis: this.#timeoutMs,
-          httpAgentOptions: () => this.#agent,
-          // Asked for at every try, and the exporter tries again by itself: the one way to stop it.
-          headers: async () => {
-            if (this.#isGivenUp) throw new Error('given up');
-            return { ...headers };
-          },
-        }),
-    );
+    this.#sender = new OtlpSender<ResourceMetrics>({
+      ...{ url: target.url, headers },
+      timeoutMs: Math.min(TIMEOUT_MAX_MS, intervalMs * TIMEOUT_SHARE),
+      exporter: (options) => new OTLPMetricExporter(options),
+    });
     this.reader = new PeriodicExportingMetricReader({
       exporter: {
         // How it ended is told here; the reader would only tell the SDK's own log.
@@ -84,20 +71,11 @@ export class OtlpPush {
         forceFlush: async () => {},
         shutdown: async () => {},
       },
-      exportIntervalMillis: otlp.interval,
-      exportTimeoutMillis: otlp.interval,
+      exportIntervalMillis: intervalMs,
+      exportTimeoutMillis: intervalMs,
       metricProducers: [{ collect: (options) => this.#collect(producer, options) }],
       cardinalityLimits: { default: SERIES_PER_INSTRUMENT_MAX },
     });
-  }
-
-  /** As configured. */
-  get endpoint(): string {
-    return this.#otlp.endpoint;
-  }
-
-  get intervalMs(): number {
-    return this.#otlp.interval;
   }
 
   /** Why the last push failed, one line for people; undefined when it did not. */
@@ -113,28 +91,22 @@ export class OtlpPush {
   /** Pushes a last time if it is due, and no more after. Takes five seconds at most, whatever the receiver does. */
   async stop(): Promise<void> {
     const bound = setTimeout(
-      () => this.#abandon(),
+      () => this.#sender.giveUp(),
       this.#problem === undefined ? STOP_MAX_MS : STOP_MAX_WHILE_FAILING_MS,
     );
     try {
       await this.reader.shutdown();
     } finally {
       clearTimeout(bound);
-      this.#abandon();
+      this.#sender.giveUp();
     }
-  }
-
-  #abandon(): void {
-    this.#isGivenUp = true;
-    this.#giveUp();
-    this.#agent.destroy();
   }
 
   async #collect(producer: MetricProducer, options: Parameters<MetricProducer['collect']>[0]) {
     try {
       return await producer.collect(options);
     } catch (error) {
-      if (this.#isDue() && !this.#isGivenUp) this.#ended(`the ledger cannot be read: ${messageOf(error)}`);
+      if (this.#isDue() && !this.#sender.isGivenUp) this.#ended(`the ledger cannot be read: ${messageOf(error)}`);
       throw error;
     }
   }
@@ -143,32 +115,15 @@ export class OtlpPush {
   async #push(metrics: ResourceMetrics): Promise<void> {
     if (!this.#isDue()) return;
     try {
-      this.#ended(await this.#send(namedAsScraped(metrics)));
+      this.#ended((await this.#sender.send(namedAsScraped(metrics)))?.text);
     } catch (error) {
-      this.#ended(troubleText(error));
+      this.#ended(sendProblem(error).text);
     }
-  }
-
-  /** What went wrong. The exporter's own timeout only notices a connection on which nothing moves. */
-  #send(metrics: ResourceMetrics): Promise<string | undefined> {
-    return new Promise((resolve) => {
-      const cut = (why: string) => {
-        resolve(why);
-        this.#agent.destroy();
-      };
-      this.#giveUp = () => cut('it did not answer before the bridge stopped');
-      if (this.#isGivenUp) return this.#giveUp();
-      const timer = setTimeout(() => cut(`it did not answer within ${this.#timeoutMs / 1e3} s`), this.#timeoutMs);
-      this.#exporter.export(metrics, ({ code, error }) => {
-        clearTimeout(timer);
-        resolve(code === ExportResultCode.SUCCESS ? undefined : troubleText(error));
-      });
-    });
   }
 
   /** Tells when failing begins and when it ends, and not each time. */
   #ended(problem: string | undefined): void {
-    const { endpoint } = this.#otlp;
+    const { endpoint } = this;
     if (problem === undefined) this.#lastOkMs = Date.now();
     if (problem !== undefined && this.#problem === undefined) {
       this.#log.warn(
@@ -180,53 +135,6 @@ export class OtlpPush {
     }
     this.#problem = problem;
     this.#onEnd(problem === undefined ? 'ok' : 'error');
-  }
-}
-
-/**
- * Headers as OTEL_EXPORTER_OTLP_HEADERS holds them: `key=value,key2=value2`, percent-encoded where need be.
- * @param variable the one that `otlp.headers_env` names
- * @throws PermanentFailure when it is empty or not of that form; never says what it holds
- */
-export function otlpHeaders(variable: string | undefined, env: NodeJS.ProcessEnv): Record<string, string> {
-  if (variable === undefined) return {};
-  const text = env[variable]?.trim();
-  if (!text) {
-    throw new PermanentFailure(
-      `otlp.headers_env names ${variable}, but that variable is empty. Set it, or remove the key.`,
-    );
-  }
-  const pairs = text.split(',').filter((pair) => pair.trim() !== '');
-  const entries = pairs.map((pair, index) => {
-    try {
-      const at = pair.indexOf('=');
-      const name = decodeURIComponent(pair.slice(0, at).trim());
-      const value = decodeURIComponent(pair.slice(at + 1).trim());
-      if (at < 1) throw new Error('no name');
-      validateHeaderName(name);
-      validateHeaderValue(name, value);
-      return [name, value];
-    } catch {
-      throw new PermanentFailure(
-        `otlp.headers_env names ${variable}, but number ${index + 1} of what it holds is no header. ` +
-          'Expected key=value,key2=value2, with a comma or % in a value written as %2C and %25.',
-      );
-    }
-  });
-  return Object.fromEntries(entries);
-}
-
-/**
- * The exporter adds what OTEL_EXPORTER_OTLP_* say to what it is told, the headers with their keys among it; those are
- * meant for the receiver of another program. It reads them once, while it is built.
- */
-function withoutOtelVariables<T>(build: () => T): T {
-  const hidden = Object.entries(process.env).filter(([name]) => name.startsWith('OTEL_EXPORTER_OTLP_'));
-  for (const [name] of hidden) delete process.env[name];
-  try {
-    return build();
-  } finally {
-    Object.assign(process.env, Object.fromEntries(hidden));
   }
 }
 
@@ -247,15 +155,4 @@ function namedAsScraped({ resource, scopeMetrics }: ResourceMetrics): ResourceMe
       metrics: metrics.filter(({ dataPoints }) => dataPoints.length > 0).map(named),
     })),
   };
-}
-
-/** An error by its number and name: its text may quote what was sent, or what a receiver thought fit to say. */
-function troubleText(error: unknown): string {
-  const { code, name, message } = (error ?? {}) as { code?: unknown; name?: unknown; message?: unknown };
-  if (typeof code === 'number') return `it answers with HTTP ${code}`;
-  if (typeof code === 'string') return `it cannot be reached (${code})`;
-  // The exporter keeps no number of an answer after which it may try again.
-  if (message === 'Export failed with retryable status') return 'it answers that it cannot take them now';
-  if (message === 'Request timed out') return 'it did not answer in time';
-  return `it cannot be reached (${typeof name === 'string' ? name : 'unknown error'})`;
 }

@@ -162,6 +162,7 @@ function worktreeName(info: Fields): string | undefined {
 const MESSAGE: AllowList = {
   id: text,
   sessionID: text,
+  parentID: text,
   role: word,
   providerID: text,
   modelID: text,
@@ -192,8 +193,8 @@ interface ContentFree {
 }
 
 function sessionEvent({ info }: Fields): ContentFree {
-  const id = text(fields(info).id);
-  return { about: id, properties: { info: { id, directory: worktreeName(fields(info)) } } };
+  const { id, parentID } = allowed(info, { id: text, parentID: text });
+  return { about: id, properties: { info: { id, parentID, directory: worktreeName(fields(info)) } } };
 }
 
 /** The events that are sent. Whatever is not in this table stays in OpenCode. */

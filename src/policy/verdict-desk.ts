@@ -5,7 +5,7 @@ import { z } from 'zod';
 import type { PolicyConfig } from '../config-policy.ts';
 import { UNIT_SCALE } from '../ledger/reading.ts';
 import type { Log } from '../log.ts';
-import { agentName, model, name, optionalAccountId, provider, toolName } from '../turn/fields.ts';
+import { agentName, model, name, optionalAccountId, present, provider, toolName } from '../turn/fields.ts';
 import type { ScopedLabels } from '../turn/scope.ts';
 import type { Identity } from '../turn/turn-event.ts';
 import type { Explanation } from './explanation.ts';
@@ -59,6 +59,17 @@ export interface VerdictAnswer {
   readonly as_of?: string;
 }
 
+/** A stop, or the first warning of a step: what is logged of it. */
+export interface AuditedVerdict extends Identity {
+  readonly decision: 'warn' | 'stop';
+  readonly rule: string;
+  readonly step?: number;
+  readonly agent: string;
+  readonly provider: string;
+  readonly model: string;
+  readonly tool?: string;
+}
+
 export interface VerdictDeskOptions {
   readonly policy: Policy;
   readonly fail: PolicyConfig['verdict']['fail'];
@@ -69,6 +80,8 @@ export interface VerdictDeskOptions {
   readonly counts: Pick<PolicyCounts, 'add'>;
   /** When what is judged by was told, Unix ms; undefined where it is known at first hand. */
   readonly asOfMs?: (() => number | undefined) | undefined;
+  /** Is shown every answer that is logged. */
+  readonly onAudit?: ((verdict: AuditedVerdict) => void) | undefined;
   readonly log: Log;
 }
 
@@ -94,7 +107,7 @@ export class VerdictDesk {
     this.#options.counts.add('policyUnchecked', { agent }, unchecked ?? 0);
     const asOfMs = this.#options.asOfMs?.();
     const ageMs = asOfMs === undefined ? undefined : Math.max(0, Date.now() - asOfMs);
-    if (deciding && decision !== 'allow') this.#audit(deciding, labels, { tool, ageMs });
+    if (deciding && decision !== 'allow') this.#audit({ ...deciding, decision }, labels, { tool, ageMs });
     const body: VerdictAnswer = {
       ...withAge(answerOf(verdict), ageMs),
       fail: this.#options.fail,
@@ -120,7 +133,7 @@ export class VerdictDesk {
 
   /** One line for every stop, and one for every step of a budget that somebody is warned of. */
   #audit(
-    { rule, decision, step, standing }: Opinion,
+    { rule, decision, step, standing }: Opinion & { decision: AuditedVerdict['decision'] },
     labels: ScopedLabels,
     { tool, ageMs }: { tool: string | undefined; ageMs: number | undefined },
   ): void {
@@ -135,21 +148,12 @@ export class VerdictDesk {
       if (this.#warned.size >= WARNINGS_REMEMBERED) this.#warned.delete(this.#warned.values().next().value!);
       this.#warned.add(key);
     }
-    const { agent, provider, model } = labels;
-    const known = ageMs === undefined ? {} : { known_for_s: Math.round(ageMs / 1e3) };
-    const line = {
-      decision,
-      rule,
-      ...(step !== undefined && { step }),
-      agent,
-      provider,
-      model,
-      tool,
-      ...who,
-      ...known,
-    };
+    const { agent = '', provider = '', model = '' } = labels;
+    const verdict = present({ decision, rule, step, agent, provider, model, tool, ...who });
+    const line = { ...verdict, ...(ageMs === undefined ? {} : { known_for_s: Math.round(ageMs / 1e3) }) };
     if (decision === 'stop') this.#options.log.warn(line, tool ? 'a tool call was stopped' : 'a turn was stopped');
     else this.#options.log.info(line, 'a budget reached a step of warn_at');
+    this.#options.onAudit?.(verdict);
   }
 }
 

@@ -29,6 +29,8 @@ export interface Attributor {
 export interface LedgerSinkOptions {
   readonly ledger: EventLedger;
   readonly attribution: Attributor;
+  /** Is shown everything that was committed: one booking per event, in order. */
+  readonly onBooked?: (events: readonly MeterEvent[], bookings: readonly Booking[]) => void;
   /** Unix time in ms. */
   readonly now?: () => number;
 }
@@ -36,11 +38,13 @@ export interface LedgerSinkOptions {
 export class LedgerSink implements EventSink {
   readonly #ledger: EventLedger;
   readonly #attribution: Attributor;
+  readonly #onBooked: LedgerSinkOptions['onBooked'];
   readonly #now: () => number;
 
-  constructor({ ledger, attribution, now = Date.now }: LedgerSinkOptions) {
+  constructor({ ledger, attribution, onBooked, now = Date.now }: LedgerSinkOptions) {
     this.#ledger = ledger;
     this.#attribution = attribution;
+    this.#onBooked = onBooked;
     this.#now = now;
   }
 
@@ -55,6 +59,7 @@ export class LedgerSink implements EventSink {
     const polling = items.flatMap((item) => (item.type === 'poll' ? this.#recordPoll(item.poll) : []));
     const booking = events.length > 0 || step ? this.#ledger.submit(events, step) : [];
     const [polled, booked] = await Promise.all([Promise.all(polling), booking]);
+    this.#onBooked?.(events, booked);
     const [nextPolled, nextBooked] = [polled.values(), booked.values()];
     return items.map((item) => {
       if (item.type === 'poll') return nextPolled.next().value!;

@@ -24,8 +24,8 @@ function eventRecord(event: StatedEvent): object {
     case 'error':
       return errorRecord(event);
     case 'session': {
-      const { kind, agent, sessionId: session, project } = event;
-      return present({ kind, agent, id: { session }, project });
+      const { kind, agent, sessionId: session, parentSessionId: parent, project } = event;
+      return present({ kind, agent, id: present({ session, parent }), project });
     }
   }
 }
@@ -33,7 +33,7 @@ function eventRecord(event: StatedEvent): object {
 function turnRecord(turn: StatedTurn): object {
   const { kind, agent, phase, status, reason, provider, model, project, tokens, costNano } = turn;
   return present({
-    ...{ kind, agent, id: { session: turn.sessionId, message: turn.messageId }, event_id: turn.eventId },
+    ...{ kind, agent, id: turnIds(turn), event_id: turn.eventId },
     time: present({ started: turn.startedMs, completed: turn.completedMs }),
     ...(phase === 'completed' && turn.completedMs === undefined ? { completed: true } : {}),
     ...(phase === 'in_progress' ? { finished: false } : { finished: true, status }),
@@ -44,10 +44,14 @@ function turnRecord(turn: StatedTurn): object {
   });
 }
 
+const turnIds = ({ sessionId: session, messageId: message, promptId: prompt, subagentId: subagent }: StatedTurn) =>
+  present({ session, message, prompt, subagent });
+
 function toolRecord(call: ToolEvent): object {
   const { kind, agent, tool, mcpServer: mcp_server, status, project, origin } = call;
+  const { sessionId: session, callId, messageId: message, promptId: prompt } = call;
   return present({
-    ...{ kind, agent, id: present({ session: call.sessionId, call: call.callId, message: call.messageId }) },
+    ...{ kind, agent, id: present({ session, call: callId, message, prompt }) },
     time: present({ started: call.startedMs, completed: call.completedMs }),
     ...{ tool, mcp_server, status, project, origin },
   });

@@ -17,6 +17,7 @@ import {
   present,
   provider,
   rejectionOf,
+  relatedId,
   statedLabel,
   tokenCount,
   toolName,
@@ -40,7 +41,18 @@ const turn = z.object({
   v: version,
   kind: z.literal('turn'),
   agent: agentName,
-  id: z.object({ session: id, message: id }, expectedObject),
+  id: z.object(
+    {
+      session: id,
+      message: id,
+      prompt: relatedId.meta({
+        type: 'string',
+        description: 'What the user asked for: the turns of one prompt make one trace.',
+      }),
+      subagent: relatedId.meta({ type: 'string', description: 'The helper that the agent started for a part of it.' }),
+    },
+    expectedObject,
+  ),
   event_id: id.optional().meta({ description: "The sender's id of this description; ids of one agent sort by time." }),
   time: z.object({ started: unixMs, completed: unixMs.optional() }, expectedObject),
   finished: finished
@@ -84,7 +96,10 @@ const tool = z.object({
   v: version,
   kind: z.literal('tool'),
   agent: agentName,
-  id: z.object({ session: id, call: id, message: id.optional() }, expectedObject),
+  id: z.object(
+    { session: id, call: id, message: id.optional(), prompt: relatedId.meta({ type: 'string' }) },
+    expectedObject,
+  ),
   time: z.object({ started: unixMs.optional(), completed: unixMs.optional() }, expectedObject).optional(),
   tool: toolName,
   mcp_server: optionalServerName,
@@ -119,7 +134,16 @@ const session = z.object({
   v: version,
   kind: z.literal('session'),
   agent: agentName,
-  id: z.object({ session: id }, expectedObject),
+  id: z.object(
+    {
+      session: id,
+      parent: relatedId.meta({
+        type: 'string',
+        description: 'The session that started this one for a part of its own work.',
+      }),
+    },
+    expectedObject,
+  ),
   project: project.optional(),
 });
 
@@ -235,6 +259,8 @@ function toTurn(stated: z.output<typeof turn>): Decoded {
       agent: stated.agent,
       sessionId: stated.id.session,
       messageId: stated.id.message,
+      promptId: stated.id.prompt,
+      subagentId: stated.id.subagent,
       eventId: stated.event_id,
       phase: completed !== undefined || stated.completed ? 'completed' : isFinished ? 'finished' : 'in_progress',
       status: turnStatus,
@@ -268,6 +294,7 @@ function toTool(stated: z.output<typeof tool>): Decoded {
       sessionId: stated.id.session,
       callId: stated.id.call,
       messageId: stated.id.message,
+      promptId: stated.id.prompt,
       tool: stated.tool,
       mcpServer: stated.mcp_server ?? mcpServerOf(stated.tool),
       status: stated.status ?? 'ok',
@@ -312,6 +339,7 @@ function toSession(stated: z.output<typeof session>): Decoded {
       kind: 'session',
       agent: stated.agent,
       sessionId: stated.id.session,
+      parentSessionId: stated.id.parent,
       project: projectName(stated.project),
     }),
   );

@@ -91,6 +91,11 @@ export const id = z
   .min(1, { error: `expected ${idText}` })
   .max(ID_MAX_CHARS, { error: `expected ${idText}` })
   .regex(ID, { error: `expected ${idText}` });
+/** What else something belongs to, beside what it is: it is not lost for an id that does not fit. */
+export const relatedId = z
+  .unknown()
+  .transform((stated) => id.safeParse(stated).data)
+  .optional();
 /** Whose turn it is, in the sender's word; a turn is not lost for one that does not fit. */
 export const statedLabel = z
   .unknown()

@@ -15,6 +15,7 @@ import {
   present,
   provider,
   refuse,
+  relatedId,
   tokenCount,
   toolName,
   unixMs,
@@ -145,6 +146,8 @@ function decodeMessage(event: Fields, context: HookContext): Decoded {
       agent: AGENT,
       sessionId,
       messageId,
+      // The user's message that it answers.
+      promptId: info.optional(relatedId, 'parentID'),
       eventId: event.optional(id, 'id'),
       phase: isCompleted ? 'completed' : isFinished ? 'finished' : 'in_progress',
       status,
@@ -237,6 +240,7 @@ function decodeSession(event: Fields): Decoded {
       kind: 'session',
       agent: AGENT,
       sessionId: info.required(id, 'id'),
+      parentSessionId: info.optional(relatedId, 'parentID'),
       project: sessionProjectName(info.at('directory'), info.at('path')),
     }),
   );

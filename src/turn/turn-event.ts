@@ -56,6 +56,10 @@ export interface StatedTurn {
   readonly agent: string;
   readonly sessionId: string;
   readonly messageId: string;
+  /** What the user asked for, with everything that was done about it; absent where the agent does not say. */
+  readonly promptId?: string;
+  /** The helper that the agent started for a part of it; absent for the agent itself. */
+  readonly subagentId?: string;
   /** The sender's id of this description; ids of one agent sort by time. */
   readonly eventId?: string;
   readonly phase: Phase;
@@ -98,6 +102,8 @@ export interface ToolEvent {
   readonly callId: string;
   /** The message (turn) that made the call; absent in records that do not name it. */
   readonly messageId?: string;
+  /** As of a turn; told where the turn is not. */
+  readonly promptId?: string;
   readonly tool: string;
   readonly mcpServer?: string;
   readonly status: TurnStatus;
@@ -113,6 +119,8 @@ export interface SessionEvent {
   readonly kind: 'session';
   readonly agent: string;
   readonly sessionId: string;
+  /** The session that started this one for a part of its own work. */
+  readonly parentSessionId?: string;
   readonly project?: string;
 }
 

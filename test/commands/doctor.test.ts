@@ -376,7 +376,7 @@ test('without a bridge: what can be checked is, what follows is said, exit 1', a
   assert.equal(examination.exitCode, 1);
   assert.match(about(examination, 'bridge')[0]!.what, /^no bridge answers: there is no socket at .*nothing is counted/);
   assert.match(about(examination, 'spool')[0]!.what, /^2 files wait in .*as soon as it starts$/);
-  assert.deepEqual(examination.skipped, [{ why: 'no bridge answers', names: EVERYTHING.slice(6) }]);
+  assert.deepEqual(examination.skipped, [{ why: 'no bridge answers', names: [...EVERYTHING.slice(6), 'otlp'] }]);
 });
 
 test('with a wrong configuration: every mistake is shown, the rest is skipped, exit 1', async (t) => {
@@ -387,7 +387,7 @@ test('with a wrong configuration: every mistake is shown, the rest is skipped, e
   assert.equal(examination.exitCode, 1);
   assert.match(about(examination, 'configuration')[0]!.what, /2 mistakes:\n.*metrics\.listen.*\n.*retention/);
   assert.deepEqual(examination.skipped, [
-    { why: 'the configuration cannot be used', names: EVERYTHING.slice(2).toSpliced(2, 0, 'agents') },
+    { why: 'the configuration cannot be used', names: [...EVERYTHING.slice(2).toSpliced(2, 0, 'agents'), 'otlp'] },
   ]);
 });
 
@@ -411,7 +411,7 @@ test('for people: a mark, the name, what is so, and what to do', async (t) => {
   assert.ok(text.some((line) => line.startsWith('✖ bridge         no bridge answers: ')));
   assert.ok(text.some((line) => line.startsWith('                 → Start it with: tollbridge start')));
   assert.ok(
-    text.includes('- not checked, because no bridge answers: OpenCode, sources, accounts, tiles, turns, metrics'),
+    text.includes('- not checked, because no bridge answers: OpenCode, sources, accounts, tiles, turns, metrics, otlp'),
   );
   assert.equal(text.at(-1), '1 problem, 1 warning.');
 });

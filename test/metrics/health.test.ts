@@ -34,7 +34,8 @@ async function useAll(health: Health): Promise<void> {
   health.watchQueue({ events: 3, bytes: 1500 });
   health.watchCertificate('tcp', () => 1_767_614_400_000);
   health.watchCertificate('metrics', () => undefined);
-  health.pushed('ok');
+  health.exported('metrics', 'ok');
+  health.dropped('traces', 'too_old', 1);
   await health.scrape();
 }
 

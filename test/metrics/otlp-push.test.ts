@@ -2,10 +2,11 @@ import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import type { MetricProducer } from '@opentelemetry/sdk-metrics';
 import { ConfigFailure, parseConfig } from '../../src/config.ts';
-import { otlpMetricsUrl } from '../../src/config-otlp.ts';
+import { otlpTargets } from '../../src/config-otlp.ts';
 import { BRIDGE, type MetricFamily, TOLL } from '../../src/metrics/catalogue.ts';
 import { Health } from '../../src/metrics/health.ts';
-import { OtlpPush, otlpHeaders } from '../../src/metrics/otlp-push.ts';
+import { OtlpPush } from '../../src/metrics/otlp-push.ts';
+import { otlpHeaders } from '../../src/otlp-sender.ts';
 import { samplesOf } from '../scrape.ts';
 import { readableLog, until } from '../sources/intake-fixture.ts';
 import { CREATED_MS, fullHand, producerOf } from './fixture.ts';
@@ -33,11 +34,13 @@ async function startPush(t: TestContext, setting: Setting = {}) {
   const receiver = await OtlpReceiver.start(t);
   const { log, lines } = readableLog();
   const push: OtlpPush = new OtlpPush({
-    ...{ otlp: { endpoint: receiver.url, interval, plaintext: false }, headers, producer, log, isDue },
-    onEnd: (result) => health.pushed(result),
+    target: { endpoint: receiver.url, url: `${receiver.url}/v1/metrics`, key: 'otlp' },
+    ...{ intervalMs: interval, headers, producer, log, isDue },
+    onEnd: (result) => health.exported('metrics', result),
   });
   const health: Health = new Health({
     ...{ version: '0.1.0', sources: ['socket'], producers: [producer], instance: 'here:9464', pushing: push.reader },
+    signals: ['metrics'],
   });
   t.after(async () => {
     await receiver.down();
@@ -51,7 +54,7 @@ async function startPush(t: TestContext, setting: Setting = {}) {
     return receiver.last!;
   };
   const counted = async (result: string) =>
-    scraped(await health.scrape()).get(seriesKey('tollbridge_otlp_exports_total', { result }));
+    scraped(await health.scrape()).get(seriesKey('tollbridge_otlp_exports_total', { signal: 'metrics', result }));
   return { receiver, push, health, lines, nextPush, counted };
 }
 
@@ -285,7 +288,10 @@ describe('the configuration of it', () => {
   it('is off by default, pushes each minute, and completes the path', () => {
     assert.equal(parseConfig({}).otlp, undefined);
     const { otlp } = parseConfig({ otlp: { endpoint: 'http://127.0.0.1:4318' } });
-    assert.deepEqual(otlp, { endpoint: 'http://127.0.0.1:4318', interval: 60_000, plaintext: false });
+    assert.deepEqual(otlp, {
+      ...{ endpoint: 'http://127.0.0.1:4318', interval: 60_000, plaintext: false },
+      ...{ metrics: true, traces: false, logs: false },
+    });
     const urls = [
       'http://a:4318',
       'http://a:4318/',
@@ -294,7 +300,7 @@ describe('the configuration of it', () => {
       'https://a/v1/metrics/',
     ];
     assert.deepEqual(
-      urls.map((endpoint) => otlpMetricsUrl({ endpoint })),
+      urls.map((endpoint) => otlpTargets({ ...otlp!, endpoint }).metrics!.url),
       [
         ...['http://a:4318/v1/metrics', 'http://a:4318/v1/metrics', 'https://a/otlp/v1/metrics'],
         ...['https://a/otlp/v1/metrics', 'https://a/v1/metrics'],
@@ -304,10 +310,10 @@ describe('the configuration of it', () => {
 
   it('tells mistakes with their key, and never a password', () => {
     assert.match(mistakeOf({ endpoint: 'collector:4318' }), /otlp\.endpoint.*expected an http\(s\) URL/s);
-    assert.match(mistakeOf({}), /otlp\.endpoint/);
+    assert.match(mistakeOf({}), /otlp: found nothing that is sent anywhere; expected otlp\.endpoint/);
     assert.match(mistakeOf({ endpoint: 'grpc://collector:4317' }), /otlp\.endpoint.*expected an http\(s\) URL/s);
     assert.match(mistakeOf({ endpoint: 'http://a', interval: '1s' }), /otlp\.interval.*expected at least 5s/s);
-    assert.match(mistakeOf({ endpoint: 'http://a/?key=1' }), /otlp\.endpoint.*v1\/metrics can be added/s);
+    assert.match(mistakeOf({ endpoint: 'http://a/?key=1' }), /otlp\.endpoint.*v1\/metrics or the like can be added/s);
     const withPassword = mistakeOf({ endpoint: 'https://me:s3cret@a' });
     assert.match(withPassword, /otlp\.endpoint.*a user name or password/s);
     assert.doesNotMatch(withPassword, /s3cret/);

@@ -66,6 +66,13 @@ export interface Metric {
   readonly histogram?: Points;
 }
 
+/** One request of another signal, as it came. */
+export interface Post {
+  readonly path: string;
+  readonly headers: http.IncomingHttpHeaders;
+  readonly body: Buffer;
+}
+
 /** One request, decoded. */
 export interface Push {
   readonly path: string;
@@ -96,6 +103,8 @@ type Answer = 'take' | 'hang' | 'drip' | number;
 /** Listens at a port of its own until the test ends. */
 export class OtlpReceiver {
   readonly pushes: Push[] = [];
+  /** What came that are no metrics. */
+  readonly posts: Post[] = [];
   /** Every request that arrived whole, whatever was answered. */
   requests = 0;
   /** What it does with the next requests: take them, say nothing, say something for ever, or fail with a status. */
@@ -153,7 +162,9 @@ export class OtlpReceiver {
       response.writeHead(this.answer, `bad ${request.headers.authorization}`).end(JSON.stringify(request.headers));
       return;
     }
-    this.pushes.push({ path: request.url ?? '', headers: request.headers, ...decoded(Buffer.concat(chunks)) });
+    const [to = '', body] = [request.url, Buffer.concat(chunks)];
+    if (to.endsWith('/v1/metrics')) this.pushes.push({ path: to, headers: request.headers, ...decoded(body) });
+    else this.posts.push({ path: to, headers: request.headers, body });
     response.writeHead(200, { 'content-type': 'application/x-protobuf' }).end();
   }
 }

@@ -173,6 +173,7 @@ export function message(changes: object = {}) {
 export const sentMessage = {
   id: 'msg_1',
   sessionID: 'ses_1',
+  parentID: 'msg_0',
   role: 'assistant',
   providerID: 'anthropic',
   modelID: 'claude-sonnet-4-5',

@@ -10,7 +10,7 @@ import protobuf from 'protobufjs';
 import type { TokenConfig } from '../../src/config.ts';
 import { Ledger } from '../../src/ledger/ledger.ts';
 import { type MetricFamily, TOLL } from '../../src/metrics/catalogue.ts';
-import { LedgerSink } from '../../src/sources/ledger-sink.ts';
+import { LedgerSink, type LedgerSinkOptions } from '../../src/sources/ledger-sink.ts';
 import { type OtlpServerOptions, otlpServer } from '../../src/sources/otlp-server.ts';
 import { SenderTokens } from '../../src/sources/sender-tokens.ts';
 import { Intake } from '../../src/sources/source.ts';
@@ -141,6 +141,8 @@ export interface StartOptions {
   readonly limits?: OtlpServerOptions['limits'];
   /** One that is there already. */
   readonly ledger?: Ledger;
+  /** Is shown what was committed. */
+  readonly onBooked?: LedgerSinkOptions['onBooked'];
   /** Stands before the ledger. */
   readonly submit?: (submit: Ledger['submit']) => Ledger['submit'];
 }
@@ -169,6 +171,7 @@ export async function startOtlp(
       },
     },
     attribution,
+    ...(given.onBooked && { onBooked: given.onBooked }),
   });
   const server = otlpServer({
     tcp: { listen: { host: '127.0.0.1', port: 0 }, plaintext: false, rate_limit: 100_000 },

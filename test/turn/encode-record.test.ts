@@ -36,7 +36,8 @@ describe('what is passed on decodes to the same', () => {
       .record(
         {
           ...{ kind: fc.constant('turn' as const), agent: fc.stringMatching(/^[a-z][a-z0-9_-]{0,31}$/) },
-          ...{ sessionId: text, messageId: text, eventId: text, startedMs: ms, completedMs: ms },
+          ...{ sessionId: text, messageId: text, promptId: text, subagentId: text, eventId: text },
+          ...{ startedMs: ms, completedMs: ms },
           phase: fc.constantFrom('in_progress' as const, 'finished' as const, 'completed' as const),
           status: fc.constantFrom('ok' as const, 'error' as const, 'aborted' as const),
           reason: fc.constantFrom(...ERROR_REASONS),

@@ -237,7 +237,8 @@ test('nothing makes decoding throw: captured bodies with fields replaced by host
 // Not a valid value of any field (blanks, a line break), so that it must not come through anywhere.
 const MARKER = 'SECRET prompt\ntext';
 /** Fields whose value is an id or a name that the normal form keeps, or decides what the message is. */
-const KEPT = /^(id|sessionID|messageID|callID|requestID|providerID|modelID|tool|type|hook|role|status|finish)$/;
+const KEPT =
+  /^(id|sessionID|messageID|callID|parentID|requestID|providerID|modelID|tool|type|hook|role|status|finish)$/;
 const PATHS = /^(root|cwd|directory)$/;
 
 test('no text of a payload comes through, and the numbers do', () => {

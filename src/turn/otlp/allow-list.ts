@@ -7,7 +7,7 @@ const ATTRIBUTE_KEYS = [
   // What a user writes into OTEL_RESOURCE_ATTRIBUTES.
   ...['team', 'user.name', 'project'],
   // Claude Code.
-  ...['request_id', 'prompt.id', 'event.sequence', 'anthropic.provider', 'anthropic.custom_base_url'],
+  ...['request_id', 'prompt.id', 'agent_id', 'event.sequence', 'anthropic.provider', 'anthropic.custom_base_url'],
   ...['anthropic.plan', 'anthropic.seat_type'],
   ...['input_tokens', 'output_tokens', 'cache_read_tokens', 'cache_creation_tokens', 'cost_usd'],
   ...['tool_name', 'tool_use_id'],
@@ -16,7 +16,7 @@ const ATTRIBUTE_KEYS = [
   ...['input_token_count', 'output_token_count', 'cached_token_count', 'cache_write_token_count'],
   ...['reasoning_token_count'],
   // Gemini CLI.
-  ...['auth_type', 'function_name', 'mcp_server_name', 'decision'],
+  ...['auth_type', 'prompt_id', 'function_name', 'mcp_server_name', 'decision'],
   ...['cached_content_token_count', 'thoughts_token_count', 'tool_token_count', 'total_token_count'],
   // OpenCode's spans.
   ...['gen_ai.system', 'gen_ai.request.model', 'ai.usage.inputTokens', 'ai.usage.outputTokens'],

@@ -2,7 +2,7 @@
 
 import { requestKey } from '../claude-code.ts';
 import { type Decoded, decodedEvent, ignored } from '../decoded.ts';
-import { costNano, id, mcpServerOf, model, present, provider, tokenCount, toolName } from '../fields.ts';
+import { costNano, id, mcpServerOf, model, present, provider, relatedId, tokenCount, toolName } from '../fields.ts';
 import type { AgentLog } from './agent-log.ts';
 
 const AGENT = 'claude_code';
@@ -76,6 +76,8 @@ function toTurn(log: AgentLog): Decoded {
       agent: AGENT,
       sessionId: sessionOf(log),
       messageId: callKey(log),
+      promptId: log.optional(relatedId, 'prompt.id'),
+      subagentId: log.optional(relatedId, 'agent_id'),
       phase: 'completed',
       status: 'ok',
       ...log.span(log.writtenMs),
@@ -118,6 +120,7 @@ function toTool(log: AgentLog): Decoded {
       sessionId: sessionOf(log),
       callId: log.required(id, 'tool_use_id'),
       messageId: request && requestKey(request),
+      promptId: request === undefined ? log.optional(relatedId, 'prompt.id') : undefined,
       tool,
       mcpServer: mcpServerOf(tool),
       status: log.hasFailed ? 'error' : 'ok',

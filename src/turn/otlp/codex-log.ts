@@ -28,6 +28,7 @@ export function decodeCodexLog(log: AgentLog, conversations: Conversations): Dec
     case 'codex.tool_decision':
       return ignored('tool_progress');
     case 'codex.user_prompt':
+      conversation.promptId = log.writtenNs;
       return ignored('user_message');
     default:
       return ignored('other');
@@ -76,6 +77,7 @@ function toTurn(log: AgentLog, sessionId: string, conversation: Conversation): D
       sessionId,
       // There is no other id: a record that is sent again has the same time to the nanosecond.
       messageId,
+      promptId: conversation.promptId,
       phase: 'completed',
       status: 'ok',
       ...(startedMs === undefined ? { startedMs: completedMs } : { startedMs, completedMs }),

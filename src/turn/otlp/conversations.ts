@@ -8,6 +8,8 @@ const TURNS_MAX = 16;
 
 export interface Conversation {
   provider?: string;
+  /** The newest prompt of the user. */
+  promptId?: string;
   /** When the newest call of its model began, Unix ms. */
   callStartedMs?: number;
   readonly turns: { readonly messageId: string; readonly completedMs: number }[];

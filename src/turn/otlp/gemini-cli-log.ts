@@ -2,7 +2,7 @@
 // semantic conventions repeats it, and brings the system prompt along.
 
 import { type Decoded, decodedEvent, ignored } from '../decoded.ts';
-import { id, model, optionalServerName, present, tokenCount, toolName, unixMs } from '../fields.ts';
+import { id, model, optionalServerName, present, relatedId, tokenCount, toolName, unixMs } from '../fields.ts';
 import { type AgentLog, decodedTurn, Remainder } from './agent-log.ts';
 import { type Conversations, noteTurn, turnBefore } from './conversations.ts';
 
@@ -56,6 +56,7 @@ function toTurn(log: AgentLog, conversations: Conversations): Decoded {
       agent: AGENT,
       sessionId,
       messageId,
+      promptId: log.optional(relatedId, 'prompt_id'),
       phase: 'completed',
       status: 'ok',
       ...log.span(completedMs),

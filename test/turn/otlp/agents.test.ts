@@ -37,8 +37,15 @@ describe('Claude Code', () => {
     const decoded = decode(call({ team: 'alpha', 'user.name': 'bob', project: '/home/bob/shop' }));
     assert.deepEqual(eventsOf(decoded), [
       {
-        ...{ kind: 'turn', agent: 'claude_code', sessionId: 's1', messageId: 'req:req_1', phase: 'completed' },
-        ...{ status: 'ok', startedMs: AT_MS - 59, completedMs: AT_MS, provider: 'anthropic', model: 'claude-opus-5-5' },
+        ...{ kind: 'turn', agent: 'claude_code', sessionId: 's1', messageId: 'req:req_1', promptId: 'p1' },
+        ...{
+          phase: 'completed',
+          status: 'ok',
+          startedMs: AT_MS - 59,
+          completedMs: AT_MS,
+          provider: 'anthropic',
+          model: 'claude-opus-5-5',
+        },
         ...{ project: 'shop', statedIdentity: { team: 'alpha', user: 'bob' }, costNano: 5_308_000 },
         tokens: { input: 1002, output: 52, reasoning: 0, cache_read: 300, cache_write: 40 },
       },

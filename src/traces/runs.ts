@@ -1,0 +1,310 @@
+// Puts what was booked together to runs: a prompt, the calls of models that were made about it, the tools they asked for,
+// the sub-agents they started. A call and a tool are told when they end, under the ids that the run will have; the run
+// itself when it is over. What is remembered here is bounded and goes with the process: only the ledger counts money.
+
+import type { Booking, ErrorEvent, MeterEvent, SessionEvent, ToolEvent, TurnEvent } from '../turn/turn-event.ts';
+import { spanIdOf, traceIdOf } from './span-ids.ts';
+import {
+  chatSpan,
+  errorLog,
+  errorTypeOf,
+  type LogRecord,
+  type RunSummary,
+  runSpan,
+  type Span,
+  type SpanPlace,
+  toolSpan,
+  turnLog,
+} from './telling.ts';
+
+/** A run is over when nothing was heard of it for so long and no call of it is under way; or when its session's next one begins. */
+const QUIET_MS = 60_000;
+/** A call that never ends, because its agent was killed, must not hold its run for ever. */
+const GIVEN_UP_MS = 3_600_000;
+/** Older than this it is history that was brought in later; stores of logs refuse what is much older. */
+const OLD_MS = 24 * 3_600_000;
+const REMEMBERED_MAX = 10_000;
+/** Tool calls of one call of a model that came before it. */
+const EARLY_OF_ONE_MAX = 100;
+
+interface Run extends RunSummary {
+  readonly place: SpanPlace;
+  /** The run of the same prompt, where this one is a sub-agent's. */
+  readonly above?: Run | undefined;
+  startMs: number;
+  endMs: number;
+  calls: number;
+  toolCalls: number;
+  costNano?: number;
+  errorType?: string | undefined;
+  /** Calls that are under way. */
+  open: number;
+  heardMs: number;
+}
+
+interface Call {
+  readonly place: SpanPlace;
+  /** Absent where its agent names no prompt. */
+  readonly run: Run | undefined;
+  isOpen: boolean;
+  /** What was told of it last. */
+  told?: { readonly costNano: number | undefined };
+}
+
+interface Session {
+  /** The newest call, which is the one that starts other sessions. */
+  newest?: { readonly place: SpanPlace; readonly startedMs: number };
+  /** The call that started this session. */
+  startedBy?: SpanPlace;
+  /** Its runs that are not over: of one prompt, by their keys. */
+  readonly runs: Set<string>;
+}
+
+export interface RunsOptions {
+  readonly span: (span: Span) => void;
+  readonly record: (record: LogRecord) => void;
+  /** What is not told. */
+  readonly onDropped: (what: 'span' | 'record', reason: 'too_old' | 'no_turn') => void;
+  /** Unix ms. */
+  readonly now?: () => number;
+}
+
+/** Remembers the newest `REMEMBERED_MAX` of its keys. */
+class Recent<T> {
+  readonly #entries = new Map<string, T>();
+
+  get(key: string): T | undefined {
+    return this.#entries.get(key);
+  }
+
+  /** @returns what had to be forgotten for it */
+  set(key: string, value: T): T | undefined {
+    this.#entries.delete(key);
+    this.#entries.set(key, value);
+    if (this.#entries.size <= REMEMBERED_MAX) return undefined;
+    const [oldest, forgotten] = this.#entries.entries().next().value!;
+    this.#entries.delete(oldest);
+    return forgotten;
+  }
+
+  take(key: string): T | undefined {
+    const value = this.#entries.get(key);
+    this.#entries.delete(key);
+    return value;
+  }
+
+  entries(): [string, T][] {
+    return [...this.#entries];
+  }
+}
+
+export class Runs {
+  readonly #options: RunsOptions;
+  readonly #now: () => number;
+  readonly #runs = new Recent<Run>();
+  readonly #ended = new Recent<true>();
+  readonly #sessions = new Recent<Session>();
+  readonly #calls = new Recent<Call>();
+  /** Tool calls that came before the call which asked for them, by that call. */
+  readonly #early = new Recent<ToolEvent[]>();
+
+  constructor(options: RunsOptions) {
+    this.#options = options;
+    this.#now = options.now ?? Date.now;
+  }
+
+  /** Tells what is new of what was just committed. What was known before still says where later things belong. */
+  booked(events: readonly MeterEvent[], bookings: readonly Booking[]): void {
+    for (const [index, event] of events.entries()) {
+      const { type } = bookings[index]!.outcome;
+      const isNews = type === 'recorded' || type === 'updated';
+      if (!isNews && type !== 'duplicate') continue;
+      if (event.kind === 'session') this.#noteSession(event);
+      else if (event.kind === 'turn') this.#turn(event, isNews);
+      else if (isNews && event.kind === 'tool') this.#tool(event);
+      else if (isNews && event.kind === 'error') this.#error(event);
+    }
+  }
+
+  /** Ends the runs that are over. To be called every few seconds. */
+  sweep(): void {
+    const nowMs = this.#now();
+    for (const [key, run] of this.#runs.entries()) {
+      const quietMs = nowMs - run.heardMs;
+      if (quietMs >= GIVEN_UP_MS || (quietMs >= QUIET_MS && run.open === 0)) this.#end(key);
+    }
+  }
+
+  /** Ends every run, and gives up on what waits for its own. */
+  endAll(): void {
+    for (const [key] of this.#runs.entries()) this.#end(key);
+    for (const [asker] of this.#early.entries()) this.#forget(this.#early.take(asker));
+  }
+
+  #noteSession({ agent, sessionId, parentSessionId }: SessionEvent): void {
+    if (parentSessionId === undefined) return;
+    const session = this.#session(agent, sessionId);
+    const startedBy = this.#session(agent, parentSessionId).newest?.place;
+    // It is told again whenever something of it changes; what matters is who was at work when it began.
+    if (startedBy) session.startedBy ??= startedBy;
+  }
+
+  #turn(turn: TurnEvent, isNews: boolean): void {
+    const call = this.#noteCall(turn);
+    const { place, run } = call;
+    const isOpen = turn.phase !== 'completed';
+    if (run && isNews && isOpen !== call.isOpen) {
+      run.open += isOpen ? 1 : -1;
+      call.isOpen = isOpen;
+    }
+    const endMs = turn.completedMs ?? turn.startedMs;
+    if (isOpen || !isNews || this.#isOld(endMs, ['span', 'record'])) return;
+    if (run) addCall(run, turn, call.told);
+    call.told = { costNano: turn.costNano };
+    if (run) this.#heard(run, endMs);
+    this.#options.span(chatSpan(turn, place));
+    this.#options.record(turnLog(turn, place));
+  }
+
+  /** Remembers where a turn stands in its trace, for the tools and sessions that it starts, and tells the tools that were early. */
+  #noteCall(turn: TurnEvent): Call {
+    const { agent, sessionId, messageId, promptId } = turn;
+    const key = keyOf(agent, sessionId, messageId);
+    const known = this.#calls.get(key);
+    if (known) return known;
+    const session = this.#session(agent, sessionId);
+    const run = promptId === undefined ? undefined : this.#runOf(turn, promptId, turn.subagentId);
+    const place = {
+      traceId: run?.place.traceId ?? session.startedBy?.traceId ?? traceIdOf(agent, sessionId, messageId),
+      spanId: spanIdOf('call', agent, sessionId, messageId),
+      parentSpanId: run?.place.spanId ?? session.startedBy?.spanId,
+    };
+    const call = { place, run, isOpen: false };
+    this.#calls.set(key, call);
+    if (!session.newest || turn.startedMs >= session.newest.startedMs) {
+      session.newest = { place, startedMs: turn.startedMs };
+    }
+    for (const tool of this.#early.take(key) ?? []) this.#tellTool(tool, call);
+    return call;
+  }
+
+  /** The run of a prompt, or of a sub-agent within it. One that is over says where a late call belongs, and is not told again. */
+  #runOf(turn: TurnEvent, promptId: string, subagentId: string | undefined): Run {
+    const { agent, sessionId, team, user, project } = turn;
+    const ids = subagentId === undefined ? [promptId] : [promptId, subagentId];
+    const key = keyOf(agent, sessionId, ...ids);
+    const known = this.#runs.get(key);
+    if (known) return known;
+    const above = subagentId === undefined ? undefined : this.#runOf(turn, promptId, undefined);
+    const { startedBy, runs } = this.#session(agent, sessionId);
+    const run: Run = {
+      ...{
+        agent,
+        sessionId,
+        promptId,
+        above,
+        ...(team && { team }),
+        ...(user && { user }),
+        ...(project && { project }),
+      },
+      place: {
+        traceId: startedBy?.traceId ?? traceIdOf(agent, sessionId, promptId),
+        spanId: spanIdOf('run', agent, sessionId, ...ids),
+        parentSpanId: above?.place.spanId ?? startedBy?.spanId,
+      },
+      ...{ startMs: turn.startedMs, endMs: turn.startedMs, calls: 0, toolCalls: 0, open: 0, heardMs: this.#now() },
+    };
+    if (this.#ended.get(key)) return run;
+    // A session works on one prompt at a time.
+    if (!above) {
+      for (const other of runs) this.#end(other);
+      runs.clear();
+    }
+    runs.add(key);
+    const forgotten = this.#runs.set(key, run);
+    if (forgotten) this.#tellRun(forgotten);
+    return run;
+  }
+
+  #heard(run: Run, endMs: number): void {
+    for (let each: Run | undefined = run; each; each = each.above) {
+      each.endMs = Math.max(each.endMs, endMs);
+      each.heardMs = this.#now();
+    }
+  }
+
+  #end(key: string): void {
+    const run = this.#runs.take(key);
+    if (!run) return;
+    this.#ended.set(key, true);
+    this.#sessions.get(keyOf(run.agent, run.sessionId))?.runs.delete(key);
+    this.#tellRun(run);
+  }
+
+  #tellRun(run: Run): void {
+    // Below a sub-agent's run there is something, even where nothing was heard of the run itself.
+    if (run.calls > 0 || run.endMs > run.startMs) this.#options.span(runSpan(run, run.place));
+  }
+
+  #tool(tool: ToolEvent): void {
+    // A bare notice knows neither when the call began nor how it ended.
+    if (tool.origin === 'hook' || this.#isOld(tool.completedMs ?? tool.startedMs ?? this.#now(), ['span'])) return;
+    const { agent, sessionId, messageId, promptId } = tool;
+    const asker = messageId === undefined ? undefined : keyOf(agent, sessionId, messageId);
+    // Of some calls no more is known than the prompt that they were made for.
+    const run = promptId === undefined ? undefined : this.#runs.get(keyOf(agent, sessionId, promptId));
+    const above = asker === undefined ? run && { place: run.place, run } : this.#calls.get(asker);
+    if (above) this.#tellTool(tool, above);
+    else if (asker === undefined) this.#options.onDropped('span', 'no_turn');
+    else this.#awaitAsker(asker, tool);
+  }
+
+  #awaitAsker(asker: string, tool: ToolEvent): void {
+    const waiting = this.#early.get(asker) ?? [];
+    waiting.push(tool);
+    if (waiting.length > EARLY_OF_ONE_MAX) this.#forget(waiting.splice(0, 1));
+    this.#forget(this.#early.set(asker, waiting));
+  }
+
+  #forget(tools: readonly ToolEvent[] = []): void {
+    for (const _ of tools) this.#options.onDropped('span', 'no_turn');
+  }
+
+  #tellTool(tool: ToolEvent, { place, run }: Pick<Call, 'place' | 'run'>): void {
+    const endMs = tool.completedMs ?? tool.startedMs ?? this.#now();
+    if (run) {
+      run.toolCalls += 1;
+      this.#heard(run, endMs);
+    }
+    const spanId = spanIdOf('tool', tool.agent, tool.sessionId, tool.callId);
+    this.#options.span(toolSpan(tool, endMs, { traceId: place.traceId, spanId, parentSpanId: place.spanId }));
+  }
+
+  #error(error: ErrorEvent): void {
+    if (!this.#isOld(error.failedMs, ['record'])) this.#options.record(errorLog(error));
+  }
+
+  #isOld(ms: number, whats: readonly ('span' | 'record')[]): boolean {
+    const isOld = this.#now() - ms > OLD_MS;
+    if (isOld) for (const what of whats) this.#options.onDropped(what, 'too_old');
+    return isOld;
+  }
+
+  #session(agent: string, sessionId: string): Session {
+    const key = keyOf(agent, sessionId);
+    const session = this.#sessions.get(key) ?? { runs: new Set() };
+    this.#sessions.set(key, session);
+    return session;
+  }
+}
+
+const keyOf = (...parts: string[]) => parts.join('\0');
+
+/** Adds a call to its run, or what is new of it where it was told before. */
+function addCall(run: Run, turn: TurnEvent, told: Call['told']): void {
+  if (!told) run.calls += 1;
+  run.startMs = Math.min(run.startMs, turn.startedMs);
+  if (turn.costNano !== undefined) run.costNano = (run.costNano ?? 0) + turn.costNano - (told?.costNano ?? 0);
+  // The last one's: an agent that got on after a failure has not failed.
+  run.errorType = errorTypeOf(turn);
+}

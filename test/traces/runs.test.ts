@@ -1,0 +1,205 @@
+// Runs as they grow, beyond what recordings show: when they end, what comes early, late, twice or never, and how much is
+// remembered of it.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Runs } from '../../src/traces/runs.ts';
+import type { LogRecord, Span } from '../../src/traces/telling.ts';
+import type { Booking, MeterEvent, SessionEvent, ToolEvent, TurnEvent } from '../../src/turn/turn-event.ts';
+
+const START_MS = Date.UTC(2026, 0, 5, 12);
+const RECORDED: Booking = { outcome: { type: 'recorded' } };
+
+const turn = (messageId: string, changes: Partial<TurnEvent> = {}): TurnEvent => ({
+  ...{ kind: 'turn', agent: 'opencode', sessionId: 's', messageId, promptId: 'p', phase: 'completed', status: 'ok' },
+  ...{ startedMs: START_MS, completedMs: START_MS + 1000, provider: 'anthropic', model: 'm' },
+  ...{ upstreamProvider: 'anthropic', upstreamEvidence: 'direct', pricing: 'stated', costNano: 1_000_000 },
+  tokens: { input: 1, output: 2, reasoning: 3, cache_read: 4, cache_write: 5 },
+  ...changes,
+});
+const tool = (callId: string, changes: Partial<ToolEvent> = {}): ToolEvent => ({
+  ...{
+    kind: 'tool',
+    agent: 'opencode',
+    sessionId: 's',
+    callId,
+    messageId: 'm1',
+    tool: 'bash',
+    status: 'ok',
+    origin: 'part',
+  },
+  ...{ startedMs: START_MS + 100, completedMs: START_MS + 200 },
+  ...changes,
+});
+
+function stage() {
+  const spans: Span[] = [];
+  const records: LogRecord[] = [];
+  const dropped: string[] = [];
+  const clock = { nowMs: START_MS + 2000 };
+  const runs = new Runs({
+    span: (span) => spans.push(span),
+    record: (record) => records.push(record),
+    onDropped: (what, reason) => dropped.push(`${what} ${reason}`),
+    now: () => clock.nowMs,
+  });
+  const book = (event: MeterEvent, booking = RECORDED) => runs.booked([event], [booking]);
+  const told = () => spans.splice(0).map(({ name }) => name);
+  return { runs, spans, records, dropped, clock, book, told };
+}
+
+test('a run is told once it was quiet for a minute, or when the next one begins, and only once', () => {
+  const { runs, clock, book, told } = stage();
+  book(turn('m1'));
+  assert.deepEqual(told(), ['chat m']);
+  clock.nowMs += 59_000;
+  runs.sweep();
+  assert.deepEqual(told(), [], 'it may go on');
+  clock.nowMs += 1_000;
+  runs.sweep();
+  assert.deepEqual(told(), ['invoke_agent opencode']);
+  book(turn('m2'));
+  runs.endAll();
+  assert.deepEqual(told(), ['chat m'], 'a late call is told, its run not again');
+  book(turn('m3', { promptId: 'p2' }));
+  book(turn('m4', { promptId: 'p3' }));
+  assert.deepEqual(told(), ['chat m', 'invoke_agent opencode', 'chat m']);
+});
+
+test('a run with a call under way goes on, until nobody believes in it any more', () => {
+  const { runs, clock, book, told } = stage();
+  book(turn('m1', { phase: 'in_progress' }));
+  book(turn('m1', { phase: 'in_progress' }), { outcome: { type: 'updated' } });
+  clock.nowMs += 10 * 60_000;
+  runs.sweep();
+  assert.deepEqual(told(), []);
+  book(turn('m1', { completedMs: clock.nowMs }));
+  clock.nowMs += 60_000;
+  runs.sweep();
+  assert.deepEqual(told(), ['chat m', 'invoke_agent opencode']);
+  book(turn('m2', { promptId: 'p2', phase: 'in_progress' }));
+  clock.nowMs += 3_600_000;
+  runs.sweep();
+  book(turn('m3', { promptId: 'p3', startedMs: clock.nowMs, completedMs: clock.nowMs }));
+  runs.endAll();
+  assert.deepEqual(told(), ['chat m', 'invoke_agent opencode'], 'what never had a call that ended is no run');
+});
+
+test('what is told again is told under the same id, and counted in its run once', () => {
+  const { runs, spans, book } = stage();
+  book(turn('m1'));
+  book(turn('m1', { costNano: 3_000_000 }), { outcome: { type: 'updated' } });
+  book(turn('m1', { costNano: 3_000_000 }), { outcome: { type: 'duplicate' } });
+  runs.endAll();
+  const [first, second, run, ...more] = spans;
+  assert.deepEqual(more, []);
+  assert.equal(first!.spanContext().spanId, second!.spanContext().spanId);
+  assert.equal(run!.attributes['toll.run.calls'], 1);
+  assert.equal(run!.attributes['toll.run.cost.usd'], 0.003);
+});
+
+test('a tool that comes before the call which asked for it waits for it', () => {
+  const { runs, spans, dropped, book } = stage();
+  book(tool('c1'));
+  book(tool('c2', { messageId: 'never' }));
+  book(tool('c3', { origin: 'hook' }));
+  assert.equal(spans.length, 0);
+  book(turn('m1'));
+  const [execute, chat] = spans;
+  assert.equal(execute!.name, 'execute_tool bash');
+  assert.equal(execute!.parentSpanContext!.spanId, chat!.spanContext().spanId);
+  assert.equal(execute!.spanContext().traceId, chat!.spanContext().traceId);
+  runs.endAll();
+  assert.deepEqual(dropped, ['span no_turn']);
+});
+
+test('a tool of an unnamed call hangs below its prompt, and of neither is not told', () => {
+  const { spans, dropped, book } = stage();
+  book(turn('m1'));
+  const { messageId: _, ...unnamed } = tool('c1');
+  book({ ...unnamed, promptId: 'p' });
+  book({ ...unnamed, callId: 'c2' });
+  assert.deepEqual(
+    spans.map(({ name }) => name),
+    ['chat m', 'execute_tool bash'],
+  );
+  const [chat, execute] = spans;
+  assert.equal(execute!.parentSpanContext!.spanId, chat!.parentSpanContext!.spanId);
+  assert.deepEqual(dropped, ['span no_turn']);
+});
+
+test('a sub-agent of the same session has a run below the prompt’s', () => {
+  const { runs, spans, book } = stage();
+  book(turn('m1'));
+  book(turn('m2', { subagentId: 'a1' }));
+  runs.endAll();
+  const byName = (name: string) => spans.filter((span) => span.name === name);
+  const isMain = (span: Span) => span.parentSpanContext === undefined;
+  const main = byName('invoke_agent opencode').find(isMain);
+  const sub = byName('invoke_agent opencode').find((span) => !isMain(span));
+  assert.equal(sub!.parentSpanContext!.spanId, main!.spanContext().spanId);
+  const parents = byName('chat m').map((span) => span.parentSpanContext!.spanId);
+  assert.deepEqual(parents, [main!.spanContext().spanId, sub!.spanContext().spanId]);
+});
+
+test('a session that another one started stays where it began', () => {
+  const { spans, book } = stage();
+  const child: SessionEvent = { kind: 'session', agent: 'opencode', sessionId: 'child', parentSessionId: 's' };
+  book(turn('m1', { phase: 'in_progress' }));
+  book(child);
+  book(turn('m2', { phase: 'in_progress', startedMs: START_MS + 5000 }));
+  book(child, { outcome: { type: 'duplicate' } });
+  book(turn('m3', { sessionId: 'child', promptId: 'p9' }));
+  book(turn('m1'));
+  const [inChild, starter] = spans;
+  assert.equal(inChild!.spanContext().traceId, starter!.spanContext().traceId);
+  const orphan = stage();
+  orphan.book(child);
+  orphan.book(turn('m3', { sessionId: 'child', promptId: 'p9' }));
+  assert.notEqual(orphan.spans[0]!.spanContext().traceId, inChild!.spanContext().traceId, 'control: nothing known');
+});
+
+test('a call without a prompt is a trace of its own', () => {
+  const { runs, spans, book } = stage();
+  const { promptId: _, ...titled } = turn('span:1:2');
+  book(titled);
+  book(turn('m1'));
+  runs.endAll();
+  assert.deepEqual(
+    spans.map(({ name, parentSpanContext }) => [name, parentSpanContext !== undefined]),
+    [
+      ['chat m', false],
+      ['chat m', true],
+      ['invoke_agent opencode', false],
+    ],
+  );
+  assert.notEqual(spans[0]!.spanContext().traceId, spans[1]!.spanContext().traceId);
+});
+
+test('what was refused, ignored or is history is not told', () => {
+  const { spans, records, dropped, book } = stage();
+  book(turn('m1'), { outcome: { type: 'rejected', reason: 'too_late', detail: '' } });
+  book(turn('m2'), { outcome: { type: 'duplicate' } });
+  const longAgo = { startedMs: START_MS - 25 * 3_600_000, completedMs: START_MS - 25 * 3_600_000 };
+  book(turn('m3', longAgo));
+  book(tool('c1', longAgo));
+  assert.deepEqual([spans, records], [[], []]);
+  assert.deepEqual(dropped, ['span too_old', 'record too_old', 'span too_old']);
+});
+
+test('a stranger who invents sessions, prompts, calls and tools without end is not remembered without end', () => {
+  const { runs, clock, dropped, book, spans } = stage();
+  const began = process.memoryUsage().heapUsed;
+  const rounds = 60_000;
+  for (let n = 0; n < rounds; n += 1) {
+    book(turn(`m${n}`, { sessionId: `s${n}`, promptId: `p${n}` }));
+    book(tool(`c${n}`, { messageId: n % 2 ? 'one' : `none${n}` }));
+    if (n % 1000 === 0) spans.length = 0;
+  }
+  spans.length = 0;
+  assert.ok(process.memoryUsage().heapUsed - began < 200 * 1024 * 1024);
+  clock.nowMs += 60_000;
+  runs.endAll();
+  assert.equal(spans.length, 10_000, 'the runs that were still known');
+  assert.equal(dropped.length, rounds, 'and each tool is accounted for');
+});
