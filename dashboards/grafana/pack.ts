@@ -6,6 +6,7 @@ import { ATTRIBUTION } from './attribution.ts';
 import { type DashboardSpec, place } from './dashboard.ts';
 import { HEALTH } from './health.ts';
 import { OPENCODE } from './opencode.ts';
+import { runsDashboard } from './runs.ts';
 import { TILE_DETAIL } from './tile-detail.ts';
 import { TILES } from './tiles.ts';
 import { UPSTREAM } from './upstream.ts';
@@ -20,6 +21,12 @@ export const DASHBOARDS: readonly DashboardSpec[] = [
   HEALTH,
 ];
 const FOLDER = 'dashboards/json';
+const RUNS_FOLDER = 'dashboards/runs';
+
+interface DashboardFile {
+  readonly file: string;
+  readonly text: string;
+}
 
 export const PLACED = DASHBOARDS.map(place);
 
@@ -38,9 +45,16 @@ const withoutMenus = (_: string, value: unknown) =>
   value === DashboardLinkPlacement.InControlsMenu ? undefined : value;
 
 /** Every dashboard, as the JSON that Grafana provisions and imports. */
-export function dashboardFiles(): { readonly file: string; readonly text: string }[] {
-  return PLACED.map(({ dashboard }) => ({
-    file: `${FOLDER}/${dashboard.uid}.json`,
-    text: JSON.stringify(tidy(dashboard), withoutMenus, 1),
-  }));
+export function dashboardFiles(): DashboardFile[] {
+  return PLACED.map(({ dashboard }) => fileOf(FOLDER, dashboard));
 }
+
+/** The one of runs, which needs stores of traces and logs: not among the others, so that nobody loads it without. */
+export function runsDashboardFile(): DashboardFile {
+  return fileOf(RUNS_FOLDER, runsDashboard());
+}
+
+const fileOf = (folder: string, dashboard: Dashboard): DashboardFile => ({
+  file: `${folder}/${dashboard.uid}.json`,
+  text: JSON.stringify(tidy(dashboard), withoutMenus, 1),
+});

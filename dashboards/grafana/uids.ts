@@ -7,3 +7,4 @@ export const OPENCODE_UID = 'tollbridge-opencode';
 export const ATTRIBUTION_UID = 'tollbridge-attribution';
 export const ANALYTICS_UID = 'tollbridge-analytics';
 export const HEALTH_UID = 'tollbridge-health';
+export const RUNS_UID = 'tollbridge-runs';
