@@ -1,7 +1,8 @@
-// The relay: the bridge's socket and spool on a machine that keeps no ledger. What it takes in goes into the stream, or
+// The relay: the bridge's socket, spool and OTLP intake on a machine that keeps no ledger. What it takes in goes into the stream, or
 // waits on this disk until it can; the plugin cannot tell it from a bridge.
 
 import { type Config, ownIdentity } from './config.ts';
+import { isLoopbackHost } from './config-fields.ts';
 import type { NatsConfig } from './config-nats.ts';
 import type { Log } from './log.ts';
 import { AdminServer } from './metrics/admin-server.ts';
@@ -10,10 +11,14 @@ import { readerToken } from './metrics/reader-token.ts';
 import { relayPage } from './metrics/relay-page.ts';
 import { NatsSide, queueFile } from './nats-side.ts';
 import { policyFile, RelayPolicy } from './relay-policy.ts';
+import type { EventReceiverOptions } from './sources/event-receiver.ts';
+import { otlpServer } from './sources/otlp-server.ts';
+import { SenderTokens } from './sources/sender-tokens.ts';
 import { healthAnswer } from './sources/socket-routes.ts';
 import { SocketServer } from './sources/socket-server.ts';
-import { Intake } from './sources/source.ts';
+import { Intake, OTLP_SOURCE } from './sources/source.ts';
 import { SpoolDrain } from './sources/spool-drain.ts';
+import type { TcpServer } from './sources/tcp-server.ts';
 import type { RelayStatus, SourceStatus } from './status.ts';
 import { TILE_IDS } from './turn/tiles.ts';
 import { VERSION } from './version.ts';
@@ -33,6 +38,7 @@ export class Relay {
   readonly #admin: AdminServer;
   readonly #socket: SocketServer | undefined;
   readonly #spool: SpoolDrain | undefined;
+  readonly #otlpIn: TcpServer | undefined;
   readonly #startedMs = Date.now();
   #isListening = false;
   #metricsUrl = '';
@@ -55,24 +61,32 @@ export class Relay {
 
   private constructor({ config, log, env = process.env }: RelayOptions) {
     this.#config = config;
-    const { socket, spool, metrics } = config;
-    const sources = [...(socket.enabled ? ['socket'] : []), ...(spool.enabled ? ['spool'] : [])];
+    const { socket, spool, otlp_in, metrics } = config;
+    const sources = [
+      ...(socket.enabled ? ['socket'] : []),
+      ...(spool.enabled ? ['spool'] : []),
+      ...(otlp_in ? [OTLP_SOURCE] : []),
+    ];
     this.#health = new Health({ version: VERSION, sources, producers: [] });
     this.#nats = new NatsSide({ config, env, log, meter: this.#health });
-    this.#intake = new Intake({ sink: this.#nats.sink!, meter: this.#health });
+    this.#intake = new Intake({ sink: this.#nats.sink!, roads: config.sources, meter: this.#health });
     const identity = ownIdentity(config);
     const common = { intake: this.#intake, identity, meter: this.#health, log };
     const { link } = this.#nats;
     this.#policy = new RelayPolicy({ link, config: config.nats, file: policyFile(config), identity, log });
+    const answers: Pick<EventReceiverOptions, 'status' | 'health' | 'verdict'> = {
+      status: () => this.status(),
+      health: () => healthAnswer(VERSION, TILE_IDS),
+      verdict: (question, whose) => this.#policy.answer(question, whose),
+    };
     if (socket.enabled) {
-      this.#socket = new SocketServer({
-        ...common,
-        path: socket.path,
-        group: socket.group,
-        status: () => this.status(),
-        health: () => healthAnswer(VERSION, TILE_IDS),
-        verdict: (question, whose) => this.#policy.answer(question, whose),
-      });
+      this.#socket = new SocketServer({ ...common, ...answers, path: socket.path, group: socket.group });
+    }
+    if (otlp_in) {
+      const tokens = new SenderTokens(config.tokens, { env, perSecond: otlp_in.rate_limit });
+      // The agents of this machine are those of its user, under whose name alone a relay may publish.
+      const unnamed = isLoopbackHost(otlp_in.listen.host) ? identity : {};
+      this.#otlpIn = otlpServer({ ...common, ...answers, tcp: otlp_in, tokens, unnamed });
     }
     if (spool.enabled) this.#spool = new SpoolDrain({ ...common, dir: spool.dir });
     this.#admin = new AdminServer({
@@ -85,6 +99,7 @@ export class Relay {
       log,
     });
     this.#health.watchCertificate('metrics', () => this.#admin.certificateEndsMs());
+    this.#health.watchCertificate('otlp', () => this.#otlpIn?.certificateEndsMs());
   }
 
   /** What the relay tells about itself. */
@@ -96,7 +111,7 @@ export class Relay {
       ...{ version: VERSION, node: process.version, pid: process.pid, started_ms: this.#startedMs },
       ...(this.#config.file ? { config_file: this.#config.file } : {}),
       ...{ metrics_url: this.#metricsUrl, ready: notReady.length === 0, not_ready: notReady },
-      sources: [this.#socket, this.#spool].flatMap((source) => (source ? this.#sourceStatus(source) : [])),
+      sources: this.#sources().map((source) => this.#sourceStatus(source)),
       relay: {
         servers: this.#nats.link.servers,
         ...(problem === undefined ? {} : { problem }),
@@ -118,6 +133,7 @@ export class Relay {
       `  nats      ${this.#nats.link.servers}${problem ? `   (${problem})` : ''}`,
       `  metrics   ${this.#metricsUrl}/metrics   (about this relay only)`,
       `  socket    ${socket.enabled ? socket.path : 'off (socket.enabled is false)'}`,
+      ...(this.#otlpIn ? [`  otlp in   ${this.#otlpIn.url}   (the endpoint that agents export to)`] : []),
       `  spool     ${spool.enabled ? spool.dir : 'off (spool.enabled is false)'}`,
       `  queue     ${queueFile(this.#config)}`,
       `  config    ${file ?? 'none: all defaults'}`,
@@ -134,13 +150,12 @@ export class Relay {
     this.#metricsUrl = (await this.#admin.start()).url;
     await this.#nats.start();
     await this.#policy.start();
-    await this.#socket?.start();
-    await this.#spool?.start();
+    for (const source of this.#sources()) await source.start();
     this.#isListening = true;
   }
 
   async #stop(): Promise<void> {
-    await Promise.all([this.#socket?.stop(), this.#spool?.stop()]);
+    await Promise.all(this.#sources().map((source) => source.stop()));
     await this.#policy.stop();
     await this.#nats.stop();
     await this.#admin.stop();
@@ -149,12 +164,16 @@ export class Relay {
 
   /** That NATS is away does not make it unready: it takes turns all the same. */
   #notReady(): string[] {
-    if (!this.#isListening) return ['The socket and the spool are being opened.'];
+    if (!this.#isListening) return ['The sources are being opened.'];
     const problem = this.#nats.queue?.problem;
     return problem ? [problem] : [];
   }
 
-  #sourceStatus(source: SocketServer | SpoolDrain): SourceStatus {
+  #sources(): (SocketServer | SpoolDrain | TcpServer)[] {
+    return [this.#socket, this.#otlpIn, this.#spool].filter((source) => source !== undefined);
+  }
+
+  #sourceStatus(source: SocketServer | SpoolDrain | TcpServer): SourceStatus {
     const lastSuccessMs = this.#health.lastSuccessMs(source.name);
     const problem = source.problem();
     return {

@@ -35,6 +35,8 @@ export interface TcpServerOptions extends Omit<EventReceiverOptions, 'source' | 
   /** Port 0 takes a free one. */
   readonly tcp: TcpConfig;
   readonly tokens: SenderTokens;
+  /** Whose requests they are that come without a name; nobody's by default. */
+  readonly unnamed?: Identity | undefined;
   /** How often the files of `tcp.tls` are looked at. */
   readonly lookEveryMs?: number;
 }
@@ -137,7 +139,7 @@ export class TcpServer implements Source {
       request.headers.origin !== undefined ||
       (!this.#tls?.asksForCertificate && !isAskedByItsName(request, tcp.listen));
     if (isPage) return 'web_page';
-    return this.#pace.admits() ? {} : 'too_fast';
+    return this.#pace.admits() ? (this.#options.unnamed ?? {}) : 'too_fast';
   }
 
   #bearer(request: IncomingMessage): Identity | Unanswered {
