@@ -59,7 +59,6 @@ interface Asked {
 
 interface Answer {
   readonly id: string;
-  readonly model: string;
   readonly words: readonly string[];
   readonly calls: readonly { readonly id: string; readonly name: string; readonly args: string }[];
   readonly tokens: TokenCounts;
@@ -122,14 +121,7 @@ type Breath = () => Promise<void>;
 async function streamChat(send: Send, answer: Answer, breath: Breath): Promise<void> {
   const { tokens, calls } = answer;
   const chunk = (choice: object, rest: object = {}) =>
-    send({
-      id: answer.id,
-      object: 'chat.completion.chunk',
-      created: 1,
-      model: answer.model,
-      choices: [choice],
-      ...rest,
-    });
+    send({ id: answer.id, object: 'chat.completion.chunk', created: 1, model: 'mock', choices: [choice], ...rest });
   const delta = (part: object) => chunk({ index: 0, delta: part, finish_reason: null });
   delta({ role: 'assistant', content: '' });
   if (tokens.reasoning > 0) delta({ reasoning_content: 'Thinking.' });
@@ -145,7 +137,7 @@ async function streamChat(send: Send, answer: Answer, breath: Breath): Promise<v
     id: answer.id,
     object: 'chat.completion.chunk',
     created: 1,
-    model: answer.model,
+    model: 'mock',
     choices: [],
     usage: chatUsage(tokens),
   });
@@ -163,7 +155,7 @@ function chatUsage(tokens: TokenCounts) {
   };
 }
 
-export async function streamMessages(send: Send, answer: Answer, breath: Breath): Promise<void> {
+async function streamMessages(send: Send, answer: Answer, breath: Breath): Promise<void> {
   const { tokens, calls } = answer;
   const usage = {
     input_tokens: tokens.input,
@@ -171,7 +163,7 @@ export async function streamMessages(send: Send, answer: Answer, breath: Breath)
     cache_creation_input_tokens: tokens.cache_write,
     output_tokens: 1,
   };
-  const message = { id: answer.id, type: 'message', role: 'assistant', model: answer.model, content: [], usage };
+  const message = { id: answer.id, type: 'message', role: 'assistant', model: 'mock', content: [], usage };
   send({ type: 'message_start', message: { ...message, stop_reason: null, stop_sequence: null } });
   for (const [index, { id, name, args }] of calls.entries()) {
     send({ type: 'content_block_start', index, content_block: { type: 'tool_use', id, name, input: {} } });
@@ -191,7 +183,7 @@ export async function streamMessages(send: Send, answer: Answer, breath: Breath)
   send({ type: 'message_stop' });
 }
 
-export async function readJson(request: IncomingMessage) {
+async function readJson(request: IncomingMessage) {
   const chunks: Buffer[] = [];
   for await (const chunk of request) chunks.push(chunk as Buffer);
   return JSON.parse(Buffer.concat(chunks).toString('utf8'));
@@ -252,7 +244,6 @@ export class MockLlm {
     const text = step && 'text' in step ? step.text : `Answer ${number}.`;
     const answer: Answer = {
       id: `mock_${number}`,
-      model: asked.model,
       words: planned.length > 0 ? [] : isSlow ? Array.from({ length: 2000 }, () => 'slowly ') : [text],
       calls: planned.map((one, i) => ({ id: `call_${number}_${i}`, name: one.tool, args: JSON.stringify(one.args) })),
       tokens: call.tokens,
