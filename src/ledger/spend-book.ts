@@ -8,6 +8,7 @@ import type { BudgetRule, CapRule, PolicyConfig, Scope } from '../config-policy.
 import { isInScope } from '../turn/scope.ts';
 import { periodAt, type Span } from './budget-period.ts';
 import type { Dimension, Dimensions } from './dimensions.ts';
+import { AHEAD_TOLERANCE_MS } from './plausible-time.ts';
 import { type SpendUnit, type Standing, UNIT_SCALE } from './reading.ts';
 import { SlidingMax } from './sliding-max.ts';
 import { BUCKET_MS } from './windows.ts';
@@ -49,7 +50,7 @@ interface Meter {
   span: Span | undefined;
   spent: number;
   /** The dearest single turn of the last hour. */
-  readonly dearest: SlidingMax;
+  dearest: SlidingMax;
   /** By label combination, whether it is in scope. */
   readonly inScope: Map<number, boolean>;
 }
@@ -70,6 +71,8 @@ export interface SpendBookOptions {
   readonly dimensions: Dimensions;
   readonly timeZone: string;
   readonly policy: Pick<PolicyConfig, 'budgets' | 'caps'>;
+  /** Unix ms. */
+  readonly now: () => number;
 }
 
 export class SpendBook {
@@ -78,10 +81,12 @@ export class SpendBook {
   readonly #timeZone: string;
   readonly #budgets: readonly BudgetMeter[];
   readonly #caps: readonly CapMeter[];
+  readonly #now: () => number;
   readonly #dirty = new Map<string, { bucket: number; dimension: number; change: Mutable<Spend> }>();
 
-  constructor(db: DatabaseSync, { dimensions, timeZone, policy }: SpendBookOptions) {
+  constructor(db: DatabaseSync, { dimensions, timeZone, policy, now }: SpendBookOptions) {
     this.#db = db;
+    this.#now = now;
     this.#dimensions = dimensions;
     this.#timeZone = timeZone;
     const meter = ({ name, scope, ...rule }: BudgetRule | CapRule) => ({
@@ -111,8 +116,10 @@ export class SpendBook {
         meter.spent += inUnit(meter.unit, change);
       }
     }
+    const nowMs = this.#now();
     for (const meter of this.#caps) {
-      if (meter.span && this.#isFor(meter, dimension)) useCap(meter, datedMs, inUnit(meter.unit, change));
+      if (!isUpToDate(meter, nowMs) || !this.#isFor(meter, dimension)) continue;
+      useCap(meter, Math.min(datedMs, nowMs), inUnit(meter.unit, change));
     }
   }
 
@@ -171,7 +178,7 @@ export class SpendBook {
     if (!meter.span || !isWithin(meter.span, nowMs)) {
       meter.span = periodAt(nowMs, meter.rule, this.#timeZone);
       meter.spent = this.#spentIn(meter, meter.span);
-      this.#replay(meter, nowMs - HOUR_MS, (datedMs, amount) => meter.dearest.add(datedMs, amount));
+      this.#replay(meter, { fromMs: nowMs - HOUR_MS, nowMs }, (datedMs, amount) => meter.dearest.add(datedMs, amount));
     }
     return { ...standing(meter, { ...meter.span, spent: meter.spent, nowMs }), rule: meter.rule };
   }
@@ -189,46 +196,59 @@ export class SpendBook {
   }
 
   #capStanding(meter: CapMeter, nowMs: number): Standing {
-    if (!meter.span) {
+    if (!isUpToDate(meter, nowMs)) {
       const fromMs = nowMs - PERIODS_REPLAYED * meter.periodMs;
       meter.spent = 0;
       meter.drainedMs = fromMs;
       meter.span = { startMs: fromMs, endMs: Number.POSITIVE_INFINITY };
-      this.#replay(meter, fromMs, (datedMs, amount) => {
-        useCap(meter, datedMs, amount);
+      this.#replay(meter, { fromMs, nowMs }, (datedMs, amount) => {
+        useCap(meter, Math.min(datedMs, nowMs), amount);
         meter.dearest.add(datedMs, amount);
       });
     }
     useCap(meter, nowMs, 0);
-    // When it has drained so far that something is left again.
-    const overMs = Math.ceil(((meter.spent - meter.limit) / meter.limit) * meter.periodMs) + 1;
+    // When it has drained so far that a whole one is left again.
+    const overMs = Math.ceil(((meter.spent - (meter.limit - 1)) / meter.limit) * meter.periodMs) + 1;
     const endMs = nowMs + Math.max(0, overMs);
     return standing(meter, { startMs: nowMs - meter.periodMs, endMs, spent: Math.ceil(meter.spent), nowMs });
   }
 
-  /** Hands over every turn in scope that is dated from `fromMs` on, oldest first. */
-  #replay(meter: Meter, fromMs: number, take: (datedMs: number, amount: number) => void): void {
+  /**
+   * Hands over every turn in scope that is dated from `fromMs` on, oldest first. What is dated further ahead than a turn
+   * can be was dated by a clock that has been set right since.
+   */
+  #replay(
+    meter: Meter,
+    { fromMs, nowMs }: { readonly fromMs: number; readonly nowMs: number },
+    take: (datedMs: number, amount: number) => void,
+  ): void {
+    meter.dearest = new SlidingMax(HOUR_MS);
     const rows = this.#db
       .prepare(
         `SELECT dimension_id AS dimension, dated_ms AS datedMs, ifnull(cost_nano, 0) AS costNano,
            ifnull(estimated_nano, 0) AS estimatedNano, input + output + reasoning + cache_read + cache_write AS tokens,
-           counted AS turns FROM turn WHERE dated_ms >= ? AND phase > 0 ORDER BY dated_ms`,
+           counted AS turns FROM turn WHERE dated_ms BETWEEN ? AND ? AND phase > 0 ORDER BY dated_ms`,
       )
-      .iterate(fromMs) as Iterable<Spend & { dimension: number; datedMs: number }>;
+      .iterate(fromMs, nowMs + AHEAD_TOLERANCE_MS) as Iterable<Spend & { dimension: number; datedMs: number }>;
     for (const row of rows) if (this.#isFor(meter, row.dimension)) take(row.datedMs, inUnit(meter.unit, row));
   }
 }
 
 const isWithin = ({ startMs, endMs }: Span, ms: number) => ms >= startMs && ms < endMs;
 
-/** Drains a cap up to a time and adds what was used then; what is dated before it was last looked at counts from now on. */
+/** Whether a cap was drained up to a time that is not ahead: where the clock was set back it is told anew from the turns. */
+const isUpToDate = ({ span, drainedMs }: CapMeter, nowMs: number) => span !== undefined && drainedMs <= nowMs;
+
+/**
+ * Drains a cap up to a time and adds what was used then, or takes out what was not used after all. What is dated before
+ * it was last looked at counts from now on. Never to be called with a time that is ahead: nothing would drain until then.
+ */
 function useCap(meter: CapMeter, atMs: number, amount: number): void {
-  const passedMs = Math.max(0, atMs - meter.drainedMs);
-  // What came late has drained meanwhile, as far as it would have.
-  const lateMs = Math.max(0, meter.drainedMs - atMs);
-  const left = amount > 0 ? Math.max(0, amount - (lateMs / meter.periodMs) * meter.limit) : amount;
-  meter.spent = Math.max(0, Math.max(0, meter.spent - (passedMs / meter.periodMs) * meter.limit) + left);
-  meter.drainedMs += passedMs;
+  const drainedIn = (ms: number) => (Math.max(0, ms) / meter.periodMs) * meter.limit;
+  // What came late has drained meanwhile, as far as it would have; so there is no more of it to be taken out either.
+  const left = Math.sign(amount) * Math.max(0, Math.abs(amount) - drainedIn(meter.drainedMs - atMs));
+  meter.spent = Math.max(0, Math.max(0, meter.spent - drainedIn(atMs - meter.drainedMs)) + left);
+  meter.drainedMs = Math.max(meter.drainedMs, atMs);
 }
 
 function standing(meter: Meter, { nowMs, ...now }: Span & { spent: number; nowMs: number }): Standing {
