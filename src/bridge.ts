@@ -228,6 +228,8 @@ export class Bridge {
     this.#ledgerIntake = new Intake({ sink, meter: this.#health });
     this.#intake = new Intake({ sink, roads: config.sources, meter: this.#health });
     if (config.nats) await this.#startNats({ ...config, nats: config.nats });
+    // Told from the disk when they are first asked for, which is not to be the time of somebody who waits for a verdict.
+    this.#ledger.standings();
     this.#isOpen = true;
     // A bridge that restarts often must not put this off for ever.
     this.#quietly('settle', this.#ledger.settle());

@@ -25,6 +25,10 @@ export interface Spend {
   readonly turns: number;
 }
 
+/** What was spent under one label combination. */
+type Booked = Spend & { readonly dimension: number };
+type DatedTurn = Booked & { readonly datedMs: number };
+
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 function inUnit(unit: SpendUnit, { costNano, estimatedNano, tokens, turns }: Spend): number {
@@ -155,6 +159,8 @@ export class SpendBook {
 
   /** Where every budget and cap stands. Never to be called inside a transaction: it reads what is on disk. */
   standings(nowMs: number): Standing[] {
+    const stale = this.#budgets.filter(({ span }) => !span || !isWithin(span, nowMs));
+    if (stale.length > 0) this.#reckon(stale, nowMs);
     return [
       ...this.#budgets.map((meter) => this.#budgetStanding(meter, nowMs)),
       ...this.#caps.map((meter) => this.#capStanding(meter, nowMs)),
@@ -175,24 +181,39 @@ export class SpendBook {
   }
 
   #budgetStanding(meter: BudgetMeter, nowMs: number): Standing {
-    if (!meter.span || !isWithin(meter.span, nowMs)) {
-      meter.span = periodAt(nowMs, meter.rule, this.#timeZone);
-      meter.spent = this.#spentIn(meter, meter.span);
-      this.#replay(meter, { fromMs: nowMs - HOUR_MS, nowMs }, (datedMs, amount) => meter.dearest.add(datedMs, amount));
-    }
-    return { ...standing(meter, { ...meter.span, spent: meter.spent, nowMs }), rule: meter.rule };
+    return { ...standing(meter, { ...meter.span!, spent: meter.spent, nowMs }), rule: meter.rule };
   }
 
-  #spentIn(meter: Meter, { startMs, endMs }: Span): number {
-    const rows = this.#db
+  /** Tells budgets from what is on disk: each period is read once, however many of them have it, for nobody is answered meanwhile. */
+  #reckon(meters: readonly BudgetMeter[], nowMs: number): void {
+    const lastHour = [...this.#turnsOf({ fromMs: nowMs - HOUR_MS, nowMs })];
+    const periods = new Map<string, { readonly span: Span; readonly sums: readonly Booked[] }>();
+    for (const meter of meters) {
+      const { period, week_start, anchor } = meter.rule;
+      const key = JSON.stringify([period, week_start, anchor]);
+      const known = periods.get(key) ?? this.#read(periodAt(nowMs, meter.rule, this.#timeZone));
+      periods.set(key, known);
+      meter.span = known.span;
+      meter.spent = 0;
+      for (const sum of known.sums) {
+        if (this.#isFor(meter, sum.dimension)) meter.spent += inUnit(meter.unit, sum);
+      }
+      meter.dearest = new SlidingMax(HOUR_MS);
+      for (const turn of lastHour) {
+        if (this.#isFor(meter, turn.dimension)) meter.dearest.add(turn.datedMs, inUnit(meter.unit, turn));
+      }
+    }
+  }
+
+  /** What was spent in a span, by label combination. */
+  #read(span: Span): { readonly span: Span; readonly sums: readonly Booked[] } {
+    const sums = this.#db
       .prepare(
         `SELECT dimension_id AS dimension, SUM(cost_nano) AS costNano, SUM(estimated_nano) AS estimatedNano,
            SUM(tokens) AS tokens, SUM(turns) AS turns FROM spend WHERE bucket >= ? AND bucket < ? GROUP BY dimension_id`,
       )
-      .iterate(Math.ceil(startMs / BUCKET_MS), Math.ceil(endMs / BUCKET_MS)) as Iterable<Spend & { dimension: number }>;
-    let spent = 0;
-    for (const row of rows) if (this.#isFor(meter, row.dimension)) spent += inUnit(meter.unit, row);
-    return spent;
+      .all(Math.ceil(span.startMs / BUCKET_MS), Math.ceil(span.endMs / BUCKET_MS));
+    return { span, sums: sums as unknown as Booked[] };
   }
 
   #capStanding(meter: CapMeter, nowMs: number): Standing {
@@ -201,10 +222,13 @@ export class SpendBook {
       meter.spent = 0;
       meter.drainedMs = fromMs;
       meter.span = { startMs: fromMs, endMs: Number.POSITIVE_INFINITY };
-      this.#replay(meter, { fromMs, nowMs }, (datedMs, amount) => {
-        useCap(meter, Math.min(datedMs, nowMs), amount);
-        meter.dearest.add(datedMs, amount);
-      });
+      meter.dearest = new SlidingMax(HOUR_MS);
+      for (const turn of this.#turnsOf({ fromMs, nowMs })) {
+        if (!this.#isFor(meter, turn.dimension)) continue;
+        const amount = inUnit(meter.unit, turn);
+        useCap(meter, Math.min(turn.datedMs, nowMs), amount);
+        meter.dearest.add(turn.datedMs, amount);
+      }
     }
     useCap(meter, nowMs, 0);
     // When it has drained so far that a whole one is left again.
@@ -214,23 +238,17 @@ export class SpendBook {
   }
 
   /**
-   * Hands over every turn in scope that is dated from `fromMs` on, oldest first. What is dated further ahead than a turn
-   * can be was dated by a clock that has been set right since.
+   * Every turn that is dated from `fromMs` on, oldest first. What is dated further ahead than a turn can be was dated by a
+   * clock that has been set right since.
    */
-  #replay(
-    meter: Meter,
-    { fromMs, nowMs }: { readonly fromMs: number; readonly nowMs: number },
-    take: (datedMs: number, amount: number) => void,
-  ): void {
-    meter.dearest = new SlidingMax(HOUR_MS);
-    const rows = this.#db
+  #turnsOf({ fromMs, nowMs }: { readonly fromMs: number; readonly nowMs: number }): Iterable<DatedTurn> {
+    return this.#db
       .prepare(
         `SELECT dimension_id AS dimension, dated_ms AS datedMs, ifnull(cost_nano, 0) AS costNano,
            ifnull(estimated_nano, 0) AS estimatedNano, input + output + reasoning + cache_read + cache_write AS tokens,
            counted AS turns FROM turn WHERE dated_ms BETWEEN ? AND ? AND phase > 0 ORDER BY dated_ms`,
       )
-      .iterate(fromMs, nowMs + AHEAD_TOLERANCE_MS) as Iterable<Spend & { dimension: number; datedMs: number }>;
-    for (const row of rows) if (this.#isFor(meter, row.dimension)) take(row.datedMs, inUnit(meter.unit, row));
+      .iterate(fromMs, nowMs + AHEAD_TOLERANCE_MS) as Iterable<unknown> as Iterable<DatedTurn>;
   }
 }
 

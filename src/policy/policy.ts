@@ -101,9 +101,8 @@ export class Policy {
   #onTurn(question: Question): Opinion[] {
     const { guardrails, budgets, caps } = this.#rules;
     const { labels } = question;
-    const standings = this.#standings();
-    const of = (kind: Standing['kind'], { name }: { name: string }) =>
-      standings.find((standing) => standing.kind === kind && standing.name === name);
+    const standings = new Map(this.#standings().map((standing) => [`${standing.kind}/${standing.name}`, standing]));
+    const of = (kind: Standing['kind'], { name }: { name: string }) => standings.get(`${kind}/${name}`);
     return [
       ...guardrails.flatMap((rule) => (isInScope(rule.scope, labels) ? this.#guardTurn(rule, question) : [])),
       ...budgets.flatMap((rule) => {

@@ -220,6 +220,28 @@ describe('what was spent', () => {
     assert.equal(bench.ledger.standings()[0]?.spent, 0);
   });
 
+  test('is read once for all budgets of a period, because nobody is answered meanwhile', async (t) => {
+    const bench = new Bench(t);
+    const every = Array.from({ length: 2000 }, (_, at) =>
+      turn({ messageId: `msg_${at}`, costNano: 1, startedMs: NOON_MS - at * 5 * MINUTE_MS, phase: 'finished' }),
+    );
+    await bench.submit(...every);
+    const taken = (count: number) => {
+      const budgets = Array.from({ length: count }, (_, at) => ({ name: `b${at}`, limit_usd: 1, period: 'month' }));
+      bench.reopen({ policy: policyOf({ budgets }) });
+      const startedMs = performance.now();
+      const standings = bench.ledger.standings();
+      const ms = performance.now() - startedMs;
+      assert.equal(standings.length, count);
+      assert.ok(standings.every(({ spent }) => spent === 2000));
+      return ms;
+    };
+    taken(1);
+    const [one, many] = [taken(1), taken(500)];
+    t.diagnostic(`one budget ${one.toFixed(1)} ms, 500 of them ${many.toFixed(1)} ms`);
+    assert.ok(many < 100 * one, `${many} ms for 500 budgets, ${one} ms for one`);
+  });
+
   test('tells the dearest turn of the last hour', async (t) => {
     const bench = new Bench(t, { policy: policyOf({ budgets: [{ name: 'b', limit_usd: 1, period: 'day' }] }) });
     const dearest = () => bench.ledger.standings()[0]?.dearest;
