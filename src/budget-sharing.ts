@@ -21,6 +21,8 @@ const ASSURE_EVERY_MS = 30_000;
 export interface BudgetSharingOptions {
   readonly link: NatsLink;
   readonly config: NatsConfig;
+  /** Tells our own ledger from every other. */
+  readonly ledger: string;
   /** Where budgets and caps stand by our own ledger. */
   readonly own: () => readonly Standing[];
   /** Our rules, as relays are told them. */
@@ -43,15 +45,17 @@ export class BudgetSharing {
   #sums = '';
   #hasToldPolicy = false;
   #isCaughtUp = false;
+  #hasLookedForLoss = false;
   #telling: NodeJS.Timeout | undefined;
   #watching: NodeJS.Timeout | undefined;
   #isStopped = false;
 
   constructor(options: BudgetSharingOptions) {
     this.#options = options;
-    const { link, config, own, log } = options;
-    this.#ownKey = figuresKey(config);
-    this.#shared = new SharedStandings({ partition: config.partition.k, own });
+    const { link, config, ledger, own, log } = options;
+    const { replica, partition } = config;
+    this.#ownKey = figuresKey(config, ledger);
+    this.#shared = new SharedStandings({ teller: { partition: partition.k, replica, ledger }, own });
     this.#bucket = new BudgetBucket({
       ...{ link, config, log },
       take: (key, text) => this.#hear(key, text),
@@ -118,7 +122,22 @@ export class BudgetSharing {
       this.noteCommit();
       return;
     }
-    this.#tried(() => this.#put(this.#ownKey, figuresText(this.#options.own())));
+    this.#tried(() => {
+      this.#sayWhatIsLost();
+      this.#put(this.#ownKey, figuresText(this.#options.own()));
+    });
+  }
+
+  /** Once: what our ledger holds now is all that the stream still had of earlier ones. */
+  #sayWhatIsLost(): void {
+    if (!this.#isCaughtUp || this.#hasLookedForLoss) return;
+    this.#hasLookedForLoss = true;
+    const budgets = this.#shared.lost();
+    if (budgets.length === 0) return;
+    this.#options.log.warn(
+      { budgets },
+      'an earlier ledger of this replica told more than this one knows: until these periods end, what it told counts as well',
+    );
   }
 
   /** Any bridge may tell relays the sums; who has nothing new to say leaves it to the others. */
@@ -160,6 +179,6 @@ export class BudgetSharing {
     const told = text === undefined ? undefined : figuresIn(text)?.budgets;
     // What cannot be read says nothing: what its bridge told before it stands.
     if (text !== undefined && !told) return;
-    this.#shared.hear({ partition: owner.k, replica: owner.replica }, told);
+    this.#shared.hear({ partition: owner.k, ...owner }, told);
   }
 }

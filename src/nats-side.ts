@@ -89,6 +89,7 @@ export class NatsSide {
       await this.#follower.start();
       this.#sharing = new BudgetSharing({
         ...{ link: this.link, config, log, policy: policyText({ ...whole, accounts }) },
+        ledger: ledger.id,
         own: () => ledger.standings(),
         isFilling: () => this.isFilling(),
       });

@@ -12,7 +12,7 @@ import type { NatsLink } from './nats/connection.ts';
 import { streamNames } from './nats/streams.ts';
 import { streamTrouble } from './nats/trouble.ts';
 import { type KeptPolicy, keepPolicy, readKeptPolicy } from './policy/kept-policy.ts';
-import { type Figure, figuresIn } from './policy/shared-standings.ts';
+import { type Figure, figuresIn, knownAfter } from './policy/shared-standings.ts';
 import { policyDigest, policyIn, standingsOf, type ToldPolicy } from './policy/told-policy.ts';
 import { PolicySide } from './policy-side.ts';
 import type { RelayStatus } from './status.ts';
@@ -161,7 +161,7 @@ export class RelayPolicy {
     const rules = isSame ? this.#known?.rules : policyIn(told.policy);
     const figures = figuresIn(told.standings)?.budgets;
     if (!rules || !figures) return false;
-    this.#known = { ...told, rules, figures };
+    this.#known = { ...told, rules, figures: knownAfter(figures, this.#known?.figures ?? []) };
     if (!isSame) this.#side = this.#sideOf(rules);
     return true;
   }
