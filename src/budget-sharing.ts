@@ -25,6 +25,7 @@ export interface BudgetSharingOptions {
   readonly ledger: string;
   /** Where budgets and caps stand by our own ledger. */
   readonly own: () => readonly Standing[];
+  readonly hasBudgets: boolean;
   /** Our rules, as relays are told them. */
   readonly policy: string;
   /** Whether our own ledger does not hold yet what it is to hold. */
@@ -65,15 +66,24 @@ export class BudgetSharing {
 
   /** What keeps figures from being told or heard, or makes bridges judge differently, one line for people. */
   problem(): string | undefined {
+    return this.#bucket.problem() ?? this.#otherRules() ?? this.#silence();
+  }
+
+  #otherRules(): string | undefined {
     const policy = this.#held.get(POLICY_KEY)?.text;
-    const isOther = policy !== undefined && !holdSameRules(policy, this.#options.policy);
+    if (policy === undefined || holdSameRules(policy, this.#options.policy)) return undefined;
     return (
-      this.#bucket.problem() ??
-      (isOther
-        ? 'another bridge of this stream was started with other rules (budgets, caps, guardrails, verdict, gateways, pricing, ' +
-          'labels.project or time_zone), and relays follow those: give all bridges the same and start this one again'
-        : undefined)
+      'another bridge of this stream was started with other rules (budgets, caps, guardrails, verdict, gateways, pricing, ' +
+      'labels.project or time_zone), and relays follow those: give all bridges the same and start this one again'
     );
+  }
+
+  #silence(): string | undefined {
+    const { hasBudgets, config } = this.#options;
+    const { of } = config.partition;
+    const silent = hasBudgets && this.#isCaughtUp ? this.#shared.silent(of) : [];
+    if (silent.length === 0) return undefined;
+    return `no bridge of partition ${silent.join(', ')} of ${of} has told what it spent, so budgets lack it: start it`;
   }
 
   /** Where budgets stand over all partitions, and caps by our own ledger. */

@@ -89,7 +89,7 @@ export class NatsSide {
       await this.#follower.start();
       this.#sharing = new BudgetSharing({
         ...{ link: this.link, config, log, policy: policyText({ ...whole, accounts }) },
-        ledger: ledger.id,
+        ...{ ledger: ledger.id, hasBudgets: whole.budgets.length > 0 },
         own: () => ledger.standings(),
         isFilling: () => this.isFilling(),
       });

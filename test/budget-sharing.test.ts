@@ -64,11 +64,11 @@ async function start(t: TestContext, conf = '') {
   const manager = await jetstreamManager(connection);
   const settings = (replica: string, k: 1 | 2) => ({ servers: [server.url], replica, partition: `${k}/2` });
   const setUp = (replica: string, k: 1 | 2) => setUpStreams(connection, natsConfig(settings(replica, k)));
-  const startSide = async (k: 1 | 2, replica = 'a', signIn: object = {}): Promise<Side> => {
+  const startSide = async (k: 1 | 2, replica = 'a', signIn: object = {}, scope: object = {}): Promise<Side> => {
     const config = parseConfig({
       ...{ state_dir: path.join(dir, `${replica}${k}`), time_zone: 'UTC', detect: false },
       ...{ metrics: { listen: '127.0.0.1:0' }, nats: { ...settings(replica, k), ...signIn } },
-      budgets: [{ name: 'month', limit_usd: LIMIT_USD, period: 'month', hard: true }],
+      budgets: [{ name: 'month', scope, limit_usd: LIMIT_USD, period: 'month', hard: true }],
     });
     const { log, lines } = readableLog();
     const bridge = await Bridge.start({ config, log, env: { P: 'p' } });
@@ -208,6 +208,20 @@ test('what others put into the bucket is no figure of a partition', async (t) =>
   for (const side of [one, two]) assert.equal(problem(side), undefined);
   await bucket.put('spent.2_of_2.real', saying(5e8));
   for (const side of [one, two]) await until('control: a replica', async () => (await ask(side)).spent_usd === 0.6);
+});
+
+test('a partition of which nothing was ever told is named, and its people are not taken for misspelt', async (t) => {
+  const { connection, startSide } = await start(t);
+  const first = await startSide(1, 'a', {}, { user: 'eva' });
+  await book(connection, 1, { id: 'm1', costUsd: 0.6 });
+  await until('the turn', () => first.bridge.status().ledger.turns === 1);
+  await until('the problem', () => problem(first) !== undefined);
+  assert.match(problem(first)!, /no bridge of partition 2 of 2 has told .* start it/);
+  await first.bridge.stop();
+  const one = await startSide(1, 'a', {}, { user: 'eva' });
+  assert.doesNotMatch(one.bridge.banner().join('\n'), /matched no turn/);
+  await startSide(2, 'a', {}, { user: 'eva' });
+  await until('no problem', () => problem(one) === undefined);
 });
 
 test('what is committed last is told at the stop', async (t) => {

@@ -72,25 +72,36 @@ function unreachable(rule: BudgetRule, index: number, budgets: readonly BudgetRu
 
 function forbidding(rule: GuardrailRule): string[] {
   const list = CALLED.find((each) => {
-    const { allow = ['*'], deny = [] } = rule[each] ?? {};
-    // A pattern that fits another one's text fits all that the other fits.
-    return allow.every((pattern) => deny.some((denied) => matchesGlob(denied, pattern)));
+    const { allow = ['*'], deny } = rule[each] ?? {};
+    return deniesAll(deny, allow);
   });
   return list ? [`guardrail ${rule.name} denies everything in its scope: its ${list} leave nothing to call.`] : [];
 }
 
 function contradicting(rule: GuardrailRule, later: readonly GuardrailRule[]): string[] {
   return later.flatMap((other) => {
-    const isSameScope = isAtLeastAsBroad(rule.scope, other.scope) && isAtLeastAsBroad(other.scope, rule.scope);
-    if (!isSameScope) return [];
+    const [broad, narrow] = isAtLeastAsBroad(rule.scope, other.scope) ? [rule, other] : [other, rule];
+    if (!isAtLeastAsBroad(broad.scope, narrow.scope)) return [];
     return ([...CALLED, 'tools'] as const).flatMap((list) => {
-      const [one, two] = [rule[list]?.allow, other[list]?.allow];
-      if (!one || !two || one.some((a) => two.some((b) => canBothFit(a, b)))) return [];
-      return [
-        `guardrails ${rule.name} and ${other.name} have the same scope, and no ${list} that both allow: none may be used. Put them into one list.`,
-      ];
+      const [one, two] = [broad[list], narrow[list]];
+      if (!haveNothingInCommon(one, two)) return [];
+      const both = `guardrails ${broad.name} and ${narrow.name}`;
+      return [`${both} leave no ${list} in the scope of ${narrow.name}, where both hold. Put them into one list.`];
     });
   });
+}
+
+type List = GuardrailRule['models'];
+
+/** Whether of two lists each lets something through, and both together nothing. */
+function haveNothingInCommon(one: List, two: List): boolean {
+  if (one?.allow && two?.allow && !one.allow.some((a) => two.allow!.some((b) => canBothFit(a, b)))) return true;
+  return deniesAll(one?.deny, two?.allow) || deniesAll(two?.deny, one?.allow);
+}
+
+/** A pattern that fits another one's text fits all that the other fits. */
+function deniesAll(deny: readonly string[] = [], allow: readonly string[] = []): boolean {
+  return allow.length > 0 && allow.every((pattern) => deny.some((denied) => matchesGlob(denied, pattern)));
 }
 
 /** Whether some text fits both globs. */

@@ -140,6 +140,12 @@ export class SharedStandings {
     return this.#options.own().map((own) => (own.kind === 'budget' ? this.#summed(own) : own));
   }
 
+  /** The partitions of `1..of` of which nothing was told, in whatever period. */
+  silent(of: number): number[] {
+    const all = Array.from({ length: of }, (_, index) => index + 1);
+    return all.filter((partition) => partition !== this.#options.teller.partition && !this.#told.get(partition)?.size);
+  }
+
   /** The budgets of which an earlier ledger of our own replica told more than ours knows. */
   lost(): string[] {
     const { partition, replica, ledger } = this.#options.teller;

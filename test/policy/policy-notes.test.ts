@@ -18,7 +18,7 @@ const models = (one: object, two: object) => ({
   ],
 });
 const NOTHING_IN_COMMON = [
-  'guardrails g and h have the same scope, and no models that both allow: none may be used. Put them into one list.',
+  'guardrails g and h leave no models in the scope of h, where both hold. Put them into one list.',
 ];
 const DENIES_ALL = ['guardrail g denies everything in its scope: its models leave nothing to call.'];
 
@@ -101,10 +101,45 @@ describe('guardrails', () => {
     ['control: a name that a pattern fits', models({ allow: 'gpt-*' }, { allow: 'gpt-5' }), []],
     ['control: a list that only denies', models({ allow: 'gpt-*' }, { deny: 'claude-*' }), []],
     [
-      'control: two scopes',
+      'one of them has a narrower scope',
       {
         guardrails: [
           { name: 'g', models: { allow: 'a' } },
+          { name: 'h', scope: { team: 'red' }, models: { allow: 'b' } },
+        ],
+      },
+      ['guardrails g and h leave no models in the scope of h, where both hold. Put them into one list.'],
+    ],
+    [
+      'the broader one comes later',
+      {
+        guardrails: [
+          { name: 'h', scope: { team: 'red' }, models: { allow: 'b' } },
+          { name: 'g', models: { allow: 'a' } },
+        ],
+      },
+      ['guardrails g and h leave no models in the scope of h, where both hold. Put them into one list.'],
+    ],
+    [
+      'one denies all that the other allows',
+      {
+        guardrails: [
+          { name: 'g', providers: { deny: 'open*' } },
+          { name: 'h', scope: { team: 'red' }, providers: { allow: ['openai', 'OpenRouter'] } },
+        ],
+      },
+      ['guardrails g and h leave no providers in the scope of h, where both hold. Put them into one list.'],
+    ],
+    [
+      'control: one denies some of what the other allows',
+      models({ deny: 'gpt-4*' }, { allow: ['gpt-4o', 'gpt-5'] }),
+      [],
+    ],
+    [
+      'control: two scopes, of which neither holds the other',
+      {
+        guardrails: [
+          { name: 'g', scope: { user: 'ana' }, models: { allow: 'a' } },
           { name: 'h', scope: { team: 'red' }, models: { allow: 'b' } },
         ],
       },
