@@ -269,6 +269,7 @@ export class Bridge {
       ...{ ...parts, rules: this.#config, timeZone: this.#config.time_zone, log: this.#log },
       standings: () => this.#nats?.standings() ?? ledger.standings(),
       pricingStates: () => ledger.pricingStates(),
+      project: this.#config.labels.project,
       // Who is in another partition has no turn in this one.
       seenLabels: () => (ledger.partition === undefined ? ledger.seenLabels() : undefined),
       identity: ownIdentity(this.#config),

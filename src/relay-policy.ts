@@ -184,7 +184,7 @@ export class RelayPolicy {
     const { identity, log } = this.#options;
     const pricing = new Pricing(rules.pricing);
     return new PolicySide({
-      ...{ rules, timeZone: rules.time_zone, identity, log, pricing },
+      ...{ rules, project: rules.project, timeZone: rules.time_zone, identity, log, pricing },
       attribution: new Attribution({ ...rules, pricing }),
       standings: () => this.#standings(),
       asOfMs: () => this.#known?.told_ms,
