@@ -2,6 +2,7 @@
 // relays the rules and the sums. Nothing in it is waited for by a verdict: what cannot be told or heard now leaves standing
 // what was known last.
 
+import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsConfig } from './config.ts';
 import { messageOf } from './failure.ts';
 import type { Standing } from './ledger/reading.ts';
@@ -13,6 +14,8 @@ import { holdSameRules, policyDigest } from './policy/told-policy.ts';
 
 /** From a commit to its being told, at most; what is committed meanwhile goes with it. */
 const TELL_WITHIN_MS = 200;
+/** How long a start waits for what the others told. */
+const FIRST_HEARD_MS = 1000;
 /** How often it is looked whether relays are to be told something. */
 const RELAYS_EVERY_MS = 1000;
 /** Relays are told so often that nothing has changed: so they know that somebody still counts. */
@@ -46,6 +49,7 @@ export class BudgetSharing {
   #sums = '';
   #hasToldPolicy = false;
   #isCaughtUp = false;
+  readonly #hasHeard = Promise.withResolvers<void>();
   #hasLookedForLoss = false;
   #telling: NodeJS.Timeout | undefined;
   #watching: NodeJS.Timeout | undefined;
@@ -91,9 +95,12 @@ export class BudgetSharing {
     return this.#shared.standings();
   }
 
-  start(): void {
+  /** Begins to tell and to hear. What the others told can be judged by when it resolves, as far as it can be had at once. */
+  async start(): Promise<void> {
     this.#bucket.start();
     this.#watching ??= setInterval(() => this.#tellRelays(), RELAYS_EVERY_MS);
+    if (this.#options.link.current)
+      await Promise.race([this.#hasHeard.promise, delay(FIRST_HEARD_MS, undefined, { ref: false })]);
   }
 
   /** Our ledger has committed something, which is to be told. */
@@ -119,6 +126,7 @@ export class BudgetSharing {
     // The bucket may have been made anew.
     for (const key of this.#held.keys()) if (!keys.has(key)) this.#held.delete(key);
     this.#isCaughtUp = true;
+    this.#hasHeard.resolve();
     const { policy } = this.#options;
     // Once only: bridges with different rules would otherwise take turns for ever.
     if (!this.#hasToldPolicy || !this.#held.has(POLICY_KEY)) this.#put(POLICY_KEY, policy);

@@ -93,7 +93,7 @@ export class NatsSide {
         own: () => ledger.standings(),
         isFilling: () => this.isFilling(),
       });
-      this.#sharing.start();
+      await this.#sharing.start();
     }
     if (config.core.enabled) {
       this.#core = new NatsCoreSource(parts);

@@ -27,6 +27,8 @@ interface Side {
   /** Its log. */
   readonly lines: readonly string[];
   readonly socket: string;
+  /** What was answered as soon as it listened. */
+  readonly first: VerdictAnswer;
 }
 
 /** Publishes a turn as a server's mapping would have divided it. */
@@ -39,8 +41,8 @@ async function book(connection: NatsConnection, k: 1 | 2, turn: { id: string; co
   await connection.request(`toll.turns.${k - 1}.core.ada`, JSON.stringify(record));
 }
 
-async function ask({ socket }: Side): Promise<VerdictAnswer> {
-  const { status, json } = await post(socket, '/v1/verdict', CALL);
+async function ask({ socket }: { readonly socket: string | { readonly path: string } }): Promise<VerdictAnswer> {
+  const { status, json } = await post(typeof socket === 'string' ? socket : socket.path, '/v1/verdict', CALL);
   assert.equal(status, 200);
   return json as unknown as VerdictAnswer;
 }
@@ -73,8 +75,9 @@ async function start(t: TestContext, conf = '') {
     const { log, lines } = readableLog();
     const bridge = await Bridge.start({ config, log, env: { P: 'p' } });
     t.after(() => bridge.stop());
+    const first = await ask(config);
     await until('the bridge', () => bridge.status().ready);
-    return { bridge, lines, socket: config.socket.path };
+    return { bridge, lines, first, socket: config.socket.path };
   };
   await setUp('a', 1);
   await setUp('a', 2);
@@ -222,6 +225,19 @@ test('a partition of which nothing was ever told is named, and its people are no
   assert.doesNotMatch(one.bridge.banner().join('\n'), /matched no turn/);
   await startSide(2, 'a', {}, { user: 'eva' });
   await until('no problem', () => problem(one) === undefined);
+});
+
+test('the first answer after a start is by the sum already', async (t) => {
+  const { connection, startSide } = await start(t);
+  const [one, two] = [await startSide(1), await startSide(2)];
+  await book(connection, 2, { id: 'm1', costUsd: 1.2 });
+  for (const side of [one, two]) await until('the stop', () => stops(side));
+  for (let round = 0; round < 3; round++) {
+    await one.bridge.stop();
+    const again = await startSide(1);
+    assert.equal(again.first.decision, 'stop');
+    await again.bridge.stop();
+  }
 });
 
 test('what is committed last is told at the stop', async (t) => {
