@@ -69,6 +69,8 @@ interface CapMeter extends Meter {
   readonly kind: 'cap';
   readonly periodMs: number;
   drainedMs: number;
+  /** When it was last empty. */
+  emptyMs: number;
 }
 
 export interface SpendBookOptions {
@@ -100,7 +102,7 @@ export class SpendBook {
     this.#budgets = policy.budgets.map((rule) => ({ ...meter(rule), kind: 'budget', rule }));
     this.#caps = policy.caps.map((rule) => ({
       ...meter(rule),
-      ...{ kind: 'cap', periodMs: rule.per === 'minute' ? 60_000 : HOUR_MS, drainedMs: 0 },
+      ...{ kind: 'cap', periodMs: rule.per === 'minute' ? 60_000 : HOUR_MS, drainedMs: 0, emptyMs: 0 },
     }));
   }
 
@@ -221,6 +223,7 @@ export class SpendBook {
       const fromMs = nowMs - PERIODS_REPLAYED * meter.periodMs;
       meter.spent = 0;
       meter.drainedMs = fromMs;
+      meter.emptyMs = fromMs;
       meter.span = { startMs: fromMs, endMs: Number.POSITIVE_INFINITY };
       meter.dearest = new SlidingMax(HOUR_MS);
       for (const turn of this.#turnsOf({ fromMs, nowMs })) {
@@ -263,10 +266,13 @@ const isUpToDate = ({ span, drainedMs }: CapMeter, nowMs: number) => span !== un
  */
 function useCap(meter: CapMeter, atMs: number, amount: number): void {
   const drainedIn = (ms: number) => (Math.max(0, ms) / meter.periodMs) * meter.limit;
-  // What came late has drained meanwhile, as far as it would have; so there is no more of it to be taken out either.
-  const left = Math.sign(amount) * Math.max(0, Math.abs(amount) - drainedIn(meter.drainedMs - atMs));
-  meter.spent = Math.max(0, Math.max(0, meter.spent - drainedIn(atMs - meter.drainedMs)) + left);
+  meter.spent = Math.max(0, meter.spent - drainedIn(atMs - meter.drainedMs));
   meter.drainedMs = Math.max(meter.drainedMs, atMs);
+  if (meter.spent === 0) meter.emptyMs = meter.drainedMs;
+  // What came late has drained until the bucket was last empty; since then others drained before it. There is no more of
+  // it to be taken out either.
+  const left = Math.sign(amount) * Math.max(0, Math.abs(amount) - drainedIn(meter.emptyMs - atMs));
+  meter.spent = Math.max(0, meter.spent + left);
 }
 
 function standing(meter: Meter, { nowMs, ...now }: Span & { spent: number; nowMs: number }): Standing {

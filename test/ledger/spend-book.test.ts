@@ -319,6 +319,25 @@ describe('a cap', () => {
     assert.equal(spent(bench), 0.6 * NANO, 'control: told from the turns alone');
   });
 
+  test('holds a turn that comes late as if it had come in time, while it was not empty since', async (t) => {
+    const bench = new Bench(t, { policy: policyOf({ caps: [{ name: 'c', limit_usd: 6, per: 'minute' }] }) });
+    spent(bench);
+    const at = (id: string, datedMs: number, costUsd: number) =>
+      turn({ messageId: id, startedMs: datedMs, completedMs: datedMs, costNano: costUsd * NANO });
+    await bench.submit(at('msg_1', bench.nowMs, 4));
+    bench.nowMs += 10_000;
+    assert.equal(spent(bench), 3 * NANO);
+    await bench.submit(at('msg_2', NOON_MS, 1));
+    assert.equal(spent(bench), 4 * NANO);
+    bench.reopen();
+    assert.equal(spent(bench), 4 * NANO, 'control: told from the turns alone');
+    // Empty after 40 s, it would have drained for 20 s of what came at noon.
+    bench.nowMs += MINUTE_MS;
+    assert.equal(spent(bench), 0);
+    await bench.submit(at('msg_3', bench.nowMs - 20_000, 5));
+    assert.equal(spent(bench), 3 * NANO);
+  });
+
   test('forgets what is taken back', async (t) => {
     const bench = new Bench(t, { policy: policyOf({ caps: [{ name: 'c', limit_usd: 1, per: 'minute' }] }) });
     spent(bench);
