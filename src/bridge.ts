@@ -233,6 +233,8 @@ export class Bridge {
     this.#ledgerIntake = new Intake({ sink, meter: this.#health });
     this.#intake = new Intake({ sink, roads: config.sources, meter: this.#health });
     if (config.nats) await this.#startNats({ ...config, nats: config.nats });
+    // Told from the disk when they are first asked for, which is not to be the time of somebody who waits for a verdict.
+    this.#ledger.standings();
     this.#isOpen = true;
     // A bridge that restarts often must not put this off for ever.
     this.#quietly('settle', this.#ledger.settle());
@@ -268,7 +270,9 @@ export class Bridge {
       ...{ ...parts, rules: this.#config, timeZone: this.#config.time_zone, log: this.#log },
       standings: () => this.#nats?.standings() ?? ledger.standings(),
       pricingStates: () => ledger.pricingStates(),
-      seenLabels: () => ledger.seenLabels(),
+      project: this.#config.labels.project,
+      // Who is in another partition has no turn in this one.
+      seenLabels: () => (ledger.partition === undefined ? ledger.seenLabels() : undefined),
       identity: ownIdentity(this.#config),
       countPolicy: (counts) => ledger.countPolicy(counts),
       onAudit: (verdict) => this.#otlp?.runs?.judged(verdict),

@@ -2,6 +2,7 @@
 // relays the rules and the sums. Nothing in it is waited for by a verdict: what cannot be told or heard now leaves standing
 // what was known last.
 
+import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsConfig } from './config.ts';
 import { messageOf } from './failure.ts';
 import type { Standing } from './ledger/reading.ts';
@@ -13,6 +14,8 @@ import { holdSameRules, policyDigest } from './policy/told-policy.ts';
 
 /** From a commit to its being told, at most; what is committed meanwhile goes with it. */
 const TELL_WITHIN_MS = 200;
+/** How long a start waits for what the others told. */
+const FIRST_HEARD_MS = 1000;
 /** How often it is looked whether relays are to be told something. */
 const RELAYS_EVERY_MS = 1000;
 /** Relays are told so often that nothing has changed: so they know that somebody still counts. */
@@ -21,8 +24,11 @@ const ASSURE_EVERY_MS = 30_000;
 export interface BudgetSharingOptions {
   readonly link: NatsLink;
   readonly config: NatsConfig;
+  /** Tells our own ledger from every other. */
+  readonly ledger: string;
   /** Where budgets and caps stand by our own ledger. */
   readonly own: () => readonly Standing[];
+  readonly hasBudgets: boolean;
   /** Our rules, as relays are told them. */
   readonly policy: string;
   /** Whether our own ledger does not hold yet what it is to hold. */
@@ -43,15 +49,18 @@ export class BudgetSharing {
   #sums = '';
   #hasToldPolicy = false;
   #isCaughtUp = false;
+  readonly #hasHeard = Promise.withResolvers<void>();
+  #hasLookedForLoss = false;
   #telling: NodeJS.Timeout | undefined;
   #watching: NodeJS.Timeout | undefined;
   #isStopped = false;
 
   constructor(options: BudgetSharingOptions) {
     this.#options = options;
-    const { link, config, own, log } = options;
-    this.#ownKey = figuresKey(config);
-    this.#shared = new SharedStandings({ partition: config.partition.k, own });
+    const { link, config, ledger, own, log } = options;
+    const { replica, partition } = config;
+    this.#ownKey = figuresKey(config, ledger);
+    this.#shared = new SharedStandings({ teller: { partition: partition.k, replica, ledger }, own });
     this.#bucket = new BudgetBucket({
       ...{ link, config, log },
       take: (key, text) => this.#hear(key, text),
@@ -61,15 +70,24 @@ export class BudgetSharing {
 
   /** What keeps figures from being told or heard, or makes bridges judge differently, one line for people. */
   problem(): string | undefined {
+    return this.#bucket.problem() ?? this.#otherRules() ?? this.#silence();
+  }
+
+  #otherRules(): string | undefined {
     const policy = this.#held.get(POLICY_KEY)?.text;
-    const isOther = policy !== undefined && !holdSameRules(policy, this.#options.policy);
+    if (policy === undefined || holdSameRules(policy, this.#options.policy)) return undefined;
     return (
-      this.#bucket.problem() ??
-      (isOther
-        ? 'another bridge of this stream was started with other rules (budgets, caps, guardrails, verdict, gateways, pricing, ' +
-          'labels.project or time_zone), and relays follow those: give all bridges the same and start this one again'
-        : undefined)
+      'another bridge of this stream was started with other rules (budgets, caps, guardrails, verdict, gateways, pricing, ' +
+      'labels.project or time_zone), and relays follow those: give all bridges the same and start this one again'
     );
+  }
+
+  #silence(): string | undefined {
+    const { hasBudgets, config } = this.#options;
+    const { of } = config.partition;
+    const silent = hasBudgets && this.#isCaughtUp ? this.#shared.silent(of) : [];
+    if (silent.length === 0) return undefined;
+    return `no bridge of partition ${silent.join(', ')} of ${of} has told what it spent, so budgets lack it: start it`;
   }
 
   /** Where budgets stand over all partitions, and caps by our own ledger. */
@@ -77,9 +95,12 @@ export class BudgetSharing {
     return this.#shared.standings();
   }
 
-  start(): void {
+  /** Begins to tell and to hear. What the others told can be judged by when it resolves, as far as it can be had at once. */
+  async start(): Promise<void> {
     this.#bucket.start();
     this.#watching ??= setInterval(() => this.#tellRelays(), RELAYS_EVERY_MS);
+    if (this.#options.link.current)
+      await Promise.race([this.#hasHeard.promise, delay(FIRST_HEARD_MS, undefined, { ref: false })]);
   }
 
   /** Our ledger has committed something, which is to be told. */
@@ -105,6 +126,7 @@ export class BudgetSharing {
     // The bucket may have been made anew.
     for (const key of this.#held.keys()) if (!keys.has(key)) this.#held.delete(key);
     this.#isCaughtUp = true;
+    this.#hasHeard.resolve();
     const { policy } = this.#options;
     // Once only: bridges with different rules would otherwise take turns for ever.
     if (!this.#hasToldPolicy || !this.#held.has(POLICY_KEY)) this.#put(POLICY_KEY, policy);
@@ -118,7 +140,22 @@ export class BudgetSharing {
       this.noteCommit();
       return;
     }
-    this.#tried(() => this.#put(this.#ownKey, figuresText(this.#options.own())));
+    this.#tried(() => {
+      this.#sayWhatIsLost();
+      this.#put(this.#ownKey, figuresText(this.#options.own()));
+    });
+  }
+
+  /** Once: what our ledger holds now is all that the stream still had of earlier ones. */
+  #sayWhatIsLost(): void {
+    if (!this.#isCaughtUp || this.#hasLookedForLoss) return;
+    this.#hasLookedForLoss = true;
+    const budgets = this.#shared.lost();
+    if (budgets.length === 0) return;
+    this.#options.log.warn(
+      { budgets },
+      'an earlier ledger of this replica told more than this one knows: until these periods end, what it told counts as well',
+    );
   }
 
   /** Any bridge may tell relays the sums; who has nothing new to say leaves it to the others. */
@@ -160,6 +197,6 @@ export class BudgetSharing {
     const told = text === undefined ? undefined : figuresIn(text)?.budgets;
     // What cannot be read says nothing: what its bridge told before it stands.
     if (text !== undefined && !told) return;
-    this.#shared.hear({ partition: owner.k, replica: owner.replica }, told);
+    this.#shared.hear({ partition: owner.k, ...owner }, told);
   }
 }

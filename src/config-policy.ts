@@ -23,6 +23,8 @@ const PERIOD_FORM = 'expected day, week, month, or a number of days from 2d to 3
 const LIMIT_FORM = 'expected exactly one of limit_usd, limit_tokens and limit_turns';
 const SHARE_FORM = 'expected a share of the limit between 0 and 1, such as 0.8';
 const MESSAGE_MAX_CHARS = 300;
+/** Of a kind: what all of them say has to fit into one message of NATS, and each is asked at every turn. */
+const RULES_MAX = 1000;
 
 const glob = z.string().trim().min(1, 'expected a name, or a pattern with *').max(128);
 const globs = z.union([glob.transform((one) => [one]), z.array(glob).min(1)], {
@@ -88,11 +90,14 @@ const guardrail = z.strictObject({
   message: message.optional(),
 });
 
+const listOf = <T extends z.ZodType>(rule: T) =>
+  z.array(rule).max(RULES_MAX, `expected at most ${RULES_MAX}`).default([]);
+
 /** The keys of the configuration that make a policy. */
 export const policyKeys = {
-  budgets: z.array(budget).default([]),
-  caps: z.array(cap).default([]),
-  guardrails: z.array(guardrail).default([]),
+  budgets: listOf(budget),
+  caps: listOf(cap),
+  guardrails: listOf(guardrail),
   verdict: z
     .strictObject({ fail: z.enum(['open', 'closed']).default('open'), contact: message.optional() })
     .prefault({}),

@@ -89,10 +89,11 @@ export class NatsSide {
       await this.#follower.start();
       this.#sharing = new BudgetSharing({
         ...{ link: this.link, config, log, policy: policyText({ ...whole, accounts }) },
+        ...{ ledger: ledger.id, hasBudgets: whole.budgets.length > 0 },
         own: () => ledger.standings(),
         isFilling: () => this.isFilling(),
       });
-      this.#sharing.start();
+      await this.#sharing.start();
     }
     if (config.core.enabled) {
       this.#core = new NatsCoreSource(parts);

@@ -1,6 +1,7 @@
 // The rules of a bridge or relay, put together: the labels of a question are those that its turn will be booked under.
 // Built by the composition roots, which say what was spent and who counts the answers.
 
+import type { Config } from './config.ts';
 import type { PolicyConfig } from './config-policy.ts';
 import type { PolicyCount, Standing } from './ledger/reading.ts';
 import type { Log } from './log.ts';
@@ -24,6 +25,8 @@ export interface PolicySideOptions {
   readonly pricingStates: () => readonly { provider: string; model: string; state: PricingState }[];
   /** The labels of turns so far; undefined where too little is known of them to call a rule odd. */
   readonly seenLabels: () => readonly ScopedLabels[] | undefined;
+  /** How the label `project` is shown. */
+  readonly project: Config['labels']['project'];
   /** Whose turns come from this machine. */
   readonly identity: Identity;
   /** When what is judged by was told, Unix ms; left out where it is known at first hand. */
@@ -44,11 +47,11 @@ export class PolicySide {
 
   constructor(options: PolicySideOptions) {
     this.#options = options;
-    const { rules, timeZone, standings, attribution, seenLabels, identity, log } = options;
+    const { rules, timeZone, standings, attribution, project, seenLabels, identity, log } = options;
     const hasRules = [rules.budgets, rules.caps, rules.guardrails].some((kind) => kind.length > 0);
     const seen = hasRules ? seenLabels() : undefined;
     // An identity that has sent nothing yet is no mistake.
-    this.notes = policyNotes(rules, seen && seen.length > 0 ? [...seen, identity] : undefined);
+    this.notes = policyNotes(rules, { seen: seen && seen.length > 0 ? [...seen, identity] : undefined, project });
     this.#counts = new PolicyCounts({ book: options.countPolicy, log });
     this.#desk = new VerdictDesk({
       policy: new Policy({ rules, timeZone, standings }),

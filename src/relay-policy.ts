@@ -3,6 +3,7 @@
 
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { z } from 'zod';
 import type { Config, NatsConfig } from './config.ts';
 import { messageOf } from './failure.ts';
 import type { Standing } from './ledger/reading.ts';
@@ -12,7 +13,7 @@ import type { NatsLink } from './nats/connection.ts';
 import { streamNames } from './nats/streams.ts';
 import { streamTrouble } from './nats/trouble.ts';
 import { type KeptPolicy, keepPolicy, readKeptPolicy } from './policy/kept-policy.ts';
-import { type Figure, figuresIn } from './policy/shared-standings.ts';
+import { type Figure, figuresIn, knownAfter } from './policy/shared-standings.ts';
 import { policyDigest, policyIn, standingsOf, type ToldPolicy } from './policy/told-policy.ts';
 import { PolicySide } from './policy-side.ts';
 import type { RelayStatus } from './status.ts';
@@ -56,6 +57,7 @@ export class RelayPolicy {
   #known: Known | undefined;
   #side: PolicySide | undefined;
   #problem: string | undefined;
+  #keepProblem: string | undefined;
   #askedMs = performance.now();
   #readMs = Number.NEGATIVE_INFINITY;
   #kept: { readonly policy?: string; readonly atMs: number } = { atMs: Number.NEGATIVE_INFINITY };
@@ -65,8 +67,20 @@ export class RelayPolicy {
   /** Knows at once what the file holds. */
   constructor(options: RelayPolicyOptions) {
     this.#options = options;
-    const kept = readKeptPolicy(options.file);
-    if (kept && this.#take(kept)) this.#kept = { policy: kept.policy, atMs: performance.now() };
+    try {
+      const kept = readKeptPolicy(options.file);
+      if (!kept) return;
+      if (!this.#take(kept)) throw new Error('another version wrote it');
+      this.#kept = { policy: kept.policy, atMs: performance.now() };
+    } catch (error) {
+      const { file, log } = options;
+      // What a damaged file holds is not repeated, as a parser's message would.
+      const why = error instanceof SyntaxError || error instanceof z.ZodError ? 'it is damaged' : messageOf(error);
+      log.warn(
+        { file },
+        `the rules that were kept on disk cannot be read (${why}): there are none until a bridge tells them`,
+      );
+    }
   }
 
   /** Begins to read. What can be had at once is known when it resolves. */
@@ -97,7 +111,7 @@ export class RelayPolicy {
 
   /** What it knows, and how old that is. */
   status(): RelayStatus['policy'] {
-    const problem = this.#options.link.problem() ?? this.#problem;
+    const problem = this.#options.link.problem() ?? this.#problem ?? this.#keepProblem;
     return {
       ...(this.#known ? { told_ms: this.#known.told_ms } : {}),
       ...(problem === undefined ? {} : { problem }),
@@ -161,7 +175,7 @@ export class RelayPolicy {
     const rules = isSame ? this.#known?.rules : policyIn(told.policy);
     const figures = figuresIn(told.standings)?.budgets;
     if (!rules || !figures) return false;
-    this.#known = { ...told, rules, figures };
+    this.#known = { ...told, rules, figures: knownAfter(figures, this.#known?.figures ?? []) };
     if (!isSame) this.#side = this.#sideOf(rules);
     return true;
   }
@@ -170,7 +184,7 @@ export class RelayPolicy {
     const { identity, log } = this.#options;
     const pricing = new Pricing(rules.pricing);
     return new PolicySide({
-      ...{ rules, timeZone: rules.time_zone, identity, log, pricing },
+      ...{ rules, project: rules.project, timeZone: rules.time_zone, identity, log, pricing },
       attribution: new Attribution({ ...rules, pricing }),
       standings: () => this.#standings(),
       asOfMs: () => this.#known?.told_ms,
@@ -190,11 +204,11 @@ export class RelayPolicy {
     this.#kept = { policy: told.policy, atMs: performance.now() };
     try {
       keepPolicy(file, told);
+      this.#keepProblem = undefined;
     } catch (error) {
-      log.warn(
-        { file, error: messageOf(error) },
-        'the rules cannot be kept on disk: after a restart without NATS there are none',
-      );
+      const problem = `the rules cannot be kept on disk (${messageOf(error)}): a restart without NATS goes back to what was kept before`;
+      if (problem !== this.#keepProblem) log.warn({ file }, problem);
+      this.#keepProblem = problem;
     }
   }
 }

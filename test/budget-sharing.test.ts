@@ -5,7 +5,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { jetstreamManager } from '@nats-io/jetstream';
+import { jetstream, jetstreamManager } from '@nats-io/jetstream';
+import { Kvm } from '@nats-io/kv';
 import type { NatsConnection } from 'nats';
 import { Bridge } from '../src/bridge.ts';
 import { parseConfig } from '../src/config.ts';
@@ -26,6 +27,8 @@ interface Side {
   /** Its log. */
   readonly lines: readonly string[];
   readonly socket: string;
+  /** What was answered as soon as it listened. */
+  readonly first: VerdictAnswer;
 }
 
 /** Publishes a turn as a server's mapping would have divided it. */
@@ -38,8 +41,8 @@ async function book(connection: NatsConnection, k: 1 | 2, turn: { id: string; co
   await connection.request(`toll.turns.${k - 1}.core.ada`, JSON.stringify(record));
 }
 
-async function ask({ socket }: Side): Promise<VerdictAnswer> {
-  const { status, json } = await post(socket, '/v1/verdict', CALL);
+async function ask({ socket }: { readonly socket: string | { readonly path: string } }): Promise<VerdictAnswer> {
+  const { status, json } = await post(typeof socket === 'string' ? socket : socket.path, '/v1/verdict', CALL);
   assert.equal(status, 200);
   return json as unknown as VerdictAnswer;
 }
@@ -63,21 +66,22 @@ async function start(t: TestContext, conf = '') {
   const manager = await jetstreamManager(connection);
   const settings = (replica: string, k: 1 | 2) => ({ servers: [server.url], replica, partition: `${k}/2` });
   const setUp = (replica: string, k: 1 | 2) => setUpStreams(connection, natsConfig(settings(replica, k)));
-  const startSide = async (k: 1 | 2, replica = 'a', signIn: object = {}): Promise<Side> => {
+  const startSide = async (k: 1 | 2, replica = 'a', signIn: object = {}, scope: object = {}): Promise<Side> => {
     const config = parseConfig({
       ...{ state_dir: path.join(dir, `${replica}${k}`), time_zone: 'UTC', detect: false },
       ...{ metrics: { listen: '127.0.0.1:0' }, nats: { ...settings(replica, k), ...signIn } },
-      budgets: [{ name: 'month', limit_usd: LIMIT_USD, period: 'month', hard: true }],
+      budgets: [{ name: 'month', scope, limit_usd: LIMIT_USD, period: 'month', hard: true }],
     });
     const { log, lines } = readableLog();
     const bridge = await Bridge.start({ config, log, env: { P: 'p' } });
     t.after(() => bridge.stop());
+    const first = await ask(config);
     await until('the bridge', () => bridge.status().ready);
-    return { bridge, lines, socket: config.socket.path };
+    return { bridge, lines, first, socket: config.socket.path };
   };
   await setUp('a', 1);
   await setUp('a', 2);
-  return { server, connection, manager, setUp, startSide };
+  return { dir, server, connection, manager, setUp, startSide };
 }
 
 test('the sum of two partitions stops, at both bridges and over NATS, though neither has spent it alone', async (t) => {
@@ -154,6 +158,88 @@ test('replicas of a partition are not added, and one that was lost is made good 
   await until('the other replica', async () => (await ask(two)).spent_usd === 0.9);
 });
 
+test('a new ledger that lacks what the stream forgot lowers no budget, and says so', async (t) => {
+  const { dir, connection, manager, startSide } = await start(t);
+  const [one, two] = [await startSide(1), await startSide(2)];
+  await book(connection, 1, { id: 'm1', costUsd: 0.6 });
+  await until('the first turn', async () => (await ask(two)).spent_usd === 0.6);
+  await one.bridge.stop();
+  rmSync(path.join(dir, 'a1'), { recursive: true });
+  await manager.streams.purge('TOLL');
+  const anew = await startSide(1);
+  await book(connection, 1, { id: 'm2', costUsd: 0.1 });
+  await until('what it knows', async () => (await ownSpent(anew)) === 0.1);
+  await wait(1000);
+  for (const side of [anew, two]) assert.equal((await ask(side)).spent_usd, 0.6);
+  assert.match(anew.lines.join(''), /an earlier ledger of this replica told more/);
+  await book(connection, 1, { id: 'm3', costUsd: 0.6 });
+  for (const side of [anew, two]) await until('more than that', async () => (await ask(side)).spent_usd === 0.7);
+  assert.doesNotMatch(two.lines.join(''), /told more/, 'control');
+});
+
+test('what others put into the bucket is no figure of a partition', async (t) => {
+  const { connection, startSide } = await start(t);
+  const [one, two] = [await startSide(1), await startSide(2)];
+  await book(connection, 1, { id: 'm1', costUsd: 0.1 });
+  await book(connection, 2, { id: 'm2', costUsd: 0.1 });
+  for (const side of [one, two]) await until('the sum', async () => (await ask(side)).spent_usd === 0.2);
+  const bucket = await new Kvm(jetstream(connection)).open('toll_budgets');
+  const own = (await bucket.keys('spent.2_of_2.>'))[Symbol.asyncIterator]();
+  const figures = (await bucket.get((await own.next()).value!))!.json<{ budgets: { spent: number }[] }>();
+  const saying = (spent: unknown) => JSON.stringify({ ...figures, budgets: [{ ...figures.budgets[0], spent }] });
+  for (const key of ['spent.3_of_2.a', 'spent.0_of_2.a', 'spent.02_of_2.a', 'spent.2_of_3.a', 'spent.2_of_2', 'x.y'])
+    await bucket.put(key, saying(9e8));
+  const texts = [
+    saying(-1e300),
+    saying('NaN'),
+    saying(1e300),
+    saying(null),
+    saying([]),
+    '{"v":1,"budgets":{"__proto__":[]}}',
+  ];
+  for (const [at, text] of [...texts, 'x'.repeat(900_000), ''].entries())
+    await bucket.put(`spent.2_of_2.bad${at}`, text);
+  const name = (name: string) => JSON.stringify({ ...figures, budgets: [{ ...figures.budgets[0], name, spent: 9e8 }] });
+  for (const each of ['toString', 'constructor']) await bucket.put(`spent.2_of_2.${each}`, name(each));
+  for (let at = 0; at < 1000; at += 100) {
+    await Promise.all(
+      Array.from({ length: 100 }, (_, more) => bucket.put(`spent.2_of_2.many${at + more}`, saying(1e8))),
+    );
+  }
+  await book(connection, 2, { id: 'm3', costUsd: 0.1 });
+  for (const side of [one, two]) await until('the sum', async () => (await ask(side)).spent_usd === 0.3);
+  for (const side of [one, two]) assert.equal(problem(side), undefined);
+  await bucket.put('spent.2_of_2.real', saying(5e8));
+  for (const side of [one, two]) await until('control: a replica', async () => (await ask(side)).spent_usd === 0.6);
+});
+
+test('a partition of which nothing was ever told is named, and its people are not taken for misspelt', async (t) => {
+  const { connection, startSide } = await start(t);
+  const first = await startSide(1, 'a', {}, { user: 'eva' });
+  await book(connection, 1, { id: 'm1', costUsd: 0.6 });
+  await until('the turn', () => first.bridge.status().ledger.turns === 1);
+  await until('the problem', () => problem(first) !== undefined);
+  assert.match(problem(first)!, /no bridge of partition 2 of 2 has told .* start it/);
+  await first.bridge.stop();
+  const one = await startSide(1, 'a', {}, { user: 'eva' });
+  assert.doesNotMatch(one.bridge.banner().join('\n'), /matched no turn/);
+  await startSide(2, 'a', {}, { user: 'eva' });
+  await until('no problem', () => problem(one) === undefined);
+});
+
+test('the first answer after a start is by the sum already', async (t) => {
+  const { connection, startSide } = await start(t);
+  const [one, two] = [await startSide(1), await startSide(2)];
+  await book(connection, 2, { id: 'm1', costUsd: 1.2 });
+  for (const side of [one, two]) await until('the stop', () => stops(side));
+  for (let round = 0; round < 3; round++) {
+    await one.bridge.stop();
+    const again = await startSide(1);
+    assert.equal(again.first.decision, 'stop');
+    await again.bridge.stop();
+  }
+});
+
 test('what is committed last is told at the stop', async (t) => {
   const { connection, startSide } = await start(t);
   const [one, two] = [await startSide(1), await startSide(2)];
@@ -214,8 +300,8 @@ authorization: { users: [
     (line) => /may not publish to (\$KV\.toll_budgets\.[\w.]+[\w])/.exec(line)?.[1] ?? [],
   );
   assert.deepEqual(
-    said.toSorted(),
-    ['spent.2_of_2.a', 'standings'].map((key) => `$KV.toll_budgets.${key}`),
+    said.map((subject) => subject.replace(/a\.[a-z0-9]+$/, 'a.<ledger>')).toSorted(),
+    ['spent.2_of_2.a.<ledger>', 'standings'].map((key) => `$KV.toll_budgets.${key}`),
   );
   assert.equal((await ask(one)).spent_usd, 0.6);
 });

@@ -44,6 +44,12 @@ describe('configuration', () => {
     return file;
   };
 
+  test('there may be 1000 budgets, and no more', () => {
+    const budgets = Array.from({ length: 1001 }, (_, at) => ({ name: `b${at}`, limit_turns: 1, period: 'day' }));
+    assert.equal(parseConfig({ budgets: budgets.slice(1) }).budgets.length, 1000, 'control');
+    assert.match(failureOf(() => parseConfig({ budgets })).message, /budgets.*expected at most 1000/s);
+  });
+
   test('every key has a default', () => {
     const stateDir = path.join(folder, 'state', 'tollbridge');
     assert.deepEqual(parseConfig({}), {

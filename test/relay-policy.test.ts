@@ -1,7 +1,8 @@
 // A relay that judges: the rules of a real bridge over a real NATS server, with NATS away, from its disk, and without any.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -15,6 +16,7 @@ import { until } from './prometheus-server.ts';
 import { post, readableLog } from './sources/intake-fixture.ts';
 
 const CALL = { agent: 'opencode', provider: 'portkey', model: 'claude-opus-4-5', project: 'shop' };
+const UNREADABLE = 'the rules that were kept on disk cannot be read';
 /** A configuration that uses all that a verdict depends on; CANARY stands where secrets are named. */
 const RULES = {
   verdict: { fail: 'closed', contact: '#platform on chat' },
@@ -182,9 +184,40 @@ test('with NATS away it judges on, also after a restart; with nothing known it g
     const unknowing = await startRelay();
     const { status, json } = await post(unknowing.socket, '/v1/verdict', CALL);
     assert.deepEqual([status, 'decision' in json], [503, false], content.slice(0, 20));
+    assert.equal(unknowing.lines.filter((line) => line.includes(UNREADABLE)).length, 1, content.slice(0, 20));
     await book(unknowing.socket, 0.1);
     await unknowing.relay.stop();
   }
+  for (const make of [
+    () => mkdirSync(file),
+    () => execFileSync('mkfifo', [file]),
+    () => symlinkSync('/dev/zero', file),
+  ]) {
+    rmSync(file, { recursive: true, force: true });
+    make();
+    const unknowing = await startRelay();
+    assert.equal((await post(unknowing.socket, '/v1/verdict', CALL)).status, 503);
+    assert.equal(unknowing.lines.filter((line) => line.includes(UNREADABLE)).length, 1);
+    await unknowing.relay.stop();
+  }
+  rmSync(file, { recursive: true, force: true });
+  const fresh = await startRelay();
+  assert.doesNotMatch(fresh.lines.join(''), new RegExp(UNREADABLE), 'control: nothing was kept');
+});
+
+test('that the rules cannot be kept is said once, and stands in the status', async (t) => {
+  const { file, startBridge, startRelay } = await start(t);
+  mkdirSync(`${file}.new`, { recursive: true });
+  await startBridge();
+  const { relay, lines } = await startRelay();
+  await until('the rules', () => relay.status().policy.told_ms !== undefined);
+  assert.match(relay.status().policy.problem ?? '', /cannot be kept on disk.*EISDIR/);
+  await relay.stop();
+  assert.equal(lines.filter((line) => line.includes('cannot be kept on disk')).length, 1);
+  rmSync(`${file}.new`, { recursive: true });
+  const later = await startRelay();
+  await until('the rules', () => later.relay.status().policy.told_ms !== undefined);
+  assert.equal(later.relay.status().policy.problem, undefined, 'control');
 });
 
 test('rules that were changed reach a relay that runs', async (t) => {

@@ -25,7 +25,13 @@ export function describeConfig(options: { config: Config; env: NodeJS.ProcessEnv
     ['accounts', found.join(', ') || 'none'],
   ]);
   return {
-    lines: ['OK', ...rows, ...[...notes, ...policyNotes(config, undefined)].map((note) => `  note: ${note}`)],
+    lines: [
+      'OK',
+      ...rows,
+      ...[...notes, ...policyNotes(config, { seen: undefined, project: config.labels.project })].map(
+        (note) => `  note: ${note}`,
+      ),
+    ],
     exitCode: 0,
   };
 }

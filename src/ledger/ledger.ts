@@ -127,7 +127,7 @@ export class Ledger implements LedgerReading {
     this.#dimensions = new Dimensions(db, this.#windows);
     this.#balances = new BalanceBook(db, this.#totals);
     const { timeZone, policy = { budgets: [], caps: [] } } = options;
-    this.#spend = new SpendBook(db, { dimensions: this.#dimensions, timeZone, policy });
+    this.#spend = new SpendBook(db, { dimensions: this.#dimensions, timeZone, policy, now: this.#now });
     const parts = {
       totals: this.#totals,
       caps: this.#caps,

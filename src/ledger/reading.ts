@@ -63,8 +63,8 @@ export interface Standing {
   readonly endMs: number;
   /** The most that one turn of the last hour took; absent when there was none. */
   readonly dearest?: number;
-  /** How a budget is told of and enforced; a cap has none of it. */
-  readonly rule?: Pick<BudgetRule, 'period' | 'hard' | 'warn_at'>;
+  /** Whose spending a budget is, how it is told of and enforced; a cap has none of it. */
+  readonly rule?: Pick<BudgetRule, 'scope' | 'period' | 'hard' | 'warn_at'>;
 }
 
 /** The read side of the ledger. Only committed state is ever visible. */

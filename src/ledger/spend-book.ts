@@ -8,6 +8,7 @@ import type { BudgetRule, CapRule, PolicyConfig, Scope } from '../config-policy.
 import { isInScope } from '../turn/scope.ts';
 import { periodAt, type Span } from './budget-period.ts';
 import type { Dimension, Dimensions } from './dimensions.ts';
+import { AHEAD_TOLERANCE_MS } from './plausible-time.ts';
 import { type SpendUnit, type Standing, UNIT_SCALE } from './reading.ts';
 import { SlidingMax } from './sliding-max.ts';
 import { BUCKET_MS } from './windows.ts';
@@ -23,6 +24,10 @@ export interface Spend {
   readonly tokens: number;
   readonly turns: number;
 }
+
+/** What was spent under one label combination. */
+type Booked = Spend & { readonly dimension: number };
+type DatedTurn = Booked & { readonly datedMs: number };
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -49,7 +54,7 @@ interface Meter {
   span: Span | undefined;
   spent: number;
   /** The dearest single turn of the last hour. */
-  readonly dearest: SlidingMax;
+  dearest: SlidingMax;
   /** By label combination, whether it is in scope. */
   readonly inScope: Map<number, boolean>;
 }
@@ -64,12 +69,16 @@ interface CapMeter extends Meter {
   readonly kind: 'cap';
   readonly periodMs: number;
   drainedMs: number;
+  /** When it was last empty. */
+  emptyMs: number;
 }
 
 export interface SpendBookOptions {
   readonly dimensions: Dimensions;
   readonly timeZone: string;
   readonly policy: Pick<PolicyConfig, 'budgets' | 'caps'>;
+  /** Unix ms. */
+  readonly now: () => number;
 }
 
 export class SpendBook {
@@ -78,10 +87,12 @@ export class SpendBook {
   readonly #timeZone: string;
   readonly #budgets: readonly BudgetMeter[];
   readonly #caps: readonly CapMeter[];
+  readonly #now: () => number;
   readonly #dirty = new Map<string, { bucket: number; dimension: number; change: Mutable<Spend> }>();
 
-  constructor(db: DatabaseSync, { dimensions, timeZone, policy }: SpendBookOptions) {
+  constructor(db: DatabaseSync, { dimensions, timeZone, policy, now }: SpendBookOptions) {
     this.#db = db;
+    this.#now = now;
     this.#dimensions = dimensions;
     this.#timeZone = timeZone;
     const meter = ({ name, scope, ...rule }: BudgetRule | CapRule) => ({
@@ -91,7 +102,7 @@ export class SpendBook {
     this.#budgets = policy.budgets.map((rule) => ({ ...meter(rule), kind: 'budget', rule }));
     this.#caps = policy.caps.map((rule) => ({
       ...meter(rule),
-      ...{ kind: 'cap', periodMs: rule.per === 'minute' ? 60_000 : HOUR_MS, drainedMs: 0 },
+      ...{ kind: 'cap', periodMs: rule.per === 'minute' ? 60_000 : HOUR_MS, drainedMs: 0, emptyMs: 0 },
     }));
   }
 
@@ -111,8 +122,10 @@ export class SpendBook {
         meter.spent += inUnit(meter.unit, change);
       }
     }
+    const nowMs = this.#now();
     for (const meter of this.#caps) {
-      if (meter.span && this.#isFor(meter, dimension)) useCap(meter, datedMs, inUnit(meter.unit, change));
+      if (!isUpToDate(meter, nowMs) || !this.#isFor(meter, dimension)) continue;
+      useCap(meter, Math.min(datedMs, nowMs), inUnit(meter.unit, change));
     }
   }
 
@@ -148,6 +161,8 @@ export class SpendBook {
 
   /** Where every budget and cap stands. Never to be called inside a transaction: it reads what is on disk. */
   standings(nowMs: number): Standing[] {
+    const stale = this.#budgets.filter(({ span }) => !span || !isWithin(span, nowMs));
+    if (stale.length > 0) this.#reckon(stale, nowMs);
     return [
       ...this.#budgets.map((meter) => this.#budgetStanding(meter, nowMs)),
       ...this.#caps.map((meter) => this.#capStanding(meter, nowMs)),
@@ -168,67 +183,96 @@ export class SpendBook {
   }
 
   #budgetStanding(meter: BudgetMeter, nowMs: number): Standing {
-    if (!meter.span || !isWithin(meter.span, nowMs)) {
-      meter.span = periodAt(nowMs, meter.rule, this.#timeZone);
-      meter.spent = this.#spentIn(meter, meter.span);
-      this.#replay(meter, nowMs - HOUR_MS, (datedMs, amount) => meter.dearest.add(datedMs, amount));
-    }
-    return { ...standing(meter, { ...meter.span, spent: meter.spent, nowMs }), rule: meter.rule };
+    return { ...standing(meter, { ...meter.span!, spent: meter.spent, nowMs }), rule: meter.rule };
   }
 
-  #spentIn(meter: Meter, { startMs, endMs }: Span): number {
-    const rows = this.#db
+  /** Tells budgets from what is on disk: each period is read once, however many of them have it, for nobody is answered meanwhile. */
+  #reckon(meters: readonly BudgetMeter[], nowMs: number): void {
+    const lastHour = [...this.#turnsOf({ fromMs: nowMs - HOUR_MS, nowMs })];
+    const periods = new Map<string, { readonly span: Span; readonly sums: readonly Booked[] }>();
+    for (const meter of meters) {
+      const { period, week_start, anchor } = meter.rule;
+      const key = JSON.stringify([period, week_start, anchor]);
+      const known = periods.get(key) ?? this.#read(periodAt(nowMs, meter.rule, this.#timeZone));
+      periods.set(key, known);
+      meter.span = known.span;
+      meter.spent = 0;
+      for (const sum of known.sums) {
+        if (this.#isFor(meter, sum.dimension)) meter.spent += inUnit(meter.unit, sum);
+      }
+      meter.dearest = new SlidingMax(HOUR_MS);
+      for (const turn of lastHour) {
+        if (this.#isFor(meter, turn.dimension)) meter.dearest.add(turn.datedMs, inUnit(meter.unit, turn));
+      }
+    }
+  }
+
+  /** What was spent in a span, by label combination. */
+  #read(span: Span): { readonly span: Span; readonly sums: readonly Booked[] } {
+    const sums = this.#db
       .prepare(
         `SELECT dimension_id AS dimension, SUM(cost_nano) AS costNano, SUM(estimated_nano) AS estimatedNano,
            SUM(tokens) AS tokens, SUM(turns) AS turns FROM spend WHERE bucket >= ? AND bucket < ? GROUP BY dimension_id`,
       )
-      .iterate(Math.ceil(startMs / BUCKET_MS), Math.ceil(endMs / BUCKET_MS)) as Iterable<Spend & { dimension: number }>;
-    let spent = 0;
-    for (const row of rows) if (this.#isFor(meter, row.dimension)) spent += inUnit(meter.unit, row);
-    return spent;
+      .all(Math.ceil(span.startMs / BUCKET_MS), Math.ceil(span.endMs / BUCKET_MS));
+    return { span, sums: sums as unknown as Booked[] };
   }
 
   #capStanding(meter: CapMeter, nowMs: number): Standing {
-    if (!meter.span) {
+    if (!isUpToDate(meter, nowMs)) {
       const fromMs = nowMs - PERIODS_REPLAYED * meter.periodMs;
       meter.spent = 0;
       meter.drainedMs = fromMs;
+      meter.emptyMs = fromMs;
       meter.span = { startMs: fromMs, endMs: Number.POSITIVE_INFINITY };
-      this.#replay(meter, fromMs, (datedMs, amount) => {
-        useCap(meter, datedMs, amount);
-        meter.dearest.add(datedMs, amount);
-      });
+      meter.dearest = new SlidingMax(HOUR_MS);
+      for (const turn of this.#turnsOf({ fromMs, nowMs })) {
+        if (!this.#isFor(meter, turn.dimension)) continue;
+        const amount = inUnit(meter.unit, turn);
+        useCap(meter, Math.min(turn.datedMs, nowMs), amount);
+        meter.dearest.add(turn.datedMs, amount);
+      }
     }
     useCap(meter, nowMs, 0);
-    // When it has drained so far that something is left again.
-    const overMs = Math.ceil(((meter.spent - meter.limit) / meter.limit) * meter.periodMs) + 1;
+    // When it has drained so far that a whole one is left again.
+    const overMs = Math.ceil(((meter.spent - (meter.limit - 1)) / meter.limit) * meter.periodMs) + 1;
     const endMs = nowMs + Math.max(0, overMs);
     return standing(meter, { startMs: nowMs - meter.periodMs, endMs, spent: Math.ceil(meter.spent), nowMs });
   }
 
-  /** Hands over every turn in scope that is dated from `fromMs` on, oldest first. */
-  #replay(meter: Meter, fromMs: number, take: (datedMs: number, amount: number) => void): void {
-    const rows = this.#db
+  /**
+   * Every turn that is dated from `fromMs` on, oldest first. What is dated further ahead than a turn can be was dated by a
+   * clock that has been set right since.
+   */
+  #turnsOf({ fromMs, nowMs }: { readonly fromMs: number; readonly nowMs: number }): Iterable<DatedTurn> {
+    return this.#db
       .prepare(
         `SELECT dimension_id AS dimension, dated_ms AS datedMs, ifnull(cost_nano, 0) AS costNano,
            ifnull(estimated_nano, 0) AS estimatedNano, input + output + reasoning + cache_read + cache_write AS tokens,
-           counted AS turns FROM turn WHERE dated_ms >= ? AND phase > 0 ORDER BY dated_ms`,
+           counted AS turns FROM turn WHERE dated_ms BETWEEN ? AND ? AND phase > 0 ORDER BY dated_ms`,
       )
-      .iterate(fromMs) as Iterable<Spend & { dimension: number; datedMs: number }>;
-    for (const row of rows) if (this.#isFor(meter, row.dimension)) take(row.datedMs, inUnit(meter.unit, row));
+      .iterate(fromMs, nowMs + AHEAD_TOLERANCE_MS) as Iterable<unknown> as Iterable<DatedTurn>;
   }
 }
 
 const isWithin = ({ startMs, endMs }: Span, ms: number) => ms >= startMs && ms < endMs;
 
-/** Drains a cap up to a time and adds what was used then; what is dated before it was last looked at counts from now on. */
+/** Whether a cap was drained up to a time that is not ahead: where the clock was set back it is told anew from the turns. */
+const isUpToDate = ({ span, drainedMs }: CapMeter, nowMs: number) => span !== undefined && drainedMs <= nowMs;
+
+/**
+ * Drains a cap up to a time and adds what was used then, or takes out what was not used after all. What is dated before
+ * it was last looked at counts from now on. Never to be called with a time that is ahead: nothing would drain until then.
+ */
 function useCap(meter: CapMeter, atMs: number, amount: number): void {
-  const passedMs = Math.max(0, atMs - meter.drainedMs);
-  // What came late has drained meanwhile, as far as it would have.
-  const lateMs = Math.max(0, meter.drainedMs - atMs);
-  const left = amount > 0 ? Math.max(0, amount - (lateMs / meter.periodMs) * meter.limit) : amount;
-  meter.spent = Math.max(0, Math.max(0, meter.spent - (passedMs / meter.periodMs) * meter.limit) + left);
-  meter.drainedMs += passedMs;
+  const drainedIn = (ms: number) => (Math.max(0, ms) / meter.periodMs) * meter.limit;
+  meter.spent = Math.max(0, meter.spent - drainedIn(atMs - meter.drainedMs));
+  meter.drainedMs = Math.max(meter.drainedMs, atMs);
+  if (meter.spent === 0) meter.emptyMs = meter.drainedMs;
+  // What came late has drained until the bucket was last empty; since then others drained before it. There is no more of
+  // it to be taken out either.
+  const left = Math.sign(amount) * Math.max(0, Math.abs(amount) - drainedIn(meter.emptyMs - atMs));
+  meter.spent = Math.max(0, meter.spent + left);
 }
 
 function standing(meter: Meter, { nowMs, ...now }: Span & { spent: number; nowMs: number }): Standing {

@@ -1,9 +1,9 @@
 // The bucket in which bridges tell each other, and relays, where budgets stand. Every bridge has a key of its own for what
 // its ledger holds; the two for relays any bridge may write.
 //
-//   spent.<k>_of_<N>.<replica>   what one ledger holds of each budget
-//   policy                       the rules
-//   standings                    what all partitions together have spent
+//   spent.<k>_of_<N>.<replica>.<ledger>   what one ledger holds of each budget
+//   policy                                the rules
+//   standings                             what all partitions together have spent
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { type JetStreamClient, jetstream } from '@nats-io/jetstream';
@@ -20,7 +20,7 @@ export const STANDINGS_KEY = 'standings';
 /** What a relay reads. It has the right to these and no other. */
 export const RELAY_KEYS = [POLICY_KEY, STANDINGS_KEY] as const;
 const FOLLOWING = Symbol('following');
-const FIGURES_KEY = /^spent\.(\d+)_of_(\d+)\.([A-Za-z0-9_-]+)$/;
+const FIGURES_KEY = /^spent\.([1-9]\d{0,3})_of_([1-9]\d{0,3})\.([A-Za-z0-9_-]+)(?:\.([a-z0-9]+))?$/;
 const API_TIMEOUT_MS = 5000;
 const RETRY_MS = 2000;
 /** How often it is looked whether the bucket is still the one that is followed: nothing tells of one that is made anew. */
@@ -33,17 +33,23 @@ export interface FiguresOf {
   readonly k: number;
   readonly of: number;
   readonly replica: string;
+  /** Absent in keys that earlier versions wrote. */
+  readonly ledger: string | undefined;
 }
 
-/** The key of one bridge's figures. */
-export function figuresKey({ replica, partition: { k, of } }: Pick<NatsConfig, 'replica' | 'partition'>): string {
-  return `spent.${k}_of_${of}.${replica}`;
+/** The key of what one ledger holds. A new ledger of the same bridge may know less, so it has a key of its own. */
+export function figuresKey(
+  { replica, partition: { k, of } }: Pick<NatsConfig, 'replica' | 'partition'>,
+  ledger: string,
+): string {
+  return `spent.${k}_of_${of}.${replica}.${ledger}`;
 }
 
 /** Whose figures are under a key; undefined when it is another kind of key. */
 export function figuresOwner(key: string): FiguresOf | undefined {
-  const [, k, of, replica] = FIGURES_KEY.exec(key) ?? [];
-  return replica === undefined ? undefined : { k: Number(k), of: Number(of), replica };
+  const [, k, of, replica, ledger] = FIGURES_KEY.exec(key) ?? [];
+  if (replica === undefined || Number(k) > Number(of)) return undefined;
+  return { k: Number(k), of: Number(of), replica, ledger };
 }
 
 export interface BudgetBucketOptions {

@@ -465,7 +465,7 @@ const failIn = (value: unknown): Fail | undefined => (value === 'open' || value 
 
 /** The verdict in a body; undefined when it holds none that can be acted on. Throws a SyntaxError when it is no JSON. */
 function verdictIn(body: string): Verdict | undefined {
-  const { decision, rule, message, step, resets_at, in_flight, ttl_s, fail } = fields(JSON.parse(body));
+  const { decision, rule, message, step, resets_at, limit_usd, in_flight, ttl_s, fail } = fields(JSON.parse(body));
   if (decision !== 'allow' && decision !== 'warn' && decision !== 'stop') return undefined;
   const ttlSeconds = finite(ttl_s) ?? -1;
   // One line and no control sequences: it is written to a terminal.
@@ -474,7 +474,7 @@ function verdictIn(body: string): Verdict | undefined {
   return {
     decision,
     message: line,
-    occasion: JSON.stringify([text(rule), finite(step), text(resets_at)]),
+    occasion: JSON.stringify([text(rule), finite(step), text(resets_at), finite(limit_usd)]),
     hasRule: rule !== undefined,
     mayFinish: in_flight === 'finish',
     ttlMs: ttlSeconds * 1000,

@@ -1,6 +1,6 @@
 // What a relay was told last, on its disk: the rules and where budgets stood, so that it can judge before it hears again.
 
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { z } from 'zod';
 import { LATEST_MS } from '../ledger/budget-period.ts';
 
@@ -21,13 +21,13 @@ export interface KeptPolicy {
   readonly told_ms: number;
 }
 
-/** What a file holds; undefined when there is none, or when it is damaged: then it is told anew. */
+/** What a file holds; undefined when there is none. @throws when it cannot be read, or holds something else */
 export function readKeptPolicy(file: string): KeptPolicy | undefined {
-  try {
-    return kept.safeParse(JSON.parse(readFileSync(file, 'utf8'))).data;
-  } catch {
-    return undefined;
-  }
+  const stats = statSync(file, { throwIfNoEntry: false });
+  if (!stats) return undefined;
+  // Of a pipe or a device the end may never come.
+  if (!stats.isFile()) throw new Error('it is no file');
+  return kept.parse(JSON.parse(readFileSync(file, 'utf8')));
 }
 
 /** Puts it in the place of what the file held, whole or not at all. @throws what the file system says */
@@ -35,6 +35,7 @@ export function keepPolicy(file: string, { policy, standings, told_ms }: KeptPol
   const fresh = `${file}.new`;
   // One that was left behind keeps its mode.
   rmSync(fresh, { force: true });
-  writeFileSync(fresh, JSON.stringify({ v: 1, policy, standings, told_ms }), { mode: 0o600 });
+  // Through to the disk, or a power cut could leave the new name without its content.
+  writeFileSync(fresh, JSON.stringify({ v: 1, policy, standings, told_ms }), { mode: 0o600, flush: true });
   renameSync(fresh, file);
 }

@@ -1,7 +1,16 @@
 // Rules that are well-formed and yet hardly what was meant: said at the start, and never a reason not to start.
 
-import { type BudgetRule, type GuardrailRule, type PolicyConfig, SCOPE_LABELS, type Scope } from '../config-policy.ts';
+import type { Config } from '../config.ts';
+import {
+  type BudgetRule,
+  type GuardrailRule,
+  type PolicyConfig,
+  SCOPE_LABELS,
+  type Scope,
+  type ScopeLabel,
+} from '../config-policy.ts';
 import { limitOf } from '../ledger/spend-book.ts';
+import { PROJECT_HASH_CHARS } from '../turn/attribution.ts';
 import { matchesGlob } from '../turn/glob.ts';
 import type { ScopedLabels } from '../turn/scope.ts';
 
@@ -10,40 +19,74 @@ const NAMES_SHOWN = 5;
 const OVERFLOW = 'other';
 const CALLED = ['providers', 'models'] as const;
 
-/**
- * One line for each oddity.
- * @param seen the labels of turns and identities so far; undefined or empty where nothing is known of them
- */
-export function policyNotes(rules: PolicyConfig, seen: readonly ScopedLabels[] | undefined): string[] {
+export interface KnownOfTurns {
+  /** The labels of turns and identities so far; undefined or empty where nothing is known of them. */
+  readonly seen: readonly ScopedLabels[] | undefined;
+  /** How the label `project` is shown, and so what a scope can name. */
+  readonly project: Config['labels']['project'];
+}
+
+/** One line for each oddity. */
+export function policyNotes(rules: PolicyConfig, known: KnownOfTurns): string[] {
+  const { seen = [], project } = known;
+  const names = new Map(
+    SCOPE_LABELS.map((label) => [label, [...new Set(seen.flatMap((labels) => labels[label] || []))]] as const),
+  );
   return [
-    ...(seen && seen.length > 0 ? unmatched(rules, seen) : []),
+    ...everyRule(rules).flatMap((rule) => hidden(rule, project)),
+    ...(seen.length > 0 ? everyRule(rules).flatMap((rule) => unmatched(rule, { names, project })) : []),
     ...rules.budgets.flatMap((rule, index) => unreachable(rule, index, rules.budgets)),
     ...rules.guardrails.flatMap(forbidding),
     ...rules.guardrails.flatMap((rule, index) => contradicting(rule, rules.guardrails.slice(index + 1))),
   ];
 }
 
-/** A label that fits no name which was ever seen is likely misspelt. */
-function unmatched({ budgets, caps, guardrails }: PolicyConfig, seen: readonly ScopedLabels[]): string[] {
-  const known = new Map(
-    SCOPE_LABELS.map((label) => [label, new Set(seen.flatMap((labels) => labels[label] || []))] as const),
-  );
+interface Scoped {
+  readonly kind: 'budget' | 'cap' | 'guardrail';
+  readonly name: string;
+  readonly scope: Scope;
+}
+
+function everyRule({ budgets, caps, guardrails }: PolicyConfig): Scoped[] {
   const kinds = { budget: budgets, cap: caps, guardrail: guardrails };
   return Object.entries(kinds).flatMap(([kind, rules]) =>
-    rules.flatMap(({ name, scope }) =>
-      SCOPE_LABELS.flatMap((label) => {
-        const patterns = scope[label];
-        const names = [...known.get(label)!];
-        if (!patterns || names.some((each) => patterns.some((pattern) => matchesGlob(pattern, each)))) return [];
-        const shown = names
-          .filter((each) => each !== OVERFLOW)
-          .sort()
-          .slice(0, NAMES_SHOWN);
-        const meant = shown.length > 0 ? `Did you mean ${shown.join(', ')}?` : `No turn has a ${label} yet.`;
-        return [`${kind} ${name} has matched no turn: nothing has the ${label} ${patterns.join(' or ')}. ${meant}`];
-      }),
-    ),
+    rules.map(({ name, scope }) => ({ kind: kind as Scoped['kind'], name, scope })),
   );
+}
+
+/** Whether the label never shows what a scope names of projects. */
+function isHidden(patterns: Scope['project'], project: KnownOfTurns['project']): boolean {
+  if (!patterns || project === 'name') return false;
+  return project === 'off' || !patterns.some((pattern) => canBeHash(pattern));
+}
+
+const canBeHash = (pattern: string) =>
+  /^[\da-f*]*$/i.test(pattern) && (pattern.includes('*') || pattern.length === PROJECT_HASH_CHARS);
+
+function hidden({ kind, name, scope }: Scoped, project: KnownOfTurns['project']): string[] {
+  if (!isHidden(scope.project, project)) return [];
+  const remedy = project === 'off' ? '' : ` Name the ${PROJECT_HASH_CHARS} hex digits that the label shows.`;
+  const setting = `labels.project is ${project}`;
+  return [`${kind} ${name} holds for no turn: its scope names a project, and ${setting}.${remedy}`];
+}
+
+/** A label that fits no name which was ever seen is likely misspelt. */
+function unmatched(
+  { kind, name, scope }: Scoped,
+  { names, project }: { names: ReadonlyMap<ScopeLabel, readonly string[]>; project: KnownOfTurns['project'] },
+): string[] {
+  return SCOPE_LABELS.flatMap((label) => {
+    const patterns = scope[label];
+    if (!patterns || (label === 'project' && isHidden(patterns, project))) return [];
+    const known = names.get(label)!;
+    if (known.some((each) => patterns.some((pattern) => matchesGlob(pattern, each)))) return [];
+    const shown = known
+      .filter((each) => each !== OVERFLOW)
+      .sort()
+      .slice(0, NAMES_SHOWN);
+    const meant = shown.length > 0 ? `Did you mean ${shown.join(', ')}?` : `No turn has a ${label} yet.`;
+    return [`${kind} ${name} has matched no turn: nothing has the ${label} ${patterns.join(' or ')}. ${meant}`];
+  });
 }
 
 /** Whether what one scope holds is held by the other, as far as the same words tell. */
@@ -72,25 +115,36 @@ function unreachable(rule: BudgetRule, index: number, budgets: readonly BudgetRu
 
 function forbidding(rule: GuardrailRule): string[] {
   const list = CALLED.find((each) => {
-    const { allow = ['*'], deny = [] } = rule[each] ?? {};
-    // A pattern that fits another one's text fits all that the other fits.
-    return allow.every((pattern) => deny.some((denied) => matchesGlob(denied, pattern)));
+    const { allow = ['*'], deny } = rule[each] ?? {};
+    return deniesAll(deny, allow);
   });
   return list ? [`guardrail ${rule.name} denies everything in its scope: its ${list} leave nothing to call.`] : [];
 }
 
 function contradicting(rule: GuardrailRule, later: readonly GuardrailRule[]): string[] {
   return later.flatMap((other) => {
-    const isSameScope = isAtLeastAsBroad(rule.scope, other.scope) && isAtLeastAsBroad(other.scope, rule.scope);
-    if (!isSameScope) return [];
+    const [broad, narrow] = isAtLeastAsBroad(rule.scope, other.scope) ? [rule, other] : [other, rule];
+    if (!isAtLeastAsBroad(broad.scope, narrow.scope)) return [];
     return ([...CALLED, 'tools'] as const).flatMap((list) => {
-      const [one, two] = [rule[list]?.allow, other[list]?.allow];
-      if (!one || !two || one.some((a) => two.some((b) => canBothFit(a, b)))) return [];
-      return [
-        `guardrails ${rule.name} and ${other.name} have the same scope, and no ${list} that both allow: none may be used. Put them into one list.`,
-      ];
+      const [one, two] = [broad[list], narrow[list]];
+      if (!haveNothingInCommon(one, two)) return [];
+      const both = `guardrails ${broad.name} and ${narrow.name}`;
+      return [`${both} leave no ${list} in the scope of ${narrow.name}, where both hold. Put them into one list.`];
     });
   });
+}
+
+type List = GuardrailRule['models'];
+
+/** Whether of two lists each lets something through, and both together nothing. */
+function haveNothingInCommon(one: List, two: List): boolean {
+  if (one?.allow && two?.allow && !one.allow.some((a) => two.allow!.some((b) => canBothFit(a, b)))) return true;
+  return deniesAll(one?.deny, two?.allow) || deniesAll(two?.deny, one?.allow);
+}
+
+/** A pattern that fits another one's text fits all that the other fits. */
+function deniesAll(deny: readonly string[] = [], allow: readonly string[] = []): boolean {
+  return allow.length > 0 && allow.every((pattern) => deny.some((denied) => matchesGlob(denied, pattern)));
 }
 
 /** Whether some text fits both globs. */

@@ -101,9 +101,8 @@ export class Policy {
   #onTurn(question: Question): Opinion[] {
     const { guardrails, budgets, caps } = this.#rules;
     const { labels } = question;
-    const standings = this.#standings();
-    const of = (kind: Standing['kind'], { name }: { name: string }) =>
-      standings.find((standing) => standing.kind === kind && standing.name === name);
+    const standings = new Map(this.#standings().map((standing) => [`${standing.kind}/${standing.name}`, standing]));
+    const of = (kind: Standing['kind'], { name }: { name: string }) => standings.get(`${kind}/${name}`);
     return [
       ...guardrails.flatMap((rule) => (isInScope(rule.scope, labels) ? this.#guardTurn(rule, question) : [])),
       ...budgets.flatMap((rule) => {
@@ -154,9 +153,10 @@ export class Policy {
       return { rule: name, decision, message, standing, step: 1, ttlS };
     }
     const ttlS = rule.hard && isNear(standing) ? 0 : this.#ttl(standing, TTL_S);
-    const step = rule.warn_at.findLast((share) => spent >= share * limit);
+    // Divided and not multiplied: so the share of a round number is the very number that the configuration has.
+    const step = rule.warn_at.findLast((share) => spent / limit >= share);
     if (step === undefined) return { rule: name, decision: 'allow', standing, ttlS };
-    const share = `${Math.floor((spent / limit) * 100)} %`;
+    const share = `${Math.floor((spent * 100) / limit)} %`;
     const message = messageOf(`Budget ${rule.name}: ${share} is used, `);
     return { rule: name, decision: 'warn', message, standing, step, ttlS };
   }
@@ -211,11 +211,16 @@ export function isDenied(list: GuardrailRule['models'], value: string): boolean 
   return fits(list.deny) === true || fits(list.allow) === false;
 }
 
-/** The strictest first: of two that stop the one that stops for longer, else the one that is nearest to its limit. */
+/**
+ * The strictest first: of two that stop the one that lets nothing finish, then the one that stops for longer; else the one
+ * that is nearest to its limit.
+ */
 function byWeight(a: Opinion, b: Opinion): number {
   const rank = ({ decision }: Opinion) => DECISIONS.indexOf(decision);
   const until = ({ standing }: Opinion) => standing?.endMs ?? Number.MAX_SAFE_INTEGER;
   const share = ({ standing }: Opinion) => (standing ? standing.spent / standing.limit : 0);
+  const lenience = ({ inFlight }: Opinion) => Number(inFlight === 'finish');
   if (rank(a) !== rank(b)) return rank(b) - rank(a);
+  if (lenience(a) !== lenience(b)) return lenience(a) - lenience(b);
   return a.decision === 'stop' ? until(b) - until(a) : share(b) - share(a);
 }

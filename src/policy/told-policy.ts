@@ -8,7 +8,7 @@ import { policyKeys } from '../config-policy.ts';
 import { pricingRule } from '../config-pricing.ts';
 import type { Standing } from '../ledger/reading.ts';
 import { limitOf } from '../ledger/spend-book.ts';
-import type { Figure } from './shared-standings.ts';
+import { type Figure, isAbout } from './shared-standings.ts';
 
 const DIGEST_CHARS = 16;
 
@@ -73,7 +73,12 @@ export function standingsOf(
   return budgets.flatMap((rule) => {
     const { unit, limit } = limitOf(rule);
     const told = figures.find(
-      (each) => each.name === rule.name && each.unit === unit && nowMs >= each.start_ms && nowMs < each.end_ms,
+      (each) =>
+        each.name === rule.name &&
+        each.unit === unit &&
+        nowMs >= each.start_ms &&
+        nowMs < each.end_ms &&
+        isAbout(each, rule.scope),
     );
     if (!told) return [];
     const { name, spent, dearest, start_ms: startMs, end_ms: endMs } = told;

@@ -120,8 +120,8 @@ export class VerdictDesk {
   explain(asked: unknown, identity: Identity): { status: number; body: object } {
     const read = explainedQuestion.safeParse(asked);
     if (!read.success) return mistakeAnswer(read.error);
-    const { team = identity.team, user = identity.user, ...about } = read.data;
-    const whose = { ...(team !== undefined && { team }), ...(user !== undefined && { user }) };
+    const { team, user, ...about } = read.data;
+    const whose = { ...identity, ...(team !== undefined && { team }), ...(user !== undefined && { user }) };
     return { status: 200, body: this.#options.policy.explain(this.#question(about, whose)) satisfies Explanation };
   }
 

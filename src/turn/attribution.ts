@@ -18,7 +18,7 @@ import type {
 import { resolveUpstream, type UpstreamAnswer, type UpstreamQuestion } from './upstream-provider.ts';
 
 /** Enough to tell a user's projects apart, too little to look like a name. */
-const PROJECT_HASH_CHARS = 12;
+export const PROJECT_HASH_CHARS = 12;
 
 /** Providers that one account of another provider pays for as well: one key opens Zen and Go. */
 const PAID_BY: ReadonlyMap<string, string> = new Map([['opencode-go', 'opencode']]);

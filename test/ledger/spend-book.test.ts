@@ -50,13 +50,20 @@ const arbitraryBudget = fc
 const arbitraryStep = fc.record({
   turn: fc.nat(12),
   agoMs: fc.integer({ min: 0, max: 40 * DAY_MS }),
-  passMs: fc.constantFrom(0, 1000, HOUR_MS, 9 * HOUR_MS, 3 * DAY_MS),
+  passMs: fc.constantFrom(0, 1000, HOUR_MS, 9 * HOUR_MS, 3 * DAY_MS, -HOUR_MS, -2 * DAY_MS, -33 * DAY_MS),
   version: fc.integer({ min: 1, max: 4 }),
   costNano: fc.option(amount, { nil: undefined }),
   estimatedNano: fc.option(amount, { nil: undefined }),
   output: fc.nat(2000),
   phase: fc.constantFrom('in_progress' as const, 'finished' as const, 'completed' as const, 'completed' as const),
-  restarts: fc.boolean(),
+  /** Under which rules and in which zone it starts again, where it does. */
+  restarts: fc.option(
+    fc.record({
+      zone: fc.constantFrom(...ZONES),
+      rules: fc.array(arbitraryBudget, { minLength: 1, maxLength: 4 }),
+    }),
+    { nil: undefined },
+  ),
 });
 type Step = typeof arbitraryStep extends fc.Arbitrary<infer T> ? T : never;
 
@@ -73,14 +80,17 @@ interface Known {
 const PHASES = ['in_progress', 'finished', 'completed'];
 
 describe('what was spent', () => {
-  test('equals a naive sum over the turns at every step, and no verdict contradicts it', async (t) => {
+  test('equals a naive sum over the turns at every step, whatever clock and rules do, and no verdict contradicts it', async (t) => {
     const property = fc.asyncProperty(
       fc.constantFrom(...ZONES),
       fc.constantFrom(...NOWS),
       fc.array(arbitraryBudget, { minLength: 1, maxLength: 4 }),
       fc.array(arbitraryStep, { minLength: 1, maxLength: 25 }),
-      async (timeZone, nowMs, rules, steps) => {
-        const policy = policyOf({ budgets: rules.map((rule, at) => ({ name: `b${at}`, ...rule })) });
+      async (firstZone, nowMs, firstRules, steps) => {
+        const named = (rules: readonly object[]) =>
+          policyOf({ budgets: rules.map((rule, at) => ({ name: `b${at}`, ...rule })) });
+        let timeZone = firstZone;
+        let policy = named(firstRules);
         const bench = new Bench(t, { timeZone, policy });
         bench.nowMs = nowMs;
         const known = new Map<number, Known>();
@@ -89,7 +99,11 @@ describe('what was spent', () => {
             bench.nowMs += step.passMs;
             const event = eventOf(step, bench.nowMs);
             await bench.submit(event);
-            if (step.restarts) bench.reopen();
+            if (step.restarts) {
+              timeZone = step.restarts.zone;
+              policy = named(step.restarts.rules);
+              bench.reopen({ timeZone, policy });
+            }
             note(known, event, step);
             assertStands(bench, { known, policy, timeZone });
           }
@@ -206,6 +220,28 @@ describe('what was spent', () => {
     assert.equal(bench.ledger.standings()[0]?.spent, 0);
   });
 
+  test('is read once for all budgets of a period, because nobody is answered meanwhile', async (t) => {
+    const bench = new Bench(t);
+    const every = Array.from({ length: 2000 }, (_, at) =>
+      turn({ messageId: `msg_${at}`, costNano: 1, startedMs: NOON_MS - at * 5 * MINUTE_MS, phase: 'finished' }),
+    );
+    await bench.submit(...every);
+    const taken = (count: number) => {
+      const budgets = Array.from({ length: count }, (_, at) => ({ name: `b${at}`, limit_usd: 1, period: 'month' }));
+      bench.reopen({ policy: policyOf({ budgets }) });
+      const startedMs = performance.now();
+      const standings = bench.ledger.standings();
+      const ms = performance.now() - startedMs;
+      assert.equal(standings.length, count);
+      assert.ok(standings.every(({ spent }) => spent === 2000));
+      return ms;
+    };
+    taken(1);
+    const [one, many] = [taken(1), taken(500)];
+    t.diagnostic(`one budget ${one.toFixed(1)} ms, 500 of them ${many.toFixed(1)} ms`);
+    assert.ok(many < 100 * one, `${many} ms for 500 budgets, ${one} ms for one`);
+  });
+
   test('tells the dearest turn of the last hour', async (t) => {
     const bench = new Bench(t, { policy: policyOf({ budgets: [{ name: 'b', limit_usd: 1, period: 'day' }] }) });
     const dearest = () => bench.ledger.standings()[0]?.dearest;
@@ -249,13 +285,94 @@ describe('a cap', () => {
     assert.equal(spent(bench), before);
   });
 
-  test('says when something is left again', async (t) => {
+  test('is used up until the moment that it names, and no longer', async (t) => {
+    for (const [limit, turns, per, waitMs] of [
+      [6, 7, 'minute', 20_000],
+      [6, 6, 'minute', 10_000],
+      [1, 1, 'hour', HOUR_MS],
+      [60, 61, 'minute', 2000],
+    ] as const) {
+      const bench = new Bench(t, { policy: policyOf({ caps: [{ name: 'c', limit_turns: limit, per }] }) });
+      spent(bench);
+      await bench.submit(...Array.from({ length: turns }, (_, at) => now(bench, `msg_${at}`)));
+      const { endMs } = bench.ledger.standings()[0]!;
+      assert.ok(Math.abs(endMs - NOON_MS - waitMs) <= 1, `${turns} of ${limit}: ${endMs - NOON_MS} ms`);
+      bench.nowMs = endMs - 5;
+      assert.ok(spent(bench) >= limit, 'control: not a moment before');
+      bench.nowMs = endMs;
+      assert.ok(spent(bench) < limit, `${turns} of ${limit}, when the wait is over`);
+    }
+  });
+
+  test('holds a turn that was described twice once, however long it took', async (t) => {
+    const limit = { limit_usd: 1, per: 'minute' };
+    const bench = new Bench(t, { policy: policyOf({ caps: [{ name: 'c', ...limit }] }) });
+    spent(bench);
+    const described = async (id: string) => {
+      const about = { messageId: id, costNano: 0.2 * NANO, startedMs: bench.nowMs - 30_000 };
+      await bench.submit(turn({ ...about, phase: 'finished' }));
+      await bench.submit(turn({ ...about, completedMs: bench.nowMs }));
+    };
+    for (const id of ['msg_1', 'msg_2', 'msg_3']) await described(id);
+    assert.equal(spent(bench), 0.6 * NANO);
+    bench.reopen();
+    assert.equal(spent(bench), 0.6 * NANO, 'control: told from the turns alone');
+  });
+
+  test('holds a turn that comes late as if it had come in time, while it was not empty since', async (t) => {
+    const bench = new Bench(t, { policy: policyOf({ caps: [{ name: 'c', limit_usd: 6, per: 'minute' }] }) });
+    spent(bench);
+    const at = (id: string, datedMs: number, costUsd: number) =>
+      turn({ messageId: id, startedMs: datedMs, completedMs: datedMs, costNano: costUsd * NANO });
+    await bench.submit(at('msg_1', bench.nowMs, 4));
+    bench.nowMs += 10_000;
+    assert.equal(spent(bench), 3 * NANO);
+    await bench.submit(at('msg_2', NOON_MS, 1));
+    assert.equal(spent(bench), 4 * NANO);
+    bench.reopen();
+    assert.equal(spent(bench), 4 * NANO, 'control: told from the turns alone');
+    // Empty after 40 s, it would have drained for 20 s of what came at noon.
+    bench.nowMs += MINUTE_MS;
+    assert.equal(spent(bench), 0);
+    await bench.submit(at('msg_3', bench.nowMs - 20_000, 5));
+    assert.equal(spent(bench), 3 * NANO);
+  });
+
+  test('forgets what is taken back', async (t) => {
+    const bench = new Bench(t, { policy: policyOf({ caps: [{ name: 'c', limit_usd: 1, per: 'minute' }] }) });
+    spent(bench);
+    const about = { startedMs: bench.nowMs, completedMs: bench.nowMs };
+    await bench.submit(turn({ ...about, eventId: 'evt_1', costNano: 0.9 * NANO }));
+    await bench.submit(turn({ ...about, eventId: 'evt_2', costNano: 0.1 * NANO }));
+    assert.equal(spent(bench), 0.1 * NANO);
+  });
+
+  test('a sender whose clock is ahead neither empties it nor keeps it full', async (t) => {
     const bench = new Bench(t, { policy });
-    await bench.submit(...[1, 2, 3, 4, 5, 6, 7].map((at) => now(bench, `msg_${at}`)));
-    const { endMs, limit } = bench.ledger.standings()[0]!;
-    bench.nowMs = endMs;
-    assert.ok(bench.ledger.standings()[0]!.endMs <= endMs + 2);
-    assert.ok(spent(bench) <= limit);
-    assert.equal(NOON_MS + 10_001, endMs);
+    spent(bench);
+    const ahead = (id: string) => {
+      const atMs = bench.nowMs + 4 * MINUTE_MS;
+      return turn({ messageId: id, team: 'red', startedMs: atMs, completedMs: atMs });
+    };
+    await bench.submit(now(bench, 'msg_1'), now(bench, 'msg_2'), now(bench, 'msg_3'));
+    await bench.submit(ahead('msg_4'), now(bench, 'msg_5'), ahead('msg_6'));
+    assert.equal(spent(bench), 6);
+    bench.reopen();
+    assert.equal(spent(bench), 6, 'the same after a restart');
+    bench.nowMs += MINUTE_MS;
+    assert.equal(spent(bench), 0);
+  });
+
+  test('a clock that was ahead and is set right neither empties it nor keeps it full', async (t) => {
+    const bench = new Bench(t, { policy });
+    bench.nowMs += 3 * HOUR_MS;
+    await bench.submit(...[1, 2, 3, 4, 5, 6].map((at) => now(bench, `msg_${at}`)));
+    assert.equal(spent(bench), 6);
+    bench.nowMs = NOON_MS;
+    assert.equal(spent(bench), 0, 'what was used at a time that never was');
+    await bench.submit(now(bench, 'msg_7'), now(bench, 'msg_8'));
+    assert.equal(spent(bench), 2);
+    bench.nowMs += MINUTE_MS / 3;
+    assert.equal(spent(bench), 0);
   });
 });

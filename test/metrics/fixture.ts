@@ -66,7 +66,7 @@ const RELOAD = { currency: 'USD', triggerNano: 5_000_000_000, amountNano: 20_000
 const BUDGET: Standing = {
   ...{ kind: 'budget', name: 'core-month', unit: 'usd', limit: 500_000_000_000, spent: 125_000_000_001 },
   ...{ startMs: CREATED_MS, endMs: CREATED_MS + 30 * 86_400_000 },
-  rule: { period: '30d', hard: true, warn_at: [0.5, 0.95] },
+  rule: { scope: {}, period: '30d', hard: true, warn_at: [0.5, 0.95] },
 };
 
 /** Feeds every family of the ledger at least once. */

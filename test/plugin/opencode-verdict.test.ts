@@ -147,7 +147,7 @@ test('a tool is asked about with the model of its prompt, not of the title, and 
   );
 });
 
-test('a warning is shown once per rule, step and period, and holds nothing up', async () => {
+test('a warning is shown once per rule, step, period and limit, and holds nothing up', async () => {
   const bridge = await scratch.judge();
   const plugin = await scratch.load();
   const replies = [
@@ -157,13 +157,14 @@ test('a warning is shown once per rule, step and period, and holds nothing up', 
     WARN,
     { ...WARN, resets_at: '2027-01-01T00:00:00+01:00' },
     { ...WARN, rule: 'budget/other' },
+    { ...WARN, limit_usd: 1000 },
     { ...WARN, message: 'in\nother\u001b[31m words' },
   ];
   for (const reply of replies) {
     bridge.reply = reply;
     assert.equal(await callModel(plugin), undefined);
   }
-  assert.deepEqual(plugin.toasts, [WARN.message, WARN.message, WARN.message, WARN.message]);
+  assert.deepEqual(plugin.toasts, Array(5).fill(WARN.message));
   assert.deepEqual(plugin.told, plugin.toasts, 'the log has them too');
 });
 

@@ -3,7 +3,8 @@ import { describe, test } from 'node:test';
 import { parseConfig } from '../../src/config.ts';
 import { policyNotes } from '../../src/policy/policy-notes.ts';
 
-const notesOf = (rules: object, seen?: object[]) => policyNotes(parseConfig(rules), seen);
+const notesOf = (rules: object, seen?: object[], project: 'name' | 'hash' | 'off' = 'name') =>
+  policyNotes(parseConfig(rules), { seen, project });
 const budget = (name: string, said: object = {}) => ({ name, limit_usd: 10, period: 'month', ...said });
 const SEEN = [
   { team: 'red', model: 'gpt-5', project: '' },
@@ -18,7 +19,7 @@ const models = (one: object, two: object) => ({
   ],
 });
 const NOTHING_IN_COMMON = [
-  'guardrails g and h have the same scope, and no models that both allow: none may be used. Put them into one list.',
+  'guardrails g and h leave no models in the scope of h, where both hold. Put them into one list.',
 ];
 const DENIES_ALL = ['guardrail g denies everything in its scope: its models leave nothing to call.'];
 
@@ -52,6 +53,32 @@ describe('a rule that has matched nothing', () => {
     const end = 'has matched no turn: nothing has the model x. Did you mean m0, m1, m2, m3, m4?';
     assert.deepEqual(notesOf(rules, seen), [`cap c ${end}`, `guardrail g ${end}`]);
   });
+});
+
+describe('a scope of projects', () => {
+  const begin = 'guardrail g holds for no turn: its scope names a project, and';
+  const OFF = [`${begin} labels.project is off.`];
+  const HASH = [`${begin} labels.project is hash. Name the 12 hex digits that the label shows.`];
+  const CASES: [project: 'name' | 'hash' | 'off', patterns: string | string[], notes: string[]][] = [
+    ['off', 'shop', OFF],
+    ['off', '*', OFF],
+    ['hash', 'shop', HASH],
+    ['hash', ['shop', 'secret-*'], HASH],
+    ['hash', 'abc', HASH],
+    ['hash', '0123456789aB', []],
+    ['hash', ['shop', '0123456789ab'], []],
+    ['hash', '0*', []],
+    ['hash', '*', []],
+    ['name', 'shop', []],
+  ];
+  for (const [project, patterns, notes] of CASES) {
+    test(`${JSON.stringify(patterns)} where labels.project is ${project}`, () => {
+      const rules = { guardrails: [{ name: 'g', scope: { project: patterns }, tools: { deny: 'bash' } }] };
+      assert.deepEqual(notesOf(rules, undefined, project), notes);
+      const seen = [{ project: project === 'name' ? 'shop' : '0123456789ab' }];
+      assert.deepEqual(notesOf(rules, seen, project), notes, 'and says it once');
+    });
+  }
 });
 
 describe('a budget that another one is in the way of', () => {
@@ -101,10 +128,45 @@ describe('guardrails', () => {
     ['control: a name that a pattern fits', models({ allow: 'gpt-*' }, { allow: 'gpt-5' }), []],
     ['control: a list that only denies', models({ allow: 'gpt-*' }, { deny: 'claude-*' }), []],
     [
-      'control: two scopes',
+      'one of them has a narrower scope',
       {
         guardrails: [
           { name: 'g', models: { allow: 'a' } },
+          { name: 'h', scope: { team: 'red' }, models: { allow: 'b' } },
+        ],
+      },
+      ['guardrails g and h leave no models in the scope of h, where both hold. Put them into one list.'],
+    ],
+    [
+      'the broader one comes later',
+      {
+        guardrails: [
+          { name: 'h', scope: { team: 'red' }, models: { allow: 'b' } },
+          { name: 'g', models: { allow: 'a' } },
+        ],
+      },
+      ['guardrails g and h leave no models in the scope of h, where both hold. Put them into one list.'],
+    ],
+    [
+      'one denies all that the other allows',
+      {
+        guardrails: [
+          { name: 'g', providers: { deny: 'open*' } },
+          { name: 'h', scope: { team: 'red' }, providers: { allow: ['openai', 'OpenRouter'] } },
+        ],
+      },
+      ['guardrails g and h leave no providers in the scope of h, where both hold. Put them into one list.'],
+    ],
+    [
+      'control: one denies some of what the other allows',
+      models({ deny: 'gpt-4*' }, { allow: ['gpt-4o', 'gpt-5'] }),
+      [],
+    ],
+    [
+      'control: two scopes, of which neither holds the other',
+      {
+        guardrails: [
+          { name: 'g', scope: { user: 'ana' }, models: { allow: 'a' } },
           { name: 'h', scope: { team: 'red' }, models: { allow: 'b' } },
         ],
       },

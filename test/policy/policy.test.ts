@@ -92,6 +92,33 @@ describe('budgets', () => {
     assert.equal(rule(named(['soon', true], ['late', false], ['near', true])), 'budget/soon');
     assert.equal(rule(named(['far', true], ['near', true])), 'budget/near');
   });
+
+  test('a stop that lets prompts finish hides none that does not', () => {
+    const soonMs = NOW_MS + 5000;
+    const finishing = { budgets: [budget({ hard: true, in_flight: 'finish' })] };
+    const capped = { ...finishing, caps: [{ name: 'c', limit_turns: 10, per: 'minute' }] };
+    const cap = budgetAt(0, { kind: 'cap', name: 'c', unit: 'turns', limit: 10, spent: 10, endMs: soonMs });
+    const day = budgetAt(100, { name: 'day', endMs: soonMs });
+    const said = (config: object, ...standings: Standing[]) => {
+      const { deciding } = verdictOf(config, [budgetAt(100), ...standings]);
+      return [deciding?.rule, deciding?.inFlight];
+    };
+    assert.deepEqual(said(finishing), ['budget/b', 'finish'], 'control');
+    assert.deepEqual(said(capped, cap), ['cap/c', 'stop']);
+    const both = { budgets: [...finishing.budgets, budget({ name: 'day', hard: true })] };
+    assert.deepEqual(said(both, day), ['budget/day', 'stop']);
+  });
+
+  test('a step is reached by the very turn that makes up its share, and reads as that share', () => {
+    for (let percent = 1; percent < 100; percent++) {
+      const config = { budgets: [budget({ limit_usd: undefined, limit_turns: 100, warn_at: [percent / 100] })] };
+      const at = (spent: number) => [budgetAt(0, { unit: 'turns', limit: 100, spent })];
+      const { decision, deciding } = verdictOf(config, at(percent));
+      assert.equal(decision, 'warn', `${percent} of 100`);
+      assert.match(deciding?.message ?? '', new RegExp(`: ${percent} % is used, ${percent} of 100 turns`));
+      assert.equal(verdictOf(config, at(percent - 1)).decision, 'allow');
+    }
+  });
 });
 
 describe('caps', () => {

@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { BudgetRule } from '../../src/config-policy.ts';
 import type { Standing } from '../../src/ledger/reading.ts';
 import { type Figure, figuresIn, figuresOf, figuresText, SharedStandings } from '../../src/policy/shared-standings.ts';
 
 const DAY_MS = 86_400_000;
 const START_MS = Date.UTC(2026, 10, 27);
+
+const OWN = { partition: 1, replica: 'own', ledger: 'new' };
+const ruled = (scope: BudgetRule['scope']) => ({ rule: { scope, period: 'day', hard: true, warn_at: [] } });
 
 const budget = (spent: number, more: Partial<Standing> = {}): Standing => ({
   ...{ kind: 'budget', name: 'day', unit: 'usd', limit: 100, spent, startMs: START_MS, endMs: START_MS + DAY_MS },
@@ -14,7 +18,7 @@ const told = (spent: number, more: Partial<Standing> = {}) => figuresOf([budget(
 
 /** What a bridge of partition 1 knows: of its own ledger, and what was told, by partition and replica. */
 function known(own: Standing, tellers: Record<string, readonly Figure[] | undefined>): Standing {
-  const shared = new SharedStandings({ partition: 1, own: () => [own] });
+  const shared = new SharedStandings({ teller: OWN, own: () => [own] });
   for (const [who, figures] of Object.entries(tellers)) {
     const [partition, replica] = who.split('.');
     shared.hear({ partition: Number(partition), replica: replica! }, figures);
@@ -57,7 +61,7 @@ describe('standings over partitions', () => {
   }
 
   test('what a bridge tells takes the place of what it told', () => {
-    const shared = new SharedStandings({ partition: 1, own: () => [budget(5)] });
+    const shared = new SharedStandings({ teller: OWN, own: () => [budget(5)] });
     const spent = () => shared.standings()[0]!.spent;
     const seen: number[] = [];
     for (const figures of [told(7), told(9), told(8), undefined]) {
@@ -65,6 +69,52 @@ describe('standings over partitions', () => {
       seen.push(spent());
     }
     assert.deepEqual(seen, [12, 14, 13, 5]);
+  });
+
+  test('who is the first in the next period takes nothing out of this one', () => {
+    const tomorrow = { startMs: START_MS + DAY_MS, endMs: START_MS + 2 * DAY_MS };
+    let now = budget(5);
+    const shared = new SharedStandings({ teller: OWN, own: () => [now] });
+    const spent = () => shared.standings()[0]!.spent;
+    const hear = (figures: readonly Figure[]) => shared.hear({ partition: 2, replica: 'a' }, figures);
+    hear(told(7));
+    hear(told(0, tomorrow));
+    hear(told(1, tomorrow));
+    assert.equal(spent(), 12);
+    now = budget(2, tomorrow);
+    assert.equal(spent(), 3, 'and counts once we are there, too');
+    hear(told(1, { startMs: START_MS + 2 * DAY_MS, endMs: START_MS + 3 * DAY_MS }));
+    now = budget(5);
+    assert.equal(spent(), 5, 'control: one former period is kept, and no more');
+  });
+
+  test('under another scope the same name is another budget', () => {
+    const red = budget(5, ruled({ team: ['Red'], model: ['a', 'b'] }));
+    const spent = (figures: readonly Figure[]) => known(red, { '1.b': figures, '2.a': figures }).spent;
+    assert.equal(spent(told(7, ruled({}))), 5);
+    assert.equal(spent(told(7, ruled({ team: ['red'] }))), 5);
+    assert.equal(spent(told(7, ruled({ model: ['b', 'A'], team: ['red'] }))), 14, 'control: the same, in other words');
+    assert.equal(spent(told(7)), 14, 'control: an earlier version told no scope');
+  });
+
+  test('what an earlier ledger of our replica told beyond ours counts, and is known to be lost', () => {
+    const shared = new SharedStandings({ teller: OWN, own: () => [budget(5)] });
+    const lost = () => [shared.lost(), shared.standings()[0]!.spent];
+    shared.hear(OWN, told(9));
+    assert.deepEqual(lost(), [[], 9], 'control: our own');
+    shared.hear(OWN, told(5));
+    shared.hear({ ...OWN, replica: 'own2', ledger: 'old' }, told(8));
+    shared.hear({ ...OWN, partition: 2, ledger: 'old' }, told(8));
+    shared.hear({ ...OWN, ledger: 'old' }, told(4));
+    assert.deepEqual(lost(), [[], 16], 'control: others, and one that knew less');
+    shared.hear({ ...OWN, ledger: 'older' }, told(9));
+    assert.deepEqual(lost(), [['day'], 17]);
+  });
+
+  test('no sum is beyond what can be told', () => {
+    const most = Number.MAX_SAFE_INTEGER;
+    const sum = known(budget(5), { '2.a': told(most), '3.a': told(most) });
+    assert.ok(figuresIn(figuresText([sum])));
   });
 
   test('the dearest turn is that of all partitions, and unknown where nobody knows one', () => {

@@ -81,6 +81,8 @@ describe('where budgets stand by what was told', () => {
     ['before it', NOW_MS - 1, {}, 0],
     ['for a budget of another name', NOW_MS, { name: 'year' }, 0],
     ['for a budget that counts something else now', NOW_MS, { unit: 'turns' }, 0],
+    ['for a budget of other people now', NOW_MS, { rule: { ...policy.budgets[0], scope: { team: ['web-*'] } } }, 0],
+    ['control: for the same people', NOW_MS, { rule: policy.budgets[0] }, 1],
   ];
   for (const [what, nowMs, more, count] of cases) {
     test(`${what}: ${count}`, () => assert.equal(at(nowMs, more).length, count));
