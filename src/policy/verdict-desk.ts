@@ -6,10 +6,11 @@ import type { PolicyConfig } from '../config-policy.ts';
 import { UNIT_SCALE } from '../ledger/reading.ts';
 import type { Log } from '../log.ts';
 import { agentName, model, name, optionalAccountId, provider, toolName } from '../turn/fields.ts';
+import { projectName } from '../turn/project-name.ts';
 import type { ScopedLabels } from '../turn/scope.ts';
 import type { Identity } from '../turn/turn-event.ts';
 import type { Explanation } from './explanation.ts';
-import type { Decision, Opinion, Policy, Question, Verdict } from './policy.ts';
+import { type Decision, type Opinion, type Policy, type Question, UNREADABLE, type Verdict } from './policy.ts';
 import type { PolicyCounts } from './policy-counts.ts';
 
 /** Steps of budgets that were logged, per asker; beyond this many the oldest are forgotten and logged once more. */
@@ -38,6 +39,24 @@ const question = z.object({
   unchecked: z.number().int().min(0).max(UNCHECKED_MAX).optional(),
 });
 export type VerdictQuestion = z.output<typeof question>;
+
+/** A name of any kind; one that no turn could be booked under is UNREADABLE, and neither repeated nor kept. */
+const heldName = (field: z.ZodType<string>) =>
+  z.string({ error: 'expected a name' }).transform((stated) => field.safeParse(stated).data ?? UNREADABLE);
+/** One without which a turn is booked as well. */
+const heldLabel = (read: (stated: unknown) => string | undefined) => z.unknown().transform(read).optional();
+/**
+ * As an agent asks: it cannot choose other names, and a question that was refused would let the call through wherever nobody
+ * answering does.
+ */
+const heldQuestion = question.extend({
+  provider: heldName(provider),
+  model: heldName(model),
+  called_model: heldName(model).optional(),
+  tool: heldName(toolName).optional(),
+  upstream_provider: heldLabel((stated) => name.safeParse(stated).data),
+  project: heldLabel((stated) => projectName(stated)),
+});
 /** Whose turn it would be, where that is not who asks. */
 const explainedQuestion = question.extend({ team: name.optional(), user: name.optional() });
 
@@ -82,7 +101,7 @@ export class VerdictDesk {
 
   /** Answers one question; `status` is 400 with an `error` when it is none. */
   answer(asked: unknown, identity: Identity): { status: number; body: object } {
-    const read = question.safeParse(asked);
+    const read = heldQuestion.safeParse(asked);
     if (!read.success) return mistakeAnswer(read.error);
     const put = this.#question(read.data, identity);
     const verdict = this.#options.policy.decide(put);
