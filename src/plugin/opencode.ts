@@ -468,7 +468,7 @@ function verdictIn(body: string): Verdict | undefined {
   if (decision !== 'allow' && decision !== 'warn' && decision !== 'stop') return undefined;
   const ttlSeconds = finite(ttl_s) ?? -1;
   // One line and no control sequences: it is written to a terminal.
-  const line = typeof message === 'string' ? message.replace(/\p{Cc}+/gu, ' ').trim() : '';
+  const line = typeof message === 'string' ? message.replace(/[\p{Cc}\p{Bidi_C}\u2028\u2029]+/gu, ' ').trim() : '';
   if (ttlSeconds < 0 || line.length > NOTICE_MAX_CHARS || (line === '' && decision !== 'allow')) return undefined;
   return {
     decision,

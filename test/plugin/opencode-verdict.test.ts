@@ -170,7 +170,7 @@ test('a warning is shown once per rule, step and period, and holds nothing up', 
 test('a message is one line without control sequences', async () => {
   const bridge = await scratch.judge();
   const plugin = await scratch.load();
-  bridge.reply = { ...STOP, message: 'spent\r\nall\u001b[31m of it\n' };
+  bridge.reply = { ...STOP, message: 'spent\r\nall\u001b[31m of\u2028\u202eit\u2066\n' };
   assert.equal((await callModel(plugin))?.message, 'spent all [31m of it');
 });
 
