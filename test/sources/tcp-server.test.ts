@@ -331,6 +331,8 @@ test('a bridge believes the token and not the payload: whose turn it is, and whi
   await post(CORE, turn('2', { team: 'core', project: 'own' }));
   await post(WEB, turn('3', { project: 'elsewhere' }));
   await post(WEB, turn('4', { user: 'zoe' }));
+  // A turn of the other team, whose id is known.
+  await post(WEB, turn('1', { cost_usd: 100, tokens: { input: 1e6, output: 1 } }));
 
   const text = await (await fetch(`${bridge.metricsUrl}/metrics`)).text();
   const booked = samplesOf(text).filter(({ name }) => name === 'toll_cost_usd_total');
