@@ -8,6 +8,7 @@ import { Bridge } from '../src/bridge.ts';
 import type { Config } from '../src/config.ts';
 import type { VerdictAnswer } from '../src/policy/verdict-desk.ts';
 import { scratchConfig } from './commands/bridge-fixture.ts';
+import { until } from './prometheus-server.ts';
 import { samplesOf } from './scrape.ts';
 
 const AGENTS = 50;
@@ -204,6 +205,21 @@ test('names that no turn could be booked under pass no rule, and are repeated no
   await side.book('msg_1', 1);
   for (const label of labels) assert.equal((await side.ask(label)).rule, 'budget/all', JSON.stringify(label));
   assert.doesNotMatch(JSON.stringify(side.lines), /CANARY/);
+});
+
+test('who asks under endless names makes no endless series', async (t) => {
+  const side = await Side.start(t, policy(t, {}));
+  for (let n = 0; n < 120; n++) await side.ask({ agent: `agent-${n}`, unchecked: 1 });
+  await side.ask({ agent: 'agent-0', unchecked: 5 });
+  const unchecked = async () => {
+    const text = await (await fetch(`${side.bridge.metricsUrl}/metrics`)).text();
+    return samplesOf(text).filter(({ name }) => name === 'toll_policy_unchecked_total');
+  };
+  await until('the counts', async () => (await unchecked()).reduce((sum, { value }) => sum + value, 0) === 125);
+  const series = await unchecked();
+  assert.equal(series.length, 51);
+  const of = (agent: string) => series.find(({ labels }) => labels.agent === agent)?.value;
+  assert.deepEqual([of('agent-0'), of('agent-49'), of('agent-50'), of('other')], [6, 1, undefined, 70]);
 });
 
 test('a model without a price is stopped where a rule says so, until somebody knows one', async (t) => {

@@ -15,6 +15,9 @@ import type { PolicyCounts } from './policy-counts.ts';
 
 /** Steps of budgets that were logged, per asker; beyond this many the oldest are forgotten and logged once more. */
 const WARNINGS_REMEMBERED = 10_000;
+/** Agents whose calls without an answer are told apart; anybody can ask under any name, and each would be a series. */
+const AGENTS_COUNTED = 50;
+const OTHER_AGENTS = 'other';
 /** What stands for the rule where none took part. */
 export const NO_RULE = 'none';
 /** What one agent can tell at once of calls that nobody answered for. */
@@ -94,6 +97,7 @@ export interface VerdictDeskOptions {
 export class VerdictDesk {
   readonly #options: VerdictDeskOptions;
   readonly #warned = new Set<string>();
+  readonly #agents = new Set<string>();
 
   constructor(options: VerdictDeskOptions) {
     this.#options = options;
@@ -110,7 +114,7 @@ export class VerdictDesk {
     const { agent, tool, unchecked } = read.data;
     this.#options.counts.add('policyVerdicts', { decision, rule: deciding?.rule ?? NO_RULE });
     // Also of none: its first increment needs a 0 before it.
-    this.#options.counts.add('policyUnchecked', { agent }, unchecked ?? 0);
+    this.#options.counts.add('policyUnchecked', { agent: this.#counted(agent) }, unchecked ?? 0);
     const asOfMs = this.#options.asOfMs?.();
     const ageMs = asOfMs === undefined ? undefined : Math.max(0, Date.now() - asOfMs);
     if (deciding && decision !== 'allow') this.#audit(deciding, labels, { tool, ageMs });
@@ -129,6 +133,11 @@ export class VerdictDesk {
     const { team = identity.team, user = identity.user, ...about } = read.data;
     const whose = { ...(team !== undefined && { team }), ...(user !== undefined && { user }) };
     return { status: 200, body: this.#options.policy.explain(this.#question(about, whose)) satisfies Explanation };
+  }
+
+  #counted(agent: string): string {
+    if (this.#agents.size < AGENTS_COUNTED) this.#agents.add(agent);
+    return this.#agents.has(agent) ? agent : OTHER_AGENTS;
   }
 
   #question(asked: VerdictQuestion, identity: Identity): Question {
