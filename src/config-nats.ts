@@ -38,6 +38,8 @@ const partition = z.string(PARTITION_FORM).transform((text, context) => {
   return { k, of };
 });
 
+/** One that the servers of NATS and its clients take for a place of answers. */
+const inbox = z.string().regex(/^_[A-Za-z0-9_=-]+(?:\.[A-Za-z0-9_=-]+)*$/, 'expected a subject such as _INBOX_bridge');
 const streamName = z.string().regex(STREAM_NAME, 'expected 1 to 40 of A-Z a-z 0-9 _ -');
 
 /** What this machine is called, as a label. */
@@ -60,6 +62,7 @@ export const nats = z.strictObject({
   nkey_file: filePath.optional(),
   credentials_file: filePath.optional(),
   plaintext: z.boolean().default(false),
+  inbox: inbox.optional(),
   tls: z
     .strictObject({ ca_file: filePath.optional(), cert_file: filePath.optional(), key_file: filePath.optional() })
     .optional(),

@@ -120,6 +120,8 @@ export function policyMistakes(rules: {
   readonly budgets: readonly (BudgetRule | undefined)[];
   readonly caps: readonly (CapRule | undefined)[];
   readonly guardrails: readonly (GuardrailRule | undefined)[];
+  /** How turns are labelled. */
+  readonly labels?: { readonly project: 'name' | 'hash' | 'off' } | undefined;
 }): ConfigMistake[] {
   const mistakes: ConfigMistake[] = [];
   for (const kind of ['budgets', 'caps', 'guardrails'] as const) {
@@ -127,6 +129,9 @@ export function policyMistakes(rules: {
       const expected = `expected another name: ${kind}[${first}] has this one`;
       mistakes.push({ path: `${kind}[${index}].name`, found: JSON.stringify(entry.name), expected });
     }
+    rules[kind].forEach((rule, index) => {
+      if (rule) mistakes.push(...projectMistakes(rule.scope, `${kind}[${index}].scope.project`, rules.labels?.project));
+    });
   }
   rules.budgets.forEach((rule, index) => {
     if (rule) mistakes.push(...budgetMistakes(rule, `budgets[${index}]`));
@@ -135,6 +140,20 @@ export function policyMistakes(rules: {
     if (rule) mistakes.push(...guardrailMistakes(rule, `guardrails[${index}]`));
   });
   return mistakes;
+}
+
+/** A rule for projects by a name that no turn is labelled with would hold for none, and nobody would notice. */
+function projectMistakes({ project }: Scope, path: string, shown = 'name'): ConfigMistake[] {
+  if (!project || shown === 'name') return [];
+  if (shown === 'off') {
+    return [
+      { path, found: 'a project', expected: 'expected none, because labels.project is off: turns have no project' },
+    ];
+  }
+  if (project.every((pattern) => /^[0-9a-f*]{1,12}$/i.test(pattern))) return [];
+  const expected =
+    "expected the first 12 hex digits of the name's SHA-256, because labels.project is hash: printf %s NAME | sha256sum";
+  return [{ path, found: 'a name', expected }];
 }
 
 function budgetMistakes({ period, anchor, warn_at }: BudgetRule, place: string): ConfigMistake[] {

@@ -203,6 +203,7 @@ interface ComparedParts {
   readonly budgets: readonly (Parsed['budgets'][number] | undefined)[];
   readonly caps: readonly (Parsed['caps'][number] | undefined)[];
   readonly guardrails: readonly (Parsed['guardrails'][number] | undefined)[];
+  readonly labels: Parsed['labels'] | undefined;
   readonly tcp?: TcpConfig | undefined;
   readonly otlp_in?: TcpConfig | undefined;
   readonly tokens: readonly (TokenConfig | undefined)[];
@@ -305,7 +306,7 @@ export function parseConfig(input: unknown, source = 'the configuration'): Confi
 }
 
 function wellFormedParts(raw: unknown) {
-  const { state_dir, socket, accounts, hub, metrics, nats, otlp, otlp_in, poll, tcp, tokens } = schema.shape;
+  const { state_dir, socket, accounts, hub, labels, metrics, nats, otlp, otlp_in, poll, tcp, tokens } = schema.shape;
   const source = (raw !== null && typeof raw === 'object' ? raw : {}) as Record<string, unknown>;
   const each = <T>(list: z.ZodDefault<z.ZodArray<z.ZodType<T>>>, found: unknown) =>
     (Array.isArray(found) ? found : []).map((entry) => list.unwrap().element.safeParse(entry).data);
@@ -324,6 +325,7 @@ function wellFormedParts(raw: unknown) {
     budgets: each(policyKeys.budgets, source.budgets),
     caps: each(policyKeys.caps, source.caps),
     guardrails: each(policyKeys.guardrails, source.guardrails),
+    labels: labels.safeParse(source.labels).data,
   };
 }
 

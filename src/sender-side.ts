@@ -18,9 +18,12 @@ import { TcpServer } from './sources/tcp-server.ts';
 import type { BridgeStatus } from './status.ts';
 import type { ProviderOf } from './turn/otlp/conversations.ts';
 import { TILE_IDS } from './turn/tiles.ts';
+import type { Identity } from './turn/turn-event.ts';
 import { VERSION } from './version.ts';
 
-export interface SenderSideOptions extends Required<Pick<EventReceiverOptions, 'status' | 'verdict'>> {
+export interface SenderSideOptions extends Required<Pick<EventReceiverOptions, 'verdict'>> {
+  /** All that the bridge tells about itself. */
+  readonly status: () => BridgeStatus;
   readonly config: Config;
   readonly env: NodeJS.ProcessEnv;
   readonly intake: Intake;
@@ -67,6 +70,11 @@ export class SenderSide {
     const { socket, tcp, otlp_in, tokens, spool, hub, openusage } = config;
     const common = { intake, identity: ownIdentity(config), meter, log };
     const answers = { status, verdict, health: () => healthAnswer(VERSION, TILE_IDS) };
+    // What everybody spent, and what accounts hold, is for readers; a sender learns whether it is let in, and as whom.
+    const toSenders = ({ team, user, project }: Identity) => {
+      const { version, ready } = status();
+      return { version, ready, team, user, project };
+    };
     const started = async <S extends Source>(source: S): Promise<S> => {
       this.#sources.push(source);
       await source.start();
@@ -78,7 +86,7 @@ export class SenderSide {
     }
     if (tcp) {
       const senders = new SenderTokens(tokens, { env, perSecond: tcp.rate_limit });
-      this.#tcp = await started(new TcpServer({ ...common, ...answers, tcp, tokens: senders }));
+      this.#tcp = await started(new TcpServer({ ...common, ...answers, status: toSenders, tcp, tokens: senders }));
     }
     if (otlp_in) {
       const senders = new SenderTokens(tokens, { env, perSecond: otlp_in.rate_limit });

@@ -8,6 +8,7 @@ import { Bridge } from '../src/bridge.ts';
 import type { Config } from '../src/config.ts';
 import type { VerdictAnswer } from '../src/policy/verdict-desk.ts';
 import { scratchConfig } from './commands/bridge-fixture.ts';
+import { until } from './prometheus-server.ts';
 import { samplesOf } from './scrape.ts';
 
 const AGENTS = 50;
@@ -158,9 +159,9 @@ test('a question that is none is told why, and is no event', async (t) => {
     ['{', /no JSON object/],
     ['[]', /no JSON object/],
     [{}, /agent: expected the name/],
-    [{ ...QUESTION, model: 'sk-abcdefgh12345678' }, /model: expected the id of a model, not a key/],
+    [{ ...QUESTION, model: 7 }, /model: expected a name/],
     [{ ...QUESTION, unchecked: -1 }, /unchecked: /],
-    [{ ...QUESTION, tool: '/bin/sh' }, /tool: expected a tool's name/],
+    [{ ...QUESTION, tool: null }, /tool: expected a name/],
   ] as const) {
     const answer = await side.post('/v1/verdict', body);
     assert.equal(answer.status, 400, JSON.stringify(body));
@@ -169,6 +170,56 @@ test('a question that is none is told why, and is no event', async (t) => {
   assert.equal(await side.sample('tollbridge_events_received_total', { source: 'socket' }), 0);
   const { decision, ttl_s, fail, ...rest } = await side.ask();
   assert.deepEqual([decision, ttl_s, fail, rest], ['allow', 10, 'open', {}]);
+});
+
+test('names that no turn could be booked under pass no rule, and are repeated nowhere', async (t) => {
+  const budgets = [{ name: 'all', limit_usd: 1, period: 'day', hard: true }];
+  const guardrails = [
+    { name: 'house', providers: { allow: 'anthropic' }, models: { deny: 'claude-opus-*' } },
+    { name: 'shell', tools: { deny: 'bash' } },
+  ];
+  const side = await Side.start(t, policy(t, { budgets, guardrails }));
+  const CANARY = 'sk-CANARY12345678';
+  const unread = 'whose name cannot be read';
+  for (const [question, message] of [
+    [{ provider: `my ${CANARY}` }, `A provider ${unread} may not be used here (rule house).`],
+    [{ model: CANARY }, `A model ${unread} may not be used here (rule house).`],
+    [{ model: `claude\n${CANARY}` }, `A model ${unread} may not be used here (rule house).`],
+    [
+      { called_model: `claude-opus-${'x'.repeat(128)}` },
+      `The model claude-sonnet-4-5, which calls one ${unread}, may not be used here (rule house).`,
+    ],
+    [{ tool: `/home/${CANARY}` }, `A tool ${unread} may not be used here (rule shell).`],
+  ] as const) {
+    const { decision, message: said } = await side.ask(question);
+    assert.deepEqual([decision, said?.startsWith(message)], ['stop', true], said);
+  }
+  // A turn is booked without these, so it is asked about without them.
+  const labels = [
+    { project: 'p'.repeat(129) },
+    { project: 'a\tb' },
+    { project: `x@${CANARY}` },
+    { upstream_provider: 7 },
+  ];
+  for (const label of labels) assert.equal((await side.ask(label)).decision, 'allow');
+  await side.book('msg_1', 1);
+  for (const label of labels) assert.equal((await side.ask(label)).rule, 'budget/all', JSON.stringify(label));
+  assert.doesNotMatch(JSON.stringify(side.lines), /CANARY/);
+});
+
+test('who asks under endless names makes no endless series', async (t) => {
+  const side = await Side.start(t, policy(t, {}));
+  for (let n = 0; n < 120; n++) await side.ask({ agent: `agent-${n}`, unchecked: 1 });
+  await side.ask({ agent: 'agent-0', unchecked: 5 });
+  const unchecked = async () => {
+    const text = await (await fetch(`${side.bridge.metricsUrl}/metrics`)).text();
+    return samplesOf(text).filter(({ name }) => name === 'toll_policy_unchecked_total');
+  };
+  await until('the counts', async () => (await unchecked()).reduce((sum, { value }) => sum + value, 0) === 125);
+  const series = await unchecked();
+  assert.equal(series.length, 51);
+  const of = (agent: string) => series.find(({ labels }) => labels.agent === agent)?.value;
+  assert.deepEqual([of('agent-0'), of('agent-49'), of('agent-50'), of('other')], [6, 1, undefined, 70]);
 });
 
 test('a model without a price is stopped where a rule says so, until somebody knows one', async (t) => {

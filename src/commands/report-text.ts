@@ -9,8 +9,8 @@ const COLUMNS = 80;
 const GAP = '  ';
 const NO_LABEL = '(none)';
 const NANO_DIGITS = 9;
-/** What a spreadsheet would take for a formula. */
-const FORMULA = /^\s*[=+\-@]/;
+/** Where a spreadsheet would take what follows for a formula; in half the world `;` divides cells, within quotes too. */
+const FORMULA = /(^|;)(?=\s*[=+\-@＝＋－＠])/g;
 
 export interface ShownReport {
   readonly report: SpendReport;
@@ -108,8 +108,8 @@ function namesOf(row: ReportRow, columns: readonly string[]): Record<string, str
 }
 
 function csvCell(text: string): string {
-  const harmless = FORMULA.test(text) ? `'${text}` : text;
-  return /[",\r\n]/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
+  const harmless = text.replaceAll(FORMULA, "$1'");
+  return /[",;\r\n]/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
 }
 
 const notListed = (rows: number) => `(not listed: ${countOf(rows, 'row')})`;

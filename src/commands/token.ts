@@ -43,7 +43,7 @@ export function newToken(owner: TokenOwner): Report {
       `  - sha256: "${tokenDigest(token).toString('hex')}"`,
       ...bound,
       '',
-      'Whether it is let in, with the token in TOLLBRIDGE_TOKEN and the address of tcp.listen:',
+      'Whether it is let in, and as whom, with the token in TOLLBRIDGE_TOKEN and the address of tcp.listen:',
       '',
       '  curl -H "Authorization: Bearer $TOLLBRIDGE_TOKEN" http://127.0.0.1:9465/v1/status',
     ],

@@ -143,7 +143,7 @@ export class TurnBook {
         },
       };
     }
-    if (row && !beats(event, row)) {
+    if (row && (!beats(event, row) || this.#isAnothers(event, row))) {
       return { outcome: { type: 'duplicate' }, ...this.#conflicts(event, row) };
     }
     if (this.#wouldOverflow(event)) {
@@ -369,6 +369,16 @@ export class TurnBook {
       (field) => stated[field] !== booked[field],
     );
     return fields.length > 0 ? { conflicts: fields } : {};
+  }
+
+  /**
+   * Whether a turn was booked for somebody else than whose credential this came with. Then it moves nothing: who knows a
+   * turn's id could spend for its owner.
+   */
+  #isAnothers(event: TurnEvent, row: TurnRow): boolean {
+    if (row.phase === IN_PROGRESS) return false;
+    const booked = this.#dimension(row.dimension_id);
+    return (['team', 'user'] as const).some((label) => event[label] && booked[label] && event[label] !== booked[label]);
   }
 
   #wouldOverflow(event: TurnEvent): boolean {

@@ -18,6 +18,7 @@ import type { NatsConfig } from '../config.ts';
 import { PermanentFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 import { type Credential, inFile, inVariable } from '../poll/credential.ts';
+import { inboxOf } from './subjects.ts';
 import { connectTrouble } from './trouble.ts';
 
 const CONNECT_TIMEOUT_MS = 5000;
@@ -182,6 +183,7 @@ export class NatsLink {
       reconnectJitter: 1000,
       reconnectJitterTLS: 2000,
       ignoreAuthErrorAbort: true,
+      inboxPrefix: inboxOf(config),
       pingInterval: PING_EVERY_MS,
       maxPingOut: 2,
       ...(authenticator && { authenticator }),

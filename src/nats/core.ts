@@ -1,6 +1,7 @@
 // Subscriptions to plain NATS.
 
 import type { NatsConnection } from 'nats';
+import { isInbox } from './subjects.ts';
 import { streamTrouble } from './trouble.ts';
 
 export interface Heard {
@@ -35,8 +36,8 @@ export async function hear(
           for (const one of subscriptions) one.unsubscribe();
           return;
         }
-        const { subject, data } = message;
-        take({ subject, data, respond: (text) => void (message.reply && message.respond(text)) });
+        const { subject, data, reply } = message;
+        take({ subject, data, respond: (text) => void (reply && isInbox(reply) && message.respond(text)) });
       },
     });
     return subscription;

@@ -3,7 +3,7 @@
 import type { NatsConfig } from '../config.ts';
 import { RELAY_KEYS } from './budget-bucket.ts';
 import { streamNames } from './streams.ts';
-import { DEAD_LETTERS, POLLS, TURNS, VERDICTS } from './subjects.ts';
+import { DEAD_LETTERS, inboxOf, POLLS, TURNS, VERDICTS } from './subjects.ts';
 
 /** What a bridge must be allowed, a line for each stream that it reads, then what it publishes. */
 function bridgeSubjects(config: NatsConfig): string[][] {
@@ -39,7 +39,8 @@ mappings: {
 /** Blocks for nats-server.conf, with an example team. Passwords are read from the server's environment. */
 export function serverConf(config: NatsConfig): string {
   return `# What nats-server must be told in its own configuration; a client cannot set it.
-# Users of one account; who may publish to a subject decides whose turns they are.
+# Users of one account; who may publish to a subject decides whose turns they are. Each listens to answers at a place of its
+# own: what a bridge reads comes to it as answers, and is for nobody else.
 ${mapping(config.partition.of)}
 authorization: {
   users: [
@@ -50,7 +51,7 @@ ${bridgeSubjects(config)
   .map((line) => `        ${quoted(line)}`)
   .join('\n')}
       ] }
-      subscribe: { allow: [ ${quoted(['_INBOX.>', `${TURNS}.>`, `${POLLS}.>`, `${VERDICTS}.>`])} ] }
+      subscribe: { allow: [ ${quoted([`${inboxOf({ user: 'bridge' })}.>`, `${TURNS}.>`, `${POLLS}.>`, `${VERDICTS}.>`])} ] }
       # To answer who asks, and nobody else.
       allow_responses: true
     } }
@@ -60,7 +61,7 @@ ${bridgeSubjects(config)
         ${quoted([`${TURNS}.platform.*`, `${VERDICTS}.platform.*`, `${POLLS}.*.*`])}
         ${quoted(relaySubjects(config))}
       ] }
-      subscribe: { allow: [ "_INBOX.>" ] }
+      subscribe: { allow: [ ${quoted([`${inboxOf({ user: 'platform' })}.>`])} ] }
     } }
     # For \`tollbridge nats setup\` only, which makes the streams.
     { user: "operator", password: $OPERATOR_PASSWORD }

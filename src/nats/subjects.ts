@@ -63,7 +63,11 @@ export function askerIn(subject: string): Identity | undefined {
 }
 
 function identityOf(tokens: readonly string[]): Identity {
-  const [team, user] = tokens.map((token) => labelValue.safeParse(textOf(token)).data);
+  const [team, user] = tokens.map((token) => {
+    const label = labelValue.safeParse(textOf(token)).data;
+    // Of one spelling only: others would pass what a server denies, and lie in another partition.
+    return label !== undefined && tokenOf(label) === token ? label : undefined;
+  });
   return { ...(team !== undefined && { team }), ...(user !== undefined && { user }) };
 }
 
@@ -76,6 +80,22 @@ export function accountIn(subject: string): { provider: string; account: string 
     labelValue.safeParse(textOf(tokens[1]!)).data,
   ];
   return provider !== undefined && account !== undefined ? { provider, account } : undefined;
+}
+
+/**
+ * Where answers come to a user of NATS: what a bridge reads from a stream comes there too, so nobody else may listen.
+ * Without a user it is the place of everybody, unless the configuration names one.
+ */
+export function inboxOf({ user, inbox }: { readonly user?: string | undefined; readonly inbox?: string | undefined }) {
+  return inbox ?? (user === undefined ? '_INBOX' : `_INBOX_${tokenOf(user)}`);
+}
+
+/**
+ * Whether a subject is one that answers may go to. A sender names it, and the bridge may publish where that sender may not:
+ * the rules that relays follow, the turns of other teams. Those of servers and clients begin with `_`, and none of ours does.
+ */
+export function isInbox(subject: string): boolean {
+  return subject.startsWith('_');
 }
 
 /** The subjects that a bridge of partition k of N reads. */

@@ -55,6 +55,8 @@ const ASKING_STEP_MS = 10;
 /** A verdict is a few fields; a longer answer is none, and neither is one with a longer message. */
 const VERDICT_MAX_CHARS = 16 * 1024;
 const NOTICE_MAX_CHARS = 1000;
+/** No verdict is kept for longer, whatever it says. */
+const TTL_MAX_MS = 60_000;
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -467,17 +469,17 @@ const failIn = (value: unknown): Fail | undefined => (value === 'open' || value 
 function verdictIn(body: string): Verdict | undefined {
   const { decision, rule, message, step, resets_at, limit_usd, in_flight, ttl_s, fail } = fields(JSON.parse(body));
   if (decision !== 'allow' && decision !== 'warn' && decision !== 'stop') return undefined;
-  const ttlSeconds = finite(ttl_s) ?? -1;
+  const ttlMs = Math.min((finite(ttl_s) ?? -1) * 1000, TTL_MAX_MS);
   // One line and no control sequences: it is written to a terminal.
-  const line = typeof message === 'string' ? message.replace(/\p{Cc}+/gu, ' ').trim() : '';
-  if (ttlSeconds < 0 || line.length > NOTICE_MAX_CHARS || (line === '' && decision !== 'allow')) return undefined;
+  const line = typeof message === 'string' ? message.replace(/[\p{Cc}\p{Bidi_C}\u2028\u2029]+/gu, ' ').trim() : '';
+  if (ttlMs < 0 || line.length > NOTICE_MAX_CHARS || (line === '' && decision !== 'allow')) return undefined;
   return {
     decision,
     message: line,
     occasion: JSON.stringify([text(rule), finite(step), text(resets_at), finite(limit_usd)]),
     hasRule: rule !== undefined,
     mayFinish: in_flight === 'finish',
-    ttlMs: ttlSeconds * 1000,
+    ttlMs,
     fail: failIn(fail),
   };
 }
@@ -523,6 +525,8 @@ class Enforcement {
   #hasSeenRule = false;
   /** Calls let through without a verdict of which the bridge does not know yet. */
   #unchecked = 0;
+  /** Those of them that a question under way tells it of. */
+  #carried = 0;
 
   constructor(settings: EnforcementSettings) {
     this.#settings = settings;
@@ -565,15 +569,14 @@ class Enforcement {
   async #askBridge(question: string): Promise<Verdict | string> {
     const { socket, tell } = this.#settings;
     const askedAtMs = Date.now();
-    const unchecked = this.#unchecked;
-    this.#unchecked = 0;
+    const unchecked = this.#unchecked - this.#carried;
+    this.#carried += unchecked;
     const body = unchecked > 0 ? JSON.stringify({ ...JSON.parse(question), unchecked }) : question;
     const verdict = socket ? await ask(socket, body) : 'its socket is switched off';
+    this.#carried -= unchecked;
     this.#answers.delete(question);
-    if (typeof verdict === 'string') {
-      this.#unchecked += unchecked;
-      return verdict;
-    }
+    if (typeof verdict === 'string') return verdict;
+    this.#unchecked -= unchecked;
     remember(this.#answers, question, { verdict, askedAtMs });
     this.#saidFail = verdict.fail ?? this.#saidFail;
     this.#hasSeenRule ||= verdict.hasRule;
@@ -690,17 +693,15 @@ export const Tollbridge: Plugin = async ({ client, worktree, directory }) => {
   };
 
   return {
-    event: async ({ event }) => {
-      try {
+    // Metering must never break a turn.
+    event: ({ event }) =>
+      quietly(() => {
         const selected = selection.select(event);
         if (!selected) return;
         const { providerID, modelID } = fields(selected.properties.info);
         const served = { account_id: accountId, upstream_provider: targets.get(`${providerID} ${modelID}`) };
         delivery.add(JSON.stringify({ source: 'opencode', ...served, payload: { event: selected } }));
-      } catch {
-        // Metering must never break a turn.
-      }
-    },
+      }),
     // A prompt may call a tool before it calls a model.
     'chat.message': (_, output) =>
       quietly(() => {
@@ -720,11 +721,7 @@ export const Tollbridge: Plugin = async ({ client, worktree, directory }) => {
         return asked && tool ? { ...asked, question: { ...asked.question, tool } } : undefined;
       }),
     dispose: async () => {
-      try {
-        await delivery.close();
-      } catch {
-        // Stopping must never fail either.
-      }
+      await quietly(() => delivery.close());
       process.off('exit', spoolAtExit);
     },
   };

@@ -17,6 +17,9 @@ const NEAR_TURNS = 20;
 /** Stands for the dearest turn where there was none in the last hour: a share of the limit. */
 const UNKNOWN_TURN_SHARE = 0.01;
 
+/** Stands for a name that no turn could be booked under. What it is nobody can say, so no list of names clears it. */
+export const UNREADABLE = '';
+
 const DECISIONS = ['allow', 'warn', 'stop'] as const;
 export type Decision = (typeof DECISIONS)[number];
 
@@ -119,7 +122,7 @@ export class Policy {
   #onTool({ labels }: Question, tool: string): Opinion[] {
     const rules = this.#rules.guardrails.filter(({ tools, scope }) => tools && isInScope(scope, labels));
     return rules.map((rule) =>
-      this.#guarded(rule, isDenied(rule.tools, tool) ? `The tool ${tool} may not be used here` : undefined),
+      this.#guarded(rule, isDenied(rule.tools, tool) ? `${named('tool', tool)} may not be used here` : undefined),
     );
   }
 
@@ -193,20 +196,24 @@ function isNear({ limit, spent, dearest }: Standing): boolean {
 /** What a rule has against a turn, as the beginning of a sentence; undefined when nothing. */
 function forbiddenCall(rule: GuardrailRule, { labels, calledModel, isPriced }: Question): string | undefined {
   const { provider = '', model = '' } = labels;
-  if (isDenied(rule.providers, provider)) return `The provider ${provider} may not be used here`;
+  if (isDenied(rule.providers, provider)) return `${named('provider', provider)} may not be used here`;
   // An alias must neither hide what is denied nor pass for what is allowed.
   if (calledModel !== undefined && isDenied(rule.models, calledModel))
-    return `The model ${model}, which calls ${calledModel}, may not be used here`;
+    return `${named('model', model)}, which calls ${calledModel || 'one whose name cannot be read'}, may not be used here`;
   const { allow: _, ...denying } = rule.models ?? {};
   if (isDenied(calledModel === undefined ? rule.models : denying, model))
-    return `The model ${model} may not be used here`;
+    return `${named('model', model)} may not be used here`;
   if (rule.unpriced === 'allow' || isPriced()) return undefined;
-  return `The model ${model} has no known price, so no budget could count it, and it may not be used here`;
+  return `${named('model', model)} has no known price, so no budget could count it, and it may not be used here`;
 }
+
+const named = (kind: string, name: string) =>
+  name === UNREADABLE ? `A ${kind} whose name cannot be read` : `The ${kind} ${name}`;
 
 /** Whether a rule's list forbids a name: deny wins, and what an allow-list does not name is forbidden. */
 export function isDenied(list: GuardrailRule['models'], value: string): boolean {
   if (!list) return false;
+  if (value === UNREADABLE && (list.allow ?? list.deny)) return true;
   const fits = (patterns: readonly string[] | undefined) => patterns?.some((pattern) => matchesGlob(pattern, value));
   return fits(list.deny) === true || fits(list.allow) === false;
 }

@@ -6,14 +6,18 @@ import type { PolicyConfig } from '../config-policy.ts';
 import { UNIT_SCALE } from '../ledger/reading.ts';
 import type { Log } from '../log.ts';
 import { agentName, model, name, optionalAccountId, present, provider, toolName } from '../turn/fields.ts';
+import { projectName } from '../turn/project-name.ts';
 import type { ScopedLabels } from '../turn/scope.ts';
 import type { Identity } from '../turn/turn-event.ts';
 import type { Explanation } from './explanation.ts';
-import type { Decision, Opinion, Policy, Question, Verdict } from './policy.ts';
+import { type Decision, type Opinion, type Policy, type Question, UNREADABLE, type Verdict } from './policy.ts';
 import type { PolicyCounts } from './policy-counts.ts';
 
 /** Steps of budgets that were logged, per asker; beyond this many the oldest are forgotten and logged once more. */
 const WARNINGS_REMEMBERED = 10_000;
+/** Agents whose calls without an answer are told apart; anybody can ask under any name, and each would be a series. */
+const AGENTS_COUNTED = 50;
+const OTHER_AGENTS = 'other';
 /** What stands for the rule where none took part. */
 export const NO_RULE = 'none';
 /** What one agent can tell at once of calls that nobody answered for. */
@@ -38,6 +42,24 @@ const question = z.object({
   unchecked: z.number().int().min(0).max(UNCHECKED_MAX).optional(),
 });
 export type VerdictQuestion = z.output<typeof question>;
+
+/** A name of any kind; one that no turn could be booked under is UNREADABLE, and neither repeated nor kept. */
+const heldName = (field: z.ZodType<string>) =>
+  z.string({ error: 'expected a name' }).transform((stated) => field.safeParse(stated).data ?? UNREADABLE);
+/** One without which a turn is booked as well. */
+const heldLabel = (read: (stated: unknown) => string | undefined) => z.unknown().transform(read).optional();
+/**
+ * As an agent asks: it cannot choose other names, and a question that was refused would let the call through wherever nobody
+ * answering does.
+ */
+const heldQuestion = question.extend({
+  provider: heldName(provider),
+  model: heldName(model),
+  called_model: heldName(model).optional(),
+  tool: heldName(toolName).optional(),
+  upstream_provider: heldLabel((stated) => name.safeParse(stated).data),
+  project: heldLabel((stated) => projectName(stated)),
+});
 /** Whose turn it would be, where that is not who asks. */
 const explainedQuestion = question.extend({ team: name.optional(), user: name.optional() });
 
@@ -88,6 +110,7 @@ export interface VerdictDeskOptions {
 export class VerdictDesk {
   readonly #options: VerdictDeskOptions;
   readonly #warned = new Set<string>();
+  readonly #agents = new Set<string>();
 
   constructor(options: VerdictDeskOptions) {
     this.#options = options;
@@ -95,7 +118,7 @@ export class VerdictDesk {
 
   /** Answers one question; `status` is 400 with an `error` when it is none. */
   answer(asked: unknown, identity: Identity): { status: number; body: object } {
-    const read = question.safeParse(asked);
+    const read = heldQuestion.safeParse(asked);
     if (!read.success) return mistakeAnswer(read.error);
     const put = this.#question(read.data, identity);
     const verdict = this.#options.policy.decide(put);
@@ -104,7 +127,7 @@ export class VerdictDesk {
     const { agent, tool, unchecked } = read.data;
     this.#options.counts.add('policyVerdicts', { decision, rule: deciding?.rule ?? NO_RULE });
     // Also of none: its first increment needs a 0 before it.
-    this.#options.counts.add('policyUnchecked', { agent }, unchecked ?? 0);
+    this.#options.counts.add('policyUnchecked', { agent: this.#counted(agent) }, unchecked ?? 0);
     const asOfMs = this.#options.asOfMs?.();
     const ageMs = asOfMs === undefined ? undefined : Math.max(0, Date.now() - asOfMs);
     if (deciding && decision !== 'allow') this.#audit({ ...deciding, decision }, labels, { tool, ageMs });
@@ -123,6 +146,11 @@ export class VerdictDesk {
     const { team, user, ...about } = read.data;
     const whose = { ...identity, ...(team !== undefined && { team }), ...(user !== undefined && { user }) };
     return { status: 200, body: this.#options.policy.explain(this.#question(about, whose)) satisfies Explanation };
+  }
+
+  #counted(agent: string): string {
+    if (this.#agents.size < AGENTS_COUNTED) this.#agents.add(agent);
+    return this.#agents.has(agent) ? agent : OTHER_AGENTS;
   }
 
   #question(asked: VerdictQuestion, identity: Identity): Question {

@@ -119,8 +119,8 @@ export interface EventReceiverOptions {
   readonly intake: Intake;
   /** Whose request it is; asked before anything but /healthz is answered, and before a body is read. */
   readonly identify: (request: IncomingMessage) => Identity | Unanswered;
-  /** The body of `GET /v1/status`. */
-  readonly status: () => unknown;
+  /** The body of `GET /v1/status`, for whoever asks. */
+  readonly status: (identity: Identity) => unknown;
   /** The body of `/healthz`. */
   readonly health: () => object;
   /** The body of `GET /v1/report`, which names sessions. There is no such route without it. */
@@ -214,7 +214,7 @@ export class EventReceiver {
       this.#options.meter.refused(this.#options.source, reason);
       return this.#turnAway(request, response, UNANSWERED[identity]);
     }
-    const read = this.#reading(path, query);
+    const read = this.#reading(path, query, identity);
     if (read) return this.#respond(response, request.method === 'GET' ? read() : this.#wrongMethod('GET'));
     const route = this.#route(path, query, identity);
     if (!route) {
@@ -245,10 +245,10 @@ export class EventReceiver {
   }
 
   /** What a GET of a path is answered; undefined where nothing can be read. */
-  #reading(path: string, query: string): (() => Answer) | undefined {
+  #reading(path: string, query: string, identity: Identity): (() => Answer) | undefined {
     const { status, report, desk } = this.#options;
     if (desk) return undefined;
-    if (path === '/v1/status') return () => ({ status: 200, body: status() as object });
+    if (path === '/v1/status') return () => ({ status: 200, body: status(identity) as object });
     return path === '/v1/report' && report ? () => readReport(query, report) : undefined;
   }
 

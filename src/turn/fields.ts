@@ -41,12 +41,15 @@ const SERVER_NAME = /^(?![Ss][Kk]-)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const ID = /^[\x21-\x7e]+$/;
 const NUMERIC = /^[+-]?\d{1,25}(?:\.\d{1,25})?(?:e[+-]?\d{1,3})?$/i;
 const ISO_TIME = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)(Z|[+-]\d\d:?\d\d)?)?$/i;
+/** Characters that turn the reading direction round for what follows, in a table or a log line as well. */
+const TURNING = /\p{Bidi_Control}/gu;
 /** No control characters, no line breaks of any kind, no half characters; something to see. */
 const VISIBLE_TEXT = /^(?=.*\S)[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]+$/u;
 
 function text(expectation: string, maxChars: number, pattern: RegExp) {
   const error = { error: `expected ${expectation}` };
-  return z.string(error).trim().min(1, error).max(maxChars, error).regex(pattern, error);
+  const straight = (stated: string) => stated.replaceAll(TURNING, '');
+  return z.string(error).overwrite(straight).trim().min(1, error).max(maxChars, error).regex(pattern, error);
 }
 
 /** What is no id stays none: it is refused by what it is. */
@@ -120,6 +123,7 @@ export const provider = text(
 export const model = z
   .string({ error: 'expected the id of a model' })
   .overwrite((stated) => (FILE_PATH.test(stated) ? (pathSegments(stated).at(-1) ?? '') : stated))
+  .overwrite((stated) => stated.replaceAll(TURNING, ''))
   .min(1, { error: 'expected the id of a model' })
   .max(NAME_MAX_CHARS, { error: `expected at most ${NAME_MAX_CHARS} characters` })
   .regex(VISIBLE_TEXT, { error: 'expected no control characters' })

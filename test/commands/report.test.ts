@@ -97,12 +97,12 @@ describe('a report', () => {
 
   test('quotes what would end a cell', async (t) => {
     const running = await runBridge(t);
-    const nasty = ['=1+1', '-a', '+b,c', 'say "hi"', 'plain'];
+    const nasty = ['＝1+1', 'x; =1+1;y', '=1+1', '-a', '+b,c', 'say "hi"', 'plain'];
     await running.send(...nasty.map((project, at) => recordOf(`m${at}`, NOW_MS, { project, cost_usd: at + 1 })));
     const { lines } = await reported(running, { by: 'project', period: 'all', format: 'csv' });
     assert.deepEqual(
       lines.slice(1, -1).map((line) => line.split(/,\d+\.\d{9},/)[0]),
-      ['plain', '"say ""hi"""', '"\'+b,c"', "'-a", "'=1+1"],
+      ['plain', '"say ""hi"""', '"\'+b,c"', "'-a", "'=1+1", `"x;' =1+1;y"`, "'＝1+1"],
     );
   });
 

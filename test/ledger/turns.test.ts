@@ -125,14 +125,34 @@ describe('a turn', () => {
     assert.equal(total(bench.ledger, TOLL.turns, { model: 'draft' }), 0);
   });
 
+  test('is moved by nobody else’s credential, which is a conflict', async (t) => {
+    const bench = new Bench(t);
+    const who = { team: 't', user: 'u' };
+    await bench.submit(turn({ ...who, phase: 'in_progress', messageId: 'b', team: 't2' }));
+    await bench.submit(turn({ ...who, costNano: 5, eventId: 'evt_1' }));
+    for (const [other, conflicts] of [
+      [{ ...who, team: 't2' }, ['team']],
+      [{ ...who, user: 'u2' }, ['user']],
+    ] as const) {
+      const [booked] = await bench.submit(turn({ ...other, costNano: 8, eventId: 'evt_2' }));
+      assert.deepEqual(booked, { outcome: { type: 'duplicate' }, conflicts });
+    }
+    assert.equal(total(bench.ledger, TOLL.cost, who), 5);
+    assert.deepEqual(await bench.submit(turn({ ...who, costNano: 8, eventId: 'evt_2' })), [
+      { outcome: { type: 'updated' } },
+    ]);
+    await bench.submit(turn({ ...who, messageId: 'b', costNano: 1 }));
+    assert.equal(total(bench.ledger, TOLL.cost, who), 9, 'a turn that somebody only began is nobody’s yet');
+  });
+
   test('keeps them: a later vector books its difference there, and each other field is a conflict', async (t) => {
     const bench = new Bench(t);
     const who = { account: 'a', project: 'p', team: 't', user: 'u' };
     await bench.submit(turn({ ...who, costNano: 5, eventId: 'evt_1' }));
-    const other = { account: 'a2', project: 'p2', team: 't2', user: 'u2' };
+    const other = { account: 'a2', project: 'p2', user: 'u' };
     const said = { ...other, provider: 'openrouter', upstreamProvider: 'openai', model: 'gpt-5' };
     const [higher] = await bench.submit(turn({ ...said, costNano: 8, eventId: 'evt_2' }));
-    const fields = ['provider', 'model', 'upstream_provider', 'account', 'project', 'team', 'user'];
+    const fields = ['provider', 'model', 'upstream_provider', 'account', 'project', 'team'];
     assert.deepEqual(higher, { outcome: { type: 'updated' }, conflicts: fields });
     assert.deepEqual(
       [...bench.ledger.counters(TOLL.cost.name)],

@@ -79,9 +79,9 @@ test('what it prints is read by nats-server', (t) => {
   }
 });
 
-test('with those permissions a bridge and a relay work, and a team cannot take turns for another', async (t) => {
-  const basis = natsConfig({ servers: ['nats://127.0.0.1:4222'] });
-  const conf = serverConf(basis)
+/** A server with the printed permissions and its streams, and configurations of those whom it lets in. */
+async function startGuarded(t: TestContext) {
+  const conf = serverConf(natsConfig({ servers: ['nats://127.0.0.1:4222'] }))
     .replace('$BRIDGE_PASSWORD', '"bridge-pass"')
     .replace('$PLATFORM_PASSWORD', '"platform-pass"')
     .replace('$OPERATOR_PASSWORD', '"operator-pass"');
@@ -102,16 +102,28 @@ test('with those permissions a bridge and a relay work, and a team cannot take t
     });
     return { ...config, nats: config.nats! };
   };
+  const signedIn = async (user: string, inboxPrefix = `_INBOX_${user}`) => {
+    const connection = await connect({ servers: server.url, user, pass: `${user}-pass`, inboxPrefix });
+    t.after(() => connection.close());
+    return connection;
+  };
   assert.equal((await setUpNats({ config: made('op', 'operator'), env: {}, isPrintOnly: false })).exitCode, 0);
+  return { made, signedIn };
+}
+
+const identity = (team: string) => ({ socket: { identity: { team, user: 'ada' } } });
+const record = { v: 1, kind: 'turn', agent: 'opencode', id: { session: 's', message: 'm' }, completed: true };
+const turn = { ...record, time: { started: Date.now() }, provider: 'openai', model: 'gpt-5', cost_usd: 1 };
+const question = JSON.stringify({ agent: 'opencode', provider: 'openai', model: 'gpt-5' });
+
+test('with those permissions a bridge and a relay work, and a team cannot take turns for another', async (t) => {
+  const { made, signedIn } = await startGuarded(t);
   const { log, lines } = readableLog();
   const bridge = await Bridge.start({ config: made('bridge', 'bridge'), log, env: {} });
   t.after(() => bridge.stop());
-  const identity = (team: string) => ({ socket: { identity: { team, user: 'ada' } } });
   const own = made('own', 'platform', identity('platform'));
   const relay = await Relay.start({ config: own, log, env: {} });
   t.after(() => relay.stop());
-  const record = { v: 1, kind: 'turn', agent: 'opencode', id: { session: 's', message: 'm' }, completed: true };
-  const turn = { ...record, time: { started: Date.now() }, provider: 'openai', model: 'gpt-5', cost_usd: 1 };
   assert.equal((await post(own.socket.path, '/v1/events', turn)).status, 202);
   const text = async () => (await fetch(`${bridge.metricsUrl}/metrics`)).text();
   await until('the turn', async () => /^toll_turns_total\{.*team="platform",user="ada".*\} 1$/m.test(await text()));
@@ -123,9 +135,7 @@ test('with those permissions a bridge and a relay work, and a team cannot take t
   };
   assert.equal((await post(own.socket.path, '/v1/events', poll)).status, 202);
   await until('the reading', async () => /^toll_balance\{provider="zai",account="w"/m.test(await text()));
-  const asker = await connect({ servers: server.url, user: 'platform', pass: 'platform-pass' });
-  t.after(() => asker.close());
-  const question = JSON.stringify({ agent: 'opencode', provider: 'openai', model: 'gpt-5' });
+  const asker = await signedIn('platform');
   const verdict = (await asker.request('toll.verdict.platform.ada', question)).json<{ decision: string }>();
   assert.equal(verdict.decision, 'allow', 'the bridge may answer');
   await assert.rejects(asker.request('toll.verdict.finance.ada', question), /permissions/i);
@@ -148,6 +158,48 @@ test('with those permissions a bridge and a relay work, and a team cannot take t
   await until('the refusal', () => thief.status().relay.problem !== undefined);
   assert.match(thief.status().relay.problem!, /may not publish to toll\.turns\.finance\.ada.*nats setup --print/);
   assert.equal(thief.status().relay.queue_events, 1);
+});
+
+test('a team hears nothing of what a bridge reads, and cannot make it write', async (t) => {
+  const { made, signedIn } = await startGuarded(t);
+  const [operator, team] = [await signedIn('operator'), await signedIn('platform')];
+  const heard: string[] = [];
+  const listen = (connection: typeof team, subject: string) =>
+    connection.subscribe(subject, { callback: (error, { subject: at }) => void (error ?? heard.push(at)) });
+  listen(team, '_INBOX.>');
+  listen(await signedIn('platform'), '_INBOX_bridge.>');
+  listen(team, '_INBOX_platform.>');
+  const config = made('bridge', 'bridge', {
+    ...identity('finance'),
+    budgets: [{ name: 'all', limit_usd: 9, period: 'day' }],
+  });
+  const { log } = readableLog();
+  const bridge = await Bridge.start({ config, log, env: {} });
+  t.after(() => bridge.stop());
+  const told = async () =>
+    (await operator.request('$JS.API.DIRECT.GET.KV_toll_budgets.$KV.toll_budgets.policy')).string();
+  await until('the rules', async () => (await told()).includes('"limit_usd":9'));
+  const rules = await told();
+  assert.equal((await post(config.socket.path, '/v1/events', turn)).status, 202);
+  const metrics = async () => (await fetch(`${bridge.metricsUrl}/metrics`)).text();
+  await until('the turn', async () => /^toll_turns_total\{.*team="finance".*\} 1$/m.test(await metrics()));
+  assert.deepEqual(heard, [], 'the turn of another team, which the bridge read');
+
+  const written: string[] = [];
+  operator.subscribe('>', { callback: (_, { subject }) => void written.push(subject) });
+  await operator.flush();
+  for (const reply of ['$KV.toll_budgets.policy', 'toll.turns.finance.ada', 'toll.polls.zai.w']) {
+    team.publish('toll.verdict.platform.ada', question, { reply });
+  }
+  team.publish('toll.verdict.platform.ada', question, { reply: '_INBOX_platform.control' });
+  await until('the answer of the last', async () => heard.length > 0);
+  assert.deepEqual(heard, ['_INBOX_platform.control']);
+  const mine = /^(?:\$KV\.toll_budgets\.policy|toll\.turns|toll\.polls)/;
+  assert.deepEqual(
+    written.filter((subject) => mine.test(subject)),
+    [],
+  );
+  assert.equal(await told(), rules);
 });
 
 test('without the streams, or without JetStream, a bridge says so and lives', async (t) => {

@@ -171,7 +171,7 @@ test('a warning is shown once per rule, step, period and limit, and holds nothin
 test('a message is one line without control sequences', async () => {
   const bridge = await scratch.judge();
   const plugin = await scratch.load();
-  bridge.reply = { ...STOP, message: 'spent\r\nall\u001b[31m of it\n' };
+  bridge.reply = { ...STOP, message: 'spent\r\nall\u001b[31m of\u2028\u202eit\u2066\n' };
   assert.equal((await callModel(plugin))?.message, 'spent all [31m of it');
 });
 
@@ -193,6 +193,19 @@ test('an answer serves the same question for its ttl, and no other question', as
   t.mock.timers.setTime(NOW_MS + 10_000);
   assert.equal((await callModel(plugin))?.message, STOP.message);
   assert.equal(asked(), 4);
+});
+
+test('no answer is kept for more than a minute, whatever it says', async (t) => {
+  stopTheClock(t);
+  const bridge = await scratch.judge();
+  const plugin = await scratch.load();
+  bridge.reply = { ...STOP, ttl_s: 1e300 };
+  await callModel(plugin);
+  t.mock.timers.setTime(NOW_MS + 59_999);
+  bridge.reply = ALLOW;
+  assert.equal((await callModel(plugin))?.message, STOP.message);
+  t.mock.timers.setTime(NOW_MS + 60_000);
+  assert.equal(await callModel(plugin), undefined);
 });
 
 test('a clock that is set back makes no answer last longer', async (t) => {
@@ -330,6 +343,24 @@ test('an outage is shown to whom rules apply, once, and its end is told with wha
   }
   await callModel(plugin, { model: 'another' });
   assert.equal('unchecked' in bridge.questions.at(-1)!, false, 'once');
+});
+
+test('an outage is told once, also to calls at one time of which the first is answered last', async () => {
+  const bridge = await scratch.judge();
+  const plugin = await scratch.load();
+  const away: Reply = { status: 503, body: '{}' };
+  bridge.reply = ({ model }) => (model === 'slow' ? 'never' : away);
+  const atOnce = () => Promise.all(['slow', 'quick', 'other'].map((model) => callModel(plugin, { model })));
+  await callModel(plugin);
+  await atOnce();
+  await atOnce();
+  assert.equal(plugin.told.length, 1);
+  bridge.reply = ALLOW;
+  await atOnce();
+  const told = bridge.questions.map((question) => (question as { unchecked?: number }).unchecked ?? 0);
+  assert.deepEqual(told.slice(-3), [7, 0, 0], 'each call is told of once');
+  assert.match(plugin.told.at(-1) as string, /answers again.* 7\.$/);
+  assert.equal(plugin.told.length, 2);
 });
 
 test('without a socket nothing is asked or said, but a closed door stays closed', async () => {

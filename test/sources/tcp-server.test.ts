@@ -14,6 +14,7 @@ import { tokenDigest } from '../../src/listen.ts';
 import type { ServerTlsFiles } from '../../src/server-tls.ts';
 import { SenderTokens } from '../../src/sources/sender-tokens.ts';
 import { TcpServer, type TcpServerOptions } from '../../src/sources/tcp-server.ts';
+import { VERSION } from '../../src/version.ts';
 import { scratchConfig } from '../commands/bridge-fixture.ts';
 import { samplesOf } from '../scrape.ts';
 import { type Answered, newIntake, readableLog, temporaryFolder, turnPayload, turnRecord } from './intake-fixture.ts';
@@ -330,6 +331,8 @@ test('a bridge believes the token and not the payload: whose turn it is, and whi
   await post(CORE, turn('2', { team: 'core', project: 'own' }));
   await post(WEB, turn('3', { project: 'elsewhere' }));
   await post(WEB, turn('4', { user: 'zoe' }));
+  // A turn of the other team, whose id is known.
+  await post(WEB, turn('1', { cost_usd: 100, tokens: { input: 1e6, output: 1 } }));
 
   const text = await (await fetch(`${bridge.metricsUrl}/metrics`)).text();
   const booked = samplesOf(text).filter(({ name }) => name === 'toll_cost_usd_total');
@@ -349,7 +352,20 @@ test('a bridge believes the token and not the payload: whose turn it is, and whi
   const after = await (await fetch(`${bridge.metricsUrl}/metrics`)).text();
   assert.match(after, /^tollbridge_requests_refused_total\{source="tcp",reason="unauthorized"\} 1$/m);
   const status = await request(`${url}/v1/status`, { headers: bearer(CORE) });
-  assert.equal(status.status, 200);
+  assert.deepEqual(
+    status.json,
+    { version: VERSION, ready: true, team: 'core', user: 'ada' },
+    'whose token it is, and not what others spent or what accounts hold',
+  );
+  for (const route of ['/v1/report?by=team', '/v1/explain']) {
+    const body =
+      route === '/v1/explain' ? { agent: 'opencode', provider: 'openai', model: 'gpt-5', team: 'web' } : undefined;
+    assert.equal(
+      (await request(url + route, { headers: bearer(CORE), body })).status,
+      404,
+      'these the socket alone tells',
+    );
+  }
   assert.doesNotMatch(after + status.text + lines.join('\n'), /CANARY|elsewhere/);
 });
 

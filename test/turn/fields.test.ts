@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { id, mcpServerOf, model, optionalServerName, provider, toolName, unixMs } from '../../src/turn/fields.ts';
+import { id, mcpServerOf, model, name, optionalServerName, provider, toolName, unixMs } from '../../src/turn/fields.ts';
 import { projectName } from '../../src/turn/project-name.ts';
 
 const TIMES: [unknown, string][] = [
@@ -40,6 +40,19 @@ for (const stated of [
 ]) {
   test(`no time: ${JSON.stringify(stated)}`, () => assert.equal(unixMs.safeParse(stated).success, false));
 }
+
+test('no name turns the reading direction of what stands after it', () => {
+  const turning = [0x61c, 0x200e, 0x200f, 0x202a, 0x202b, 0x202c, 0x202d, 0x202e, 0x2066, 0x2067, 0x2068, 0x2069];
+  for (const point of turning) {
+    const char = String.fromCodePoint(point);
+    for (const field of [name, model]) {
+      assert.equal(field.parse(`${char}shop${char}.2`), 'shop.2');
+      assert.equal(field.safeParse(char).success, false, 'nothing else is no name');
+    }
+    assert.equal(projectName(`/home/ana/${char}shop`), 'shop');
+  }
+  assert.equal(name.parse('👩‍💻 مشروع'), '👩‍💻 مشروع', 'what is read from right to left by itself stays');
+});
 
 test('the server in the name of an MCP tool', () => {
   const servers = ['mcp__github__list', 'mcp__a_b__c__d', 'mcp__x__', 'mcp____x', 'bash', 'my_mcp__a__b'].map(
