@@ -18,7 +18,10 @@ export interface CounterPoint {
 
 export interface HistogramPoint {
   readonly labels: Labels;
-  /** Observations per bucket, not cumulative; one more than the family has bounds, the last for +Inf. */
+  /**
+   * Observations per bucket, not cumulative; one more than the family has bounds, the last for +Inf. A later observation
+   * brings another array, so this one may be kept.
+   */
   readonly counts: readonly number[];
   readonly sum: number;
 }

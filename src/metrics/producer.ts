@@ -46,16 +46,14 @@ type Gauges = Map<MetricFamily, Map<Labels, number>>;
 
 /**
  * All families of the ledger as OpenTelemetry metrics, cumulative since the ledger was created. A collect is one
- * synchronous pass over committed state, so its families agree with each other, and it copies what the ledger may
- * change later. It rejects with whatever the ledger throws.
+ * synchronous pass over committed state, so its families agree with each other, and nothing in it changes later. It
+ * rejects with whatever the ledger throws.
  */
 export class LedgerMetricProducer implements MetricProducer {
   readonly #reading: LedgerReading;
   readonly #tiles: TileMap;
   readonly #accounts: readonly ConfiguredAccount[];
   readonly #labels = new LabelSets();
-  /** Histograms as they were handed out last, by the labels of the ledger, which belong to one each. */
-  readonly #histograms = new WeakMap<Labels, Histogram>();
 
   constructor(options: { reading: LedgerReading; tiles: TileMap; accounts: readonly ConfiguredAccount[] }) {
     this.#reading = options.reading;
@@ -88,12 +86,8 @@ export class LedgerMetricProducer implements MetricProducer {
     const boundaries = [...(family.buckets ?? [])];
     const dataPoints = Array.from(this.#reading.histograms(name), ({ labels, counts, sum }) => {
       const count = counts.reduce((total, each) => total + each, 0);
-      let value = this.#histograms.get(labels);
-      // It only ever grows: what has as many observations as before has the same ones.
-      if (value?.count !== count) {
-        value = { buckets: { boundaries, counts: [...counts] }, sum: sum / scale, count };
-        this.#histograms.set(labels, value);
-      }
+      // The type of a point allows changes, which nobody makes.
+      const value: Histogram = { buckets: { boundaries, counts: counts as number[] }, sum: sum / scale, count };
       return { ...span, attributes: this.#inPartition(family, labels), value };
     });
     return { ...described(family), dataPointType: DataPointType.HISTOGRAM, dataPoints };
