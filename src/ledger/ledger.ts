@@ -11,7 +11,7 @@ import type { PolicyConfig } from '../config-policy.ts';
 import type { Log } from '../log.ts';
 import { type MetricFamily, TOLL } from '../metrics/catalogue.ts';
 import type { PollResult } from '../poll/poll-result.ts';
-import type { Booking, MeterEvent, PricingState } from '../turn/turn-event.ts';
+import type { Booking, MeterEvent } from '../turn/turn-event.ts';
 import { BalanceBook, type Comparison } from './balance-book.ts';
 import type { Span } from './budget-period.ts';
 import { CommitQueue } from './commit-queue.ts';
@@ -25,6 +25,7 @@ import type {
   CounterPoint,
   HistogramPoint,
   LedgerReading,
+  ModelPricing,
   PolicyCount,
   Standing,
   Window,
@@ -273,12 +274,8 @@ export class Ledger implements LedgerReading {
     return this.#turns.unfinished(this.#now() - UNFINISHED_AFTER_MS);
   }
 
-  pricingStates(): { provider: string; model: string; state: PricingState }[] {
-    return this.#db.prepare('SELECT provider, model, state FROM pricing_state').all() as {
-      provider: string;
-      model: string;
-      state: PricingState;
-    }[];
+  pricingStates(): ModelPricing[] {
+    return this.#turns.pricingStates();
   }
 
   /** The label combinations of turns so far; undefined when there are too many to look through. */

@@ -8,6 +8,9 @@ import type { PricingState } from '../turn/turn-event.ts';
 /** Label names and values of one series, in the order of the family's labels. The same object for the series' whole life. */
 export type Labels = Readonly<Record<string, string>>;
 
+/** How the newest turn of a model was priced; what it consists of are the labels of its series. */
+export type ModelPricing = Readonly<{ provider: string; model: string; state: PricingState }>;
+
 export interface CounterPoint {
   readonly labels: Labels;
   readonly value: number;
@@ -15,7 +18,10 @@ export interface CounterPoint {
 
 export interface HistogramPoint {
   readonly labels: Labels;
-  /** Observations per bucket, not cumulative; one more than the family has bounds, the last for +Inf. */
+  /**
+   * Observations per bucket, not cumulative; one more than the family has bounds, the last for +Inf. A later observation
+   * brings another array, so this one may be kept.
+   */
   readonly counts: readonly number[];
   readonly sum: number;
 }
@@ -84,7 +90,8 @@ export interface LedgerReading {
   windowSessions(window: Window, upstreamProviders: readonly string[]): number;
   /** Turns that began more than 15 minutes ago and never finished. */
   unfinishedTurns(): readonly { readonly agent: string; readonly provider: string; readonly turns: number }[];
-  pricingStates(): readonly { readonly provider: string; readonly model: string; readonly state: PricingState }[];
+  /** The same objects until one changes. */
+  pricingStates(): readonly ModelPricing[];
   /** Every upstream provider that a turn was ever booked under. */
   upstreamProviders(): readonly string[];
   /** Where every configured budget and cap stands now. */

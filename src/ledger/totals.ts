@@ -29,7 +29,8 @@ interface Counter {
 
 interface Histogram {
   readonly labels: Labels;
-  readonly counts: number[];
+  /** Replaced at the first observation of a transaction: what was read stays as it was. */
+  counts: number[];
   sum: number;
 }
 
@@ -42,11 +43,12 @@ function pick(family: MetricFamily, values: LabelValues, fold: boolean): Labels 
   return Object.freeze(labels);
 }
 
-/** NUL separates: decoders refuse control characters, so no value holds one. */
+/**
+ * NUL separates: decoders refuse control characters, so no value holds one. Joined, because a key that is put together
+ * by concatenation is kept as a tree of its parts, which takes several times as much memory.
+ */
 function keyOf(family: MetricFamily, values: LabelValues): string {
-  let key = '';
-  for (const name of family.labels) key += `${values[name] ?? ''}\0`;
-  return key;
+  return family.labels.map((name) => values[name] ?? '').join('\0');
 }
 
 /** The series of one label set, found once each. Good until the totals are loaded anew. */
@@ -57,19 +59,16 @@ export interface SeriesOf {
   observe(family: MetricFamily, value: number, own: string, values: () => LabelValues): void;
 }
 
-/** The value under two keys, made when it is missing. */
-function lasting<K, V>(values: Map<K, Map<string, V>>, first: K, second: string, make: () => V): V {
-  let inner = values.get(first);
-  if (!inner) {
-    inner = new Map();
-    values.set(first, inner);
-  }
-  let value = inner.get(second);
-  if (value === undefined) {
-    value = make();
-    inner.set(second, value);
-  }
-  return value;
+/** A series of a label set; there are a dozen of each, so looking through them is as fast as a map, and much smaller. */
+interface Found<T> {
+  readonly family: MetricFamily;
+  readonly own: string;
+  readonly series: T;
+}
+
+function among<T>(found: readonly Found<T>[], family: MetricFamily, own: string): T | undefined {
+  for (const each of found) if (each.family === family && each.own === own) return each.series;
+  return undefined;
 }
 
 export class Totals {
@@ -138,19 +137,23 @@ export class Totals {
   of(labels: LabelValues): SeriesOf {
     let known = this.#known.get(labels);
     if (known) return known;
-    const counters = new Map<MetricFamily, Map<string, Counter>>();
-    const histograms = new Map<MetricFamily, Map<string, Histogram>>();
+    const counters: Found<Counter>[] = [];
+    const histograms: Found<Histogram>[] = [];
     known = {
       raise: (family, delta, own, values) => {
-        const counter = lasting(counters, family, own, () => this.#counter(family, pick(family, values(), false)));
-        this.#raise(family, counter, delta);
+        let series = among(counters, family, own);
+        if (!series) {
+          series = this.#counter(family, pick(family, values(), false));
+          counters.push({ family, own, series });
+        }
+        this.#raise(family, series, delta);
       },
       observe: (family, value, own, values) => {
-        const histogram = histograms.get(family)?.get(own);
-        if (histogram) return this.#observe(family, histogram, value);
+        const series = among(histograms, family, own);
+        if (series) return this.#observe(family, series, value);
         const { found, isFolded } = this.#histogram(family, values());
         // What folds is looked for again each time, because each time is told.
-        if (!isFolded) lasting(histograms, family, own, () => found);
+        if (!isFolded) histograms.push({ family, own, series: found });
         this.#observe(family, found, value);
       },
     };
@@ -187,6 +190,7 @@ export class Totals {
     const buckets = family.buckets ?? [];
     const at = buckets.findIndex((bound) => value <= bound * family.scale);
     const index = at === -1 ? buckets.length : at;
+    if (!this.#dirtyHistograms.has(histogram)) histogram.counts = [...histogram.counts];
     histogram.counts[index] = (histogram.counts[index] as number) + 1;
     histogram.sum += value;
     this.#dirtyHistograms.set(histogram, family.name);

@@ -17,6 +17,8 @@ import type { BalanceBook } from './balance-book.ts';
 import { type Dimension, type Dimensions, labelsOf } from './dimensions.ts';
 import type { LabelCaps } from './label-caps.ts';
 import { isAhead, plausibleDurationMs } from './plausible-time.ts';
+import { PricingStates } from './pricing-states.ts';
+import type { ModelPricing } from './reading.ts';
 import type { SpendBook } from './spend-book.ts';
 import { type LabelValues, OTHER, type Totals } from './totals.ts';
 import {
@@ -72,11 +74,10 @@ export class TurnBook {
   readonly #markCounted: StatementSync;
   readonly #markUnpriced: StatementSync;
   readonly #touchSession: StatementSync;
-  readonly #setPricing: StatementSync;
   readonly #finishedLongAgo: StatementSync;
-  /** What the transaction under way learned of sessions and of prices, to be written once. */
+  readonly #pricing: PricingStates;
+  /** What the transaction under way learned of sessions, to be written once. */
   readonly #sessions = new Map<string, readonly [agent: string, session: string, upstream: string, lastMs: number]>();
-  readonly #pricing = new Map<string, readonly [provider: string, model: string, state: string, datedMs: number]>();
 
   constructor(db: DatabaseSync, parts: Parts) {
     this.#parts = parts;
@@ -98,10 +99,7 @@ export class TurnBook {
       `INSERT INTO session_upstream (agent, session_id, upstream_provider, last_ms) VALUES (?, ?, ?, ?)
        ON CONFLICT DO UPDATE SET last_ms = max(last_ms, excluded.last_ms)`,
     );
-    this.#setPricing = db.prepare(
-      `INSERT INTO pricing_state (provider, model, state, dated_ms) VALUES (?, ?, ?, ?)
-       ON CONFLICT DO UPDATE SET state = excluded.state, dated_ms = excluded.dated_ms WHERE excluded.dated_ms >= dated_ms`,
-    );
+    this.#pricing = new PricingStates(db);
     this.#finishedLongAgo = db.prepare(
       'SELECT * FROM turn WHERE settled = 0 AND phase > 0 AND counted = 0 AND received_ms <= ? ORDER BY received_ms LIMIT ?',
     );
@@ -110,6 +108,11 @@ export class TurnBook {
   /** Turns that began before a moment, Unix ms, and are still in progress. */
   unfinished(beforeMs: number): { agent: string; provider: string; turns: number }[] {
     return this.#unfinished.all(beforeMs) as { agent: string; provider: string; turns: number }[];
+  }
+
+  /** How the newest turn of each model was priced; the same objects until one changes. */
+  pricingStates(): ModelPricing[] {
+    return this.#pricing.all();
   }
 
   /** Whom one of a session's turns was paid to, as stated. */
@@ -169,14 +172,14 @@ export class TurnBook {
   /** Writes what changed; call it inside the transaction that books the cause. */
   flush(): void {
     for (const session of this.#sessions.values()) this.#touchSession.run(...session);
-    for (const price of this.#pricing.values()) this.#setPricing.run(...price);
+    this.#pricing.flush();
     this.forget();
   }
 
   /** Forgets what was not written. */
   forget(): void {
     this.#sessions.clear();
-    this.#pricing.clear();
+    this.#pricing.forget();
   }
 
   #dimension(id: number): Dimension {
@@ -326,10 +329,7 @@ export class TurnBook {
   #notePricing(row: TurnRow, { provider, model }: Dimension): void {
     const { tokens, costNano, pricing } = usageOf(row);
     if (totalTokens(tokens) === 0 && costNano === 0) return;
-    const key = `${provider}\0${model}`;
-    const noted = this.#pricing.get(key);
-    if (noted && noted[3] > row.dated_ms) return;
-    this.#pricing.set(key, [provider, model, pricing, row.dated_ms]);
+    this.#pricing.note({ provider, model, state: pricing }, row.dated_ms);
   }
 
   /** A counter cannot take back, so it counts the most that a turn ever had, whatever comes and goes in between. */

@@ -1,6 +1,6 @@
 // The ledger's metrics as Prometheus text, format 0.0.4. It exists because PrometheusSerializer builds every line of
 // every series anew at each scrape and holds the event loop meanwhile; tests keep the two equal. Here a series keeps its
-// text, and a few series that follow each other keep their bytes, for as long as no value changes.
+// bytes, and nothing else of its text: a new value is written over the old one.
 
 import { setImmediate as nextTurnOfLoop } from 'node:timers/promises';
 import type { Attributes } from '@opentelemetry/api';
@@ -10,10 +10,13 @@ import { type MetricFamily, TOLL } from './catalogue.ts';
 /** How long others may be kept waiting, and after how many series the clock is looked at. */
 const SLICE_MS = 1;
 const LOOK_EVERY = 64;
-/** Series are kept as bytes in pieces of at least so many characters: a change makes its whole piece be joined anew. */
-const PIECE_CHARS = 4096;
+/** Series that follow each other share a buffer of about so many bytes: what follows a longer value moves. */
+const PIECE_BYTES = 8192;
 /** Pieces are handed out together, about so many bytes at once: each write to a connection has its price. */
 const CHUNK_BYTES = 256 * 1024;
+/** What a buffer that became too small gets more than it needs. */
+const SPARE_BYTES = 128;
+const SPACE = 0x20;
 
 const FAMILY_BY_OTEL_NAME = new Map<string, MetricFamily>(
   Object.values(TOLL).map((family) => [family.otelName, family]),
@@ -21,37 +24,9 @@ const FAMILY_BY_OTEL_NAME = new Map<string, MetricFamily>(
 
 type AnyPoint = DataPoint<number | Histogram>;
 
-/** A series as it was last written. */
-interface Written {
-  readonly attributes: Attributes;
-  /** The value, or a histogram's count: it grows with every observation, so while it stands nothing else changed. */
-  mark: number;
-  /**
-   * Its line with the end; of a histogram the labels alone, because its many lines are a piece of their own. Joined,
-   * because a string built by concatenation stays a tree, which is walked each time.
-   */
-  text: string;
-  /** Where it is shown. */
-  piece: Piece | undefined;
-}
-
-/** Series that are shown one after the other. */
-interface Piece {
-  readonly series: readonly Written[];
-  /** Absent when one of them changed. */
-  bytes: Buffer | undefined;
-}
-
-interface WrittenFamily {
-  /** In the order in which the points came. */
-  readonly arrived: readonly Written[];
-  /** In the order in which they are shown; absent when series came or went. */
-  readonly pieces: readonly Piece[] | undefined;
-}
-
 /** Renders metrics whose attribute objects live as long as their series: what is known of one is kept by identity. */
 export class Exposition {
-  #families = new Map<string, WrittenFamily>();
+  #families = new Map<string, FamilyText>();
   #rendering: Promise<unknown> = Promise.resolve();
 
   /**
@@ -70,42 +45,21 @@ export class Exposition {
   }
 
   async #render(metrics: readonly MetricData[]): Promise<Buffer[]> {
-    const families = new Map<string, WrittenFamily>();
-    const chunks: Buffer[] = [];
+    const families = new Map<string, FamilyText>();
+    const chunks = new Chunks();
     // The metrics were collected without a pause.
     await nextTurnOfLoop();
     const slice = new Slice();
-    let gathered: Buffer[] = [];
-    let bytes = 0;
-    const hand = (piece: Buffer) => {
-      gathered.push(piece);
-      bytes += piece.length;
-      if (bytes < CHUNK_BYTES) return;
-      chunks.push(Buffer.concat(gathered, bytes));
-      gathered = [];
-      bytes = 0;
-    };
     for (const metric of metrics) {
       const family = FAMILY_BY_OTEL_NAME.get(metric.descriptor.name);
       if (!family) throw new Error(`the metric ${metric.descriptor.name} is not in the catalogue`);
-      const { name, help, type } = family;
-      const points = metric.dataPoints as readonly AnyPoint[];
-      const { arrived, pieces: kept } = placed(points, this.#families.get(name));
-      for (let index = 0; index < arrived.length; index++) {
-        write(arrived[index]!, name, points[index]!.value);
-        if (index % LOOK_EVERY === 0) await slice.end();
-      }
-      const pieces = kept ?? piecesOf(arrived, type === 'histogram');
-      families.set(name, { arrived, pieces });
-      hand(Buffer.from(`# HELP ${name} ${escapeText(help)}\n# TYPE ${name} ${type}\n`));
-      for (const piece of pieces) {
-        piece.bytes ??= encoded(piece.series.map(({ text }) => text).join(''));
-        hand(piece.bytes);
-        await slice.end();
-      }
+      const text = this.#families.get(family.name) ?? new FamilyText(family);
+      families.set(family.name, text);
+      await text.update(metric.dataPoints as readonly AnyPoint[], slice);
+      await text.copyTo(chunks, slice);
     }
     this.#families = families;
-    return [...chunks, ...gathered];
+    return chunks.end();
   }
 }
 
@@ -121,61 +75,208 @@ class Slice {
   }
 }
 
-/** What is known of these points' series. */
-function placed(points: readonly AnyPoint[], last: WrittenFamily | undefined): WrittenFamily {
-  const known = last?.arrived ?? [];
-  if (last && known.length === points.length && points.every((point, at) => point.attributes === known[at]!.attributes))
-    return last;
-  const byAttributes = new Map(known.map((series) => [series.attributes, series]));
-  const arrived = points.map(
-    ({ attributes }) => byAttributes.get(attributes) ?? { attributes, mark: Number.NaN, text: '', piece: undefined },
-  );
-  return { arrived, pieces: undefined };
-}
+/** Bytes copied one after the other into a few buffers. */
+class Chunks {
+  readonly #full: Buffer[] = [];
+  #last = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+  #used = 0;
 
-/** Sorts series by their labels and divides them. */
-function piecesOf(series: readonly Written[], areHistograms: boolean): Piece[] {
-  const sorted = series.toSorted((a, b) => (a.text < b.text ? -1 : 1));
-  if (areHistograms) return sorted.map(({ piece }) => piece!);
-  const pieces: Piece[] = [];
-  let members: Written[] = [];
-  let chars = 0;
-  for (const each of sorted) {
-    if (members.length === 0 || chars >= PIECE_CHARS) {
-      members = [];
-      chars = 0;
-      pieces.push({ series: members, bytes: undefined });
+  add(bytes: Buffer, length = bytes.length): void {
+    if (this.#used + length > this.#last.length) {
+      this.#full.push(this.#last.subarray(0, this.#used));
+      this.#last = Buffer.allocUnsafeSlow(Math.max(CHUNK_BYTES, length));
+      this.#used = 0;
     }
-    each.piece = pieces.at(-1);
-    members.push(each);
-    chars += each.text.length;
+    bytes.copy(this.#last, this.#used, 0, length);
+    this.#used += length;
   }
-  return pieces;
+
+  end(): Buffer[] {
+    return [...this.#full, this.#last.subarray(0, this.#used)];
+  }
 }
 
-/** Brings the text of a series up to date. */
-function write(series: Written, name: string, value: number | Histogram): void {
-  const mark = typeof value === 'number' ? value : value.count;
-  // The mark of a new series equals no number.
-  if (mark === series.mark) return;
-  series.mark = mark;
-  if (typeof value !== 'number') {
-    series.text ||= labelText(series.attributes);
-    series.piece ??= { series: [], bytes: undefined };
-    series.piece.bytes = encoded(histogramText(name, series.text, value));
-    return;
-  }
-  if (series.piece) series.piece.bytes = undefined;
-  const head = series.text.slice(0, series.text.lastIndexOf(' ')) || `${name}${labelText(series.attributes)}`;
-  series.text = [head, ' ', numberText(value), '\n'].join('');
+/** A series as it was last written. */
+interface Series {
+  readonly attributes: Attributes;
+  /** The value, or a histogram's count: it grows with every observation, so while it stands nothing else changed. */
+  mark: number;
+  /** Where it is shown. */
+  piece: Piece | undefined;
 }
 
-/** In memory of its own: what lies in Node's pool keeps its neighbours' memory. */
-function encoded(text: string): Buffer {
-  const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text));
-  bytes.write(text);
-  return bytes;
+/** One family, from scrape to scrape. */
+class FamilyText {
+  readonly #name: string;
+  readonly #head: Buffer;
+  /** In the order in which the points came. */
+  #arrived: readonly Series[] = [];
+  /** In the order in which the series are shown. */
+  #pieces: readonly Piece[] = [];
+
+  constructor({ name, help, type }: MetricFamily) {
+    this.#name = name;
+    this.#head = Buffer.from(`# HELP ${name} ${escapeText(help)}\n# TYPE ${name} ${type}\n`);
+  }
+
+  /** Brings the text up to date. */
+  async update(points: readonly AnyPoint[], slice: Slice): Promise<void> {
+    const arrived = this.#arrived;
+    const areSame = arrived.length === points.length;
+    if (!areSame || points.some(({ attributes }, at) => attributes !== arrived[at]!.attributes)) {
+      await this.#place(points, slice);
+    }
+    for (const [at, { value }] of points.entries()) {
+      const series = this.#arrived[at]!;
+      const mark = markOf(value);
+      // NaN is no number's equal, but its own.
+      if (!Object.is(mark, series.mark)) {
+        series.mark = mark;
+        if (typeof value === 'number') series.piece!.writeValue(series, numberText(value));
+        else series.piece!.write(series, histogramText(this.#name, labelText(series.attributes), value));
+      }
+      if (at % LOOK_EVERY === 0) await slice.end();
+    }
+  }
+
+  async copyTo(chunks: Chunks, slice: Slice): Promise<void> {
+    chunks.add(this.#head);
+    for (const piece of this.#pieces) {
+      piece.copyTo(chunks);
+      await slice.end();
+    }
+  }
+
+  /** Finds the place of series that came, and closes the gaps of those that went. */
+  async #place(points: readonly AnyPoint[], slice: Slice): Promise<void> {
+    const known = new Map(this.#arrived.map((series) => [series.attributes, series]));
+    const arrived: Series[] = [];
+    const fresh: { series: Series; labels: string; text: Buffer }[] = [];
+    for (const { attributes, value } of points) {
+      let series = known.get(attributes);
+      if (!series) {
+        series = { attributes, mark: markOf(value), piece: undefined };
+        const labels = labelText(attributes);
+        const isNumber = typeof value === 'number';
+        const text = isNumber
+          ? `${this.#name}${labels} ${numberText(value)}\n`
+          : histogramText(this.#name, labels, value);
+        fresh.push({ series, labels, text: Buffer.from(text) });
+        if (fresh.length % LOOK_EVERY === 0) await slice.end();
+      }
+      arrived.push(series);
+    }
+    fresh.sort((one, other) => (one.labels < other.labels ? -1 : 1));
+    const staying = new Set(arrived);
+    const shown = this.#pieces.flatMap((piece) => piece.series).filter((series) => staying.has(series));
+    const pieces: Piece[] = [];
+    let filling = new PieceToBe();
+    const show = (series: Series, text: Buffer) => {
+      if (filling.bytes >= PIECE_BYTES) {
+        pieces.push(new Piece(filling));
+        filling = new PieceToBe();
+      }
+      filling.add(series, text);
+    };
+    let next = 0;
+    for (const { series, labels, text } of fresh) {
+      const end = firstAfter(shown, labels, next);
+      for (; next < end; next++) show(shown[next]!, shown[next]!.piece!.text(shown[next]!));
+      show(series, text);
+    }
+    for (; next < shown.length; next++) show(shown[next]!, shown[next]!.piece!.text(shown[next]!));
+    pieces.push(new Piece(filling));
+    this.#arrived = arrived;
+    this.#pieces = pieces;
+    for (const piece of pieces) for (const series of piece.series) series.piece = piece;
+  }
 }
+
+/** Where the first of some sorted series is that comes after these labels. */
+function firstAfter(sorted: readonly Series[], labels: string, from: number): number {
+  let [low, high] = [from, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (labelText(sorted[middle]!.attributes) < labels) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+class PieceToBe {
+  readonly series: Series[] = [];
+  readonly texts: Buffer[] = [];
+  bytes = 0;
+
+  add(series: Series, text: Buffer): void {
+    this.series.push(series);
+    this.texts.push(text);
+    this.bytes += text.length;
+  }
+}
+
+/** The text of series that are shown one after the other. */
+class Piece {
+  readonly series: readonly Series[];
+  /** Where the text of each ends. */
+  readonly #ends: number[];
+  #bytes: Buffer;
+
+  constructor({ series, texts, bytes }: PieceToBe) {
+    this.series = [...series];
+    let end = 0;
+    this.#ends = texts.map((text) => (end += text.length));
+    // In memory of its own: what lies in Node's pool keeps its neighbours' memory.
+    this.#bytes = Buffer.allocUnsafeSlow(bytes);
+    for (const [at, text] of texts.entries()) text.copy(this.#bytes, this.#ends[at]! - text.length);
+  }
+
+  text(series: Series): Buffer {
+    const at = this.series.indexOf(series);
+    return this.#bytes.subarray(this.#start(at), this.#ends[at]);
+  }
+
+  /** Everything that a series says. */
+  write(series: Series, text: string): void {
+    const at = this.series.indexOf(series);
+    this.#replace(at, this.#start(at), this.#ends[at]!, text);
+  }
+
+  /** What stands behind the last space of a series' only line. */
+  writeValue(series: Series, value: string): void {
+    const at = this.series.indexOf(series);
+    const end = this.#ends[at]! - 1;
+    let from = end;
+    while (this.#bytes[from - 1] !== SPACE) from -= 1;
+    this.#replace(at, from, end, value);
+  }
+
+  copyTo(chunks: Chunks): void {
+    chunks.add(this.#bytes, this.#ends.at(-1) ?? 0);
+  }
+
+  #start(at: number): number {
+    return at === 0 ? 0 : this.#ends[at - 1]!;
+  }
+
+  /** Puts other text in the place of some bytes of one series. */
+  #replace(at: number, from: number, to: number, text: string): void {
+    const grown = from + Buffer.byteLength(text) - to;
+    if (grown !== 0) {
+      const end = this.#ends.at(-1)!;
+      if (end + grown > this.#bytes.length) {
+        const larger = Buffer.allocUnsafeSlow(end + grown + SPARE_BYTES);
+        this.#bytes.copy(larger, 0, 0, end);
+        this.#bytes = larger;
+      }
+      this.#bytes.copyWithin(to + grown, to, end);
+      for (let later = at; later < this.#ends.length; later++) this.#ends[later]! += grown;
+    }
+    this.#bytes.write(text, from);
+  }
+}
+
+const markOf = (value: number | Histogram) => (typeof value === 'number' ? value : value.count);
 
 function histogramText(name: string, labels: string, { buckets, sum, count }: Histogram): string {
   const lines: string[] = [];

@@ -18,7 +18,7 @@ import { pollGauges, type SetGauge } from './account-gauges.ts';
 import { type MetricFamily, PARTITION, TOLL } from './catalogue.ts';
 import { driftOf } from './drift.ts';
 import { LabelSets } from './label-sets.ts';
-import { sumRows, type TileMap, upstreamsByTile } from './tile-report.ts';
+import { sumRows, type TileMap, upstreamsByTile, type WindowSum } from './tile-report.ts';
 
 /** The scope of everything that comes from the ledger. */
 export const LEDGER_SCOPE = 'tollbridge.ledger';
@@ -46,16 +46,14 @@ type Gauges = Map<MetricFamily, Map<Labels, number>>;
 
 /**
  * All families of the ledger as OpenTelemetry metrics, cumulative since the ledger was created. A collect is one
- * synchronous pass over committed state, so its families agree with each other, and it copies what the ledger may
- * change later. It rejects with whatever the ledger throws.
+ * synchronous pass over committed state, so its families agree with each other, and nothing in it changes later. It
+ * rejects with whatever the ledger throws.
  */
 export class LedgerMetricProducer implements MetricProducer {
   readonly #reading: LedgerReading;
   readonly #tiles: TileMap;
   readonly #accounts: readonly ConfiguredAccount[];
   readonly #labels = new LabelSets();
-  /** Histograms as they were handed out last, by the labels of the ledger, which belong to one each. */
-  readonly #histograms = new WeakMap<Labels, Histogram>();
 
   constructor(options: { reading: LedgerReading; tiles: TileMap; accounts: readonly ConfiguredAccount[] }) {
     this.#reading = options.reading;
@@ -88,12 +86,8 @@ export class LedgerMetricProducer implements MetricProducer {
     const boundaries = [...(family.buckets ?? [])];
     const dataPoints = Array.from(this.#reading.histograms(name), ({ labels, counts, sum }) => {
       const count = counts.reduce((total, each) => total + each, 0);
-      let value = this.#histograms.get(labels);
-      // It only ever grows: what has as many observations as before has the same ones.
-      if (value?.count !== count) {
-        value = { buckets: { boundaries, counts: [...counts] }, sum: sum / scale, count };
-        this.#histograms.set(labels, value);
-      }
+      // The type of a point allows changes, which nobody makes.
+      const value: Histogram = { buckets: { boundaries, counts: counts as number[] }, sum: sum / scale, count };
       return { ...span, attributes: this.#inPartition(family, labels), value };
     });
     return { ...described(family), dataPointType: DataPointType.HISTOGRAM, dataPoints };
@@ -114,6 +108,8 @@ export class LedgerMetricProducer implements MetricProducer {
       gauges.set(family, values.set(this.#inPartition(family, this.#labels.of(labels)), value));
     };
     this.#ledgerGauges(set, series);
+    const priced = this.#reading.pricingStates();
+    if (priced.length > 0) gauges.set(TOLL.pricingInfo, new Map(priced.map((labels) => [labels, 1])));
     this.#tileGauges(set);
     this.#windowGauges(set);
     this.#accountGauges(set);
@@ -132,8 +128,6 @@ export class LedgerMetricProducer implements MetricProducer {
     for (const { agent, provider, turns } of reading.unfinishedTurns()) {
       set(TOLL.turnsUnfinished, { agent, provider }, turns);
     }
-    for (const { provider, model, state } of reading.pricingStates())
-      set(TOLL.pricingInfo, { provider, model, state }, 1);
   }
 
   #tileGauges(set: SetGauge): void {
@@ -166,8 +160,7 @@ export class LedgerMetricProducer implements MetricProducer {
       set(TOLL.windowTokens, labels, all.tokens);
       set(TOLL.windowCacheReadTokens, labels, all.cacheReadTokens);
       set(TOLL.windowTurns, labels, all.turns);
-      for (const [model, modelRows] of topModels(rows)) {
-        const sum = sumRows(modelRows);
+      for (const [model, sum] of topModels(rows)) {
         const ofModel = this.#labels.of({ ...labels, model });
         set(TOLL.windowModelCost, ofModel, sum.costNano);
         set(TOLL.windowModelTokens, ofModel, sum.tokens);
@@ -212,18 +205,33 @@ export class LedgerMetricProducer implements MetricProducer {
   }
 }
 
-/** The rows by model: those that cost most, then those with most tokens, and the rest under `other`. */
-function topModels(rows: readonly WindowRow[]): Map<string, WindowRow[]> {
-  const named = rows
-    .filter((row) => row.model !== OTHER)
-    .sort(
-      (a, b) =>
-        b.costNano - a.costNano ||
-        b.tokens.withoutCacheRead - a.tokens.withoutCacheRead ||
-        (a.model < b.model ? -1 : 1),
-    );
-  const top = new Set(named.slice(0, WINDOW_MODELS_MAX).map((row) => row.model));
-  return Map.groupBy(rows, (row) => (top.has(row.model) ? row.model : OTHER));
+/** The sums by model of the rows of one window and provider: those on top, and the rest under `other`. */
+function topModels(rows: readonly WindowRow[]): [model: string, sum: WindowSum][] {
+  const top: WindowRow[] = [];
+  const rest: WindowRow[] = [];
+  for (const row of rows) {
+    if (row.model === OTHER) {
+      rest.push(row);
+      continue;
+    }
+    // Few of many get in, so looking at the last one first spares a sort of all.
+    if (top.length === WINDOW_MODELS_MAX) {
+      const isIn = isBefore(row, top.at(-1)!);
+      rest.push(isIn ? top.pop()! : row);
+      if (!isIn) continue;
+    }
+    let at = top.length;
+    while (at > 0 && isBefore(row, top[at - 1]!)) at -= 1;
+    top.splice(at, 0, row);
+  }
+  const sums = top.map((row): [string, WindowSum] => [row.model, sumRows([row])]);
+  return rest.length === 0 ? sums : [...sums, [OTHER, sumRows(rest)]];
+}
+
+/** Whether a model is above another: by its cost, then by its tokens. */
+function isBefore(one: WindowRow, other: WindowRow): boolean {
+  const by = other.costNano - one.costNano || other.tokens.withoutCacheRead - one.tokens.withoutCacheRead;
+  return by === 0 ? one.model < other.model : by < 0;
 }
 
 function gaugeMetric(family: MetricFamily, values: ReadonlyMap<Labels, number>, span: Span): MetricData {

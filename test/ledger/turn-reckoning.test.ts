@@ -210,6 +210,31 @@ describe('how a turn is priced', () => {
     }
   });
 
+  test('a histogram that was read stays as it was when more is observed', async (t) => {
+    const bench = new Bench(t);
+    const completed = { tokens: some, pricing: 'stated', costNano: 4, completedMs: NOON_MS } as const;
+    const observed = () => [...bench.ledger.histograms(TOLL.turnDuration.name)].map(({ counts }) => counts);
+    const sum = (counts: readonly (readonly number[])[]) => counts.flat().reduce((all, each) => all + each, 0);
+    await bench.submit(turn({ ...completed, messageId: 'msg_1' }));
+    const first = observed();
+    await bench.submit(turn({ ...completed, messageId: 'msg_2' }));
+    await bench.submit(turn({ ...completed, messageId: 'msg_3' }));
+    assert.deepEqual([sum(first), sum(observed())], [1, 3]);
+  });
+
+  test('what is known of prices stays the same objects until one changes, and an older turn changes none', async (t) => {
+    const bench = new Bench(t);
+    const stated = { tokens: some, pricing: 'stated', costNano: 4 } as const;
+    await bench.submit(turn({ ...stated, messageId: 'msg_1' }));
+    const [first] = bench.ledger.pricingStates();
+    await bench.submit(turn({ ...stated, messageId: 'msg_2' }));
+    assert.equal(bench.ledger.pricingStates()[0], first);
+    await bench.submit(turn({ tokens: some, pricing: 'free', startedMs: NOON_MS - HOUR_MS, messageId: 'msg_3' }));
+    assert.deepEqual(bench.ledger.pricingStates(), [first]);
+    await bench.submit(turn({ ...stated, model: 'another', messageId: 'msg_4' }));
+    assert.equal(bench.ledger.pricingStates().length, 2);
+  });
+
   test('a cost that is stated later prices the turn, its model and its window', async (t) => {
     const bench = new Bench(t);
     await bench.submit(turn({ tokens: some, pricing: 'unknown', eventId: 'evt_1' }));

@@ -105,18 +105,6 @@ describe('the ledger as a metric producer', () => {
     assert.notEqual(later.get(quota)![0], first.get(quota)![0]);
   });
 
-  it('hands out copies of what the ledger goes on changing', async () => {
-    const labels = { agent: 'opencode', tool: 'bash' };
-    const counts = [...(TOLL.toolDuration.buckets ?? []).map(() => 0), 1];
-    const producer = producerOf({ histograms: { [TOLL.toolDuration.name]: [{ labels, counts, sum: 1500 }] } });
-    const metric = (await collected(producer)).get(TOLL.toolDuration.otelName)!;
-    counts[0] = 99;
-    const value = metric.dataPoints[0]!.value as { buckets: { counts: number[] }; sum: number; count: number };
-    assert.equal(value.buckets.counts[0], 0);
-    assert.equal(value.sum, 1.5);
-    assert.equal(value.count, 1);
-  });
-
   it('counts the label sets of every restored family, also of those that hold none', async () => {
     const points = await pointsOf(TOLL.series, fullHand());
     const series = new Map(points.map(([labels, value]) => [labels.metric, value]));
