@@ -7,6 +7,7 @@ import { COUNTED_TEXT } from './look.ts';
 import { chart, table, text } from './panel.ts';
 
 const TURNS: Net = { counter: TOLL.turns };
+const TITLES: Net = { counter: TOLL.titleTurns };
 const FAILED: Net = { counter: TOLL.turnErrors };
 const NET_ESTIMATED: Net = { counter: TOLL.costEstimated, corrections: TOLL.costEstimatedCorrections };
 /** The agent whose plugin tells of every turn, however it ended, and keeps what it could not deliver. */
@@ -40,8 +41,8 @@ export const AGENTS: Band = {
       key: 'agents',
       title: 'Agents',
       description:
-        'Turns, net tokens (with those read from the cache) and net cost in the window by agent; calls of a model that failed, and their share of all calls; the share of turns that were aborted, where an agent tells of them. A lower bound is what arrived: the agent keeps nothing that it could not deliver.',
-      ...{ w: 16, h: 8, joinBy: 'agent' },
+        'Turns, net tokens (with those read from the cache) and net cost in the window by agent; calls of a model that failed, and their share of all calls; the shares of turns that were aborted, and that only gave a session its title, where an agent tells of them. A lower bound is what arrived: the agent keeps nothing that it could not deliver.',
+      ...{ w: 14, h: 9, joinBy: 'agent' },
       queries: [
         { expr: `${turns} > 0` },
         { expr: `${of(NET_TOKENS)} > 0` },
@@ -50,6 +51,7 @@ export const AGENTS: Band = {
         { expr: `${failed} and ${calls}` },
         { expr: `${failed} / ${calls}` },
         { expr: aborted },
+        { expr: `${of(TITLES)} / (${turns} > 0)` },
         { expr: counted },
       ],
       columns: [
@@ -61,7 +63,8 @@ export const AGENTS: Band = {
         { of: 4, title: 'Failed', width: 65, look: { unit: 'locale', decimals: 0 } },
         { of: 5, title: 'Of calls', width: 70, cell: 'text', look: { ...SHARE, thresholds: 'failing' } },
         { of: 6, title: 'Aborted', width: 70, look: SHARE },
-        { of: 7, title: 'Counted', width: 100, cell: 'text', look: { mappings: [COUNTED_TEXT] } },
+        { of: 7, title: 'Titles', width: 65, look: SHARE },
+        { of: 8, title: 'Counted', width: 100, cell: 'text', look: { mappings: [COUNTED_TEXT] } },
       ],
       sortBy: { column: 'Turns' },
     }),
@@ -69,12 +72,12 @@ export const AGENTS: Band = {
       key: 'lower-bounds',
       title: 'What may be missing',
       description: 'Why what an agent exports by itself is a lower bound, agent by agent.',
-      ...{ w: 8, h: 8 },
+      ...{ w: 10, h: 9 },
       content: [
-        'These keep nothing on disk, so of each what it had not delivered when it was killed is missing, and:',
+        'These keep nothing on disk. What one had not delivered when it was killed is missing, and:',
         ...Object.entries(MISSING).map(([agent, what]) => `- **${agent}**: ${what}`),
         '',
-        'The plugin of **opencode** keeps what waits; only of title calls, which come as spans, some are lost.',
+        'The plugin of **opencode** keeps what waits. Its title calls come as spans, of which some are lost.',
       ].join('\n'),
     }),
     chart({

@@ -17,6 +17,8 @@ export interface DemoModel {
   /** Absent where a subscription includes it and no turn states a cost. */
   readonly price?: Price;
   readonly reasons?: true;
+  /** It gives sessions their titles too. */
+  readonly titles?: true;
 }
 
 const price = (input: number, output: number, cacheRead: number, cacheWrite = 0): Price => ({
@@ -32,7 +34,10 @@ const GEMINI = price(2, 12, 0.2);
 export const MODELS: readonly DemoModel[] = [
   { agent: 'claude_code', provider: 'anthropic', model: 'claude-sonnet-4-5', weight: 6, price: SONNET },
   { agent: 'claude_code', provider: 'anthropic', model: 'claude-opus-4-5', weight: 2, price: price(5, 25, 0.5, 6.25) },
-  { agent: 'claude_code', provider: 'anthropic', model: 'claude-haiku-4-5', weight: 3, price: price(1, 5, 0.1, 1.25) },
+  {
+    ...{ agent: 'claude_code', provider: 'anthropic', model: 'claude-haiku-4-5' },
+    ...{ weight: 3, price: price(1, 5, 0.1, 1.25), titles: true },
+  },
   { agent: 'codex', provider: 'openai', model: 'gpt-5.1-codex', weight: 5, reasons: true },
   { agent: 'codex', provider: 'openai', model: 'gpt-5.1-codex-mini', weight: 2, reasons: true },
   { agent: 'gemini_cli', provider: 'google', model: 'gemini-3-pro', weight: 3, reasons: true },
@@ -40,7 +45,7 @@ export const MODELS: readonly DemoModel[] = [
   { agent: 'opencode', provider: 'opencode', model: 'claude-sonnet-4-5', weight: 4, price: SONNET },
   { agent: 'opencode', provider: 'opencode', model: 'glm-4.7', weight: 3, price: price(0.6, 2.2, 0.1) },
   { agent: 'opencode', provider: 'opencode', model: 'kimi-k2.5', weight: 3, price: price(0.6, 3, 0.1), reasons: true },
-  { agent: 'opencode', provider: 'opencode', model: 'big-pickle', weight: 2, price: price(0, 0, 0) },
+  { agent: 'opencode', provider: 'opencode', model: 'big-pickle', weight: 2, price: price(0, 0, 0), titles: true },
   { agent: 'opencode', provider: 'google', model: 'gemini-3-pro', weight: 3, price: GEMINI, reasons: true },
   { agent: 'opencode', provider: 'deepseek', model: 'deepseek-chat', weight: 3, price: price(0.28, 0.42, 0.028) },
   { agent: 'opencode', provider: 'mistral', model: 'devstral-medium', weight: 2, price: price(0.4, 2, 0.04) },

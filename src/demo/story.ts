@@ -176,6 +176,7 @@ function takeTurn(chance: Chance, { model, context, ...setting }: Setting): Stat
     model: model.model,
     tokens,
     ...(model.price && { costNano: costNano(tokens, model.price) }),
+    ...(model.titles && chance.happens(0.2) && { isTitle: true }),
   };
 }
 
@@ -215,7 +216,7 @@ function costNano(
 }
 
 function callTools(chance: Chance, turn: StatedTurn): (StatedEvent & { kind: 'tool' })[] {
-  if (turn.status !== 'ok') return [];
+  if (turn.status !== 'ok' || turn.isTitle) return [];
   const { agent, sessionId, messageId, startedMs, completedMs, project } = turn;
   return Array.from({ length: chance.whole(0, 3) }, (_, at) => {
     const { tool, mcpServer, ms, fails } = chance.weighed(TOOLS);

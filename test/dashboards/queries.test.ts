@@ -210,10 +210,12 @@ describe('what is shown is what was sent', () => {
       assert.deepEqual(await column('F'), share(sumBy(failed, agent, one), calls));
       const own = sumBy(turns, agent, one);
       assert.deepEqual(await column('G'), share(sumBy(turns.filter(isAborted), agent, one), own));
+      const titles = turns.filter(({ isTitle }) => isTitle);
+      assert.deepEqual(await column('H'), share(sumBy(titles, agent, one), own));
       // Zeros are left out of what is shown: all but OpenCode, of which everything arrives.
       const others = turns.filter((turn) => turn.agent !== 'opencode');
       assert.deepEqual(
-        [...(await column('H'))],
+        [...(await column('I'))],
         [...sumBy(others, agent, one).keys()].map((name) => [name, 1]),
       );
       // Control: failed calls that are no turns are not in the number of turns.
