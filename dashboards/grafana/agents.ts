@@ -42,7 +42,7 @@ export const AGENTS: Band = {
       title: 'Agents',
       description:
         'Turns, net tokens (with those read from the cache) and net cost in the window by agent; calls of a model that failed, and their share of all calls; the shares of turns that were aborted, and that only gave a session its title, where an agent tells of them. A lower bound is what arrived: the agent keeps nothing that it could not deliver.',
-      ...{ w: 14, h: 9, joinBy: 'agent' },
+      ...{ w: 16, h: 10, joinBy: 'agent' },
       queries: [
         { expr: `${turns} > 0` },
         { expr: `${of(NET_TOKENS)} > 0` },
@@ -72,7 +72,7 @@ export const AGENTS: Band = {
       key: 'lower-bounds',
       title: 'What may be missing',
       description: 'Why what an agent exports by itself is a lower bound, agent by agent.',
-      ...{ w: 10, h: 9 },
+      ...{ w: 8, h: 10 },
       content: [
         'These keep nothing on disk. What one had not delivered when it was killed is missing, and:',
         ...Object.entries(MISSING).map(([agent, what]) => `- **${agent}**: ${what}`),
