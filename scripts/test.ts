@@ -2,6 +2,7 @@
 //   npm test                     everything
 //   npm run test:full            with the long versions of the long tests
 //   npm run test:opencode        only those with a real OpenCode
+//   npm run test:agents          only those with a real Claude Code, Codex and Gemini CLI, which no other run contains
 //   npm test -- test/x.test.ts   only these files, without the checks
 
 import { spawnSync } from 'node:child_process';
@@ -15,9 +16,15 @@ const root = path.dirname(import.meta.dirname);
 /** Longer than the longest single test takes on a slow machine. */
 const SILENCE_MS = { short: 10 * 60_000, full: 40 * 60_000 };
 const OPENCODE_TESTS = path.join('test', 'opencode') + path.sep;
+/** They take programs of 900 MB, so nobody gets them who has not asked for them. */
+const AGENT_TESTS = path.join('test', 'agents') + path.sep;
 
 const { values, positionals } = parseArgs({
-  options: { full: { type: 'boolean', default: false }, opencode: { type: 'boolean', default: false } },
+  options: {
+    full: { type: 'boolean', default: false },
+    opencode: { type: 'boolean', default: false },
+    agents: { type: 'boolean', default: false },
+  },
   allowPositionals: true,
 });
 
@@ -29,14 +36,17 @@ function testGroups(): TestGroup[] {
     const userFolder = process.env.INIT_CWD ?? root;
     return [{ files: positionals.map((file) => path.resolve(userFolder, file)), concurrency: 1 }];
   }
-  const files = globSync('test/**/*.test.ts').sort();
+  const all = globSync('test/**/*.test.ts').sort();
+  const isOfAgents = (file: string) => file.startsWith(AGENT_TESTS);
+  if (values.agents) return [{ files: all.filter(isOfAgents), concurrency: 1 }];
+  const files = all.filter((file) => !isOfAgents(file));
   // A real OpenCode is given the machine to itself.
   const withOpencode = { files: files.filter((file) => file.startsWith(OPENCODE_TESTS)), concurrency: 1 };
   if (values.opencode) return [withOpencode];
   return [{ files: files.filter((file) => !file.startsWith(OPENCODE_TESTS)), concurrency: 2 }, withOpencode];
 }
 
-const isWhole = positionals.length === 0 && !values.opencode;
+const isWhole = positionals.length === 0 && !values.opencode && !values.agents;
 const groups = testGroups();
 const toolProblem = provideTools();
 if (toolProblem) {

@@ -52,6 +52,15 @@ test('the lockfile is whole: every package has a version and a checksum, and the
   ]);
 });
 
+test('the agents that are run for real are as exact, and the documentation names their versions', () => {
+  const agents = json('test/agents/package.json') as typeof manifest;
+  assert.deepEqual(gaps(json('test/agents/package-lock.json'), agents), []);
+  const versions = Object.values(agents.dependencies!);
+  const named = (text: string) => versions.filter((version) => text.includes(version));
+  assert.deepEqual(named(readFileSync(path.join(ROOT, 'docs', 'agents.md'), 'utf8')), versions);
+  assert.notDeepEqual(named('Claude Code 2.1, Codex 0.171, Gemini CLI 0.61'), versions, 'control');
+});
+
 test('no package that a user installs runs a script at its installation', () => {
   const running = (packages: Lockfile['packages']) =>
     productionPackages({ packages }).flatMap(({ name, hasInstallScript }) => (hasInstallScript ? [name] : []));

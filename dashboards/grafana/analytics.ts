@@ -1,7 +1,8 @@
-// All providers beside each other: trends, leaders, pressure, efficiency, hot spots and when work is done.
+// All providers and agents beside each other: trends, leaders, pressure, efficiency, hot spots and when work is done.
 
 import { TOLL } from '../../src/metrics/catalogue.ts';
 import { byDay, inTheLast, inWindow, NET_COST, NET_TOKENS, now, pace } from '../promql.ts';
+import { AGENTS } from './agents.ts';
 import { usedShares } from './card.ts';
 import { type DashboardSpec, linkTo, startVariable, windowVariable } from './dashboard.ts';
 import { PROVIDER_COLOURS, plain } from './look.ts';
@@ -25,7 +26,7 @@ const top = (count: number, by: string, family: typeof TOLL.windowCost | typeof 
 export const ANALYTICS: DashboardSpec = {
   uid: ANALYTICS_UID,
   title: 'Tollbridge / Analytics',
-  description: 'All providers beside each other.',
+  description: 'All providers and agents beside each other.',
   range: '30d',
   variables: [windowVariable, startVariable],
   bands: [
@@ -149,6 +150,7 @@ export const ANALYTICS: DashboardSpec = {
         }),
       ],
     },
+    AGENTS,
     {
       title: 'Efficiency and hot spots',
       panels: [

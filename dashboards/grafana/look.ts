@@ -86,6 +86,8 @@ export const BUDGET_STATE_TEXT = textOf({
   [BUDGET_STATE_CODES.usedUp]: ['USED UP', 'red'],
   [BUDGET_STATE_CODES.stops]: ['STOPS', 'red'],
 });
+/** Whether a figure is everything, or only what arrived. */
+export const COUNTED_TEXT = textOf({ 0: ['all', 'text'], 1: ['lower bound', 'text'] });
 export const YES_NO = textOf({ 0: ['no', 'text'], 1: ['yes', 'text'] });
 export const UP_DOWN = textOf({ 0: ['DOWN', 'red'], 1: ['UP', 'green'] });
 export const FAILING = textOf({ 0: ['works', 'green'], 1: ['failing', 'red'] });

@@ -9,7 +9,7 @@ export interface Price {
 }
 
 export interface DemoModel {
-  readonly agent: 'opencode' | 'claude_code' | 'codex';
+  readonly agent: 'opencode' | 'claude_code' | 'codex' | 'gemini_cli';
   readonly provider: string;
   readonly model: string;
   /** How often it is chosen by those who use its agent. */
@@ -17,6 +17,8 @@ export interface DemoModel {
   /** Absent where a subscription includes it and no turn states a cost. */
   readonly price?: Price;
   readonly reasons?: true;
+  /** It gives sessions their titles too. */
+  readonly titles?: true;
 }
 
 const price = (input: number, output: number, cacheRead: number, cacheWrite = 0): Price => ({
@@ -32,13 +34,18 @@ const GEMINI = price(2, 12, 0.2);
 export const MODELS: readonly DemoModel[] = [
   { agent: 'claude_code', provider: 'anthropic', model: 'claude-sonnet-4-5', weight: 6, price: SONNET },
   { agent: 'claude_code', provider: 'anthropic', model: 'claude-opus-4-5', weight: 2, price: price(5, 25, 0.5, 6.25) },
-  { agent: 'claude_code', provider: 'anthropic', model: 'claude-haiku-4-5', weight: 3, price: price(1, 5, 0.1, 1.25) },
+  {
+    ...{ agent: 'claude_code', provider: 'anthropic', model: 'claude-haiku-4-5' },
+    ...{ weight: 3, price: price(1, 5, 0.1, 1.25), titles: true },
+  },
   { agent: 'codex', provider: 'openai', model: 'gpt-5.1-codex', weight: 5, reasons: true },
   { agent: 'codex', provider: 'openai', model: 'gpt-5.1-codex-mini', weight: 2, reasons: true },
+  { agent: 'gemini_cli', provider: 'google', model: 'gemini-3-pro', weight: 3, reasons: true },
+  { agent: 'gemini_cli', provider: 'google', model: 'gemini-3-flash', weight: 2, reasons: true },
   { agent: 'opencode', provider: 'opencode', model: 'claude-sonnet-4-5', weight: 4, price: SONNET },
   { agent: 'opencode', provider: 'opencode', model: 'glm-4.7', weight: 3, price: price(0.6, 2.2, 0.1) },
   { agent: 'opencode', provider: 'opencode', model: 'kimi-k2.5', weight: 3, price: price(0.6, 3, 0.1), reasons: true },
-  { agent: 'opencode', provider: 'opencode', model: 'big-pickle', weight: 2, price: price(0, 0, 0) },
+  { agent: 'opencode', provider: 'opencode', model: 'big-pickle', weight: 2, price: price(0, 0, 0), titles: true },
   { agent: 'opencode', provider: 'google', model: 'gemini-3-pro', weight: 3, price: GEMINI, reasons: true },
   { agent: 'opencode', provider: 'deepseek', model: 'deepseek-chat', weight: 3, price: price(0.28, 0.42, 0.028) },
   { agent: 'opencode', provider: 'mistral', model: 'devstral-medium', weight: 2, price: price(0.4, 2, 0.04) },
@@ -72,7 +79,13 @@ export const PEOPLE: readonly Person[] = [
   },
   { user: 'ben', team: 'platform', projects: ['checkout', 'ledger-api'], agents: ['opencode'], busy: 0.5 },
   { user: 'chen', team: 'search', projects: ['search-index'], agents: ['opencode', 'codex'], busy: 0.55 },
-  { user: 'dia', team: 'search', projects: ['search-index', 'docs-site'], agents: ['claude_code'], busy: 0.35 },
+  {
+    user: 'dia',
+    team: 'search',
+    projects: ['search-index', 'docs-site'],
+    agents: ['claude_code', 'gemini_cli'],
+    busy: 0.35,
+  },
   { user: 'emil', team: 'mobile', projects: ['ios-app'], agents: ['codex', 'opencode'], busy: 0.4 },
   { user: 'fatou', team: 'data', projects: ['warehouse', 'docs-site'], agents: ['opencode'], busy: 0.45 },
 ];
@@ -87,7 +100,7 @@ export const NIGHTLY = {
 /** What some would like to call, and a rule forbids. */
 export const FORBIDDEN = { agent: 'opencode', provider: 'opencode', model: 'claude-opus-4-5' } as const;
 
-/** The agent whose plugin asks before every turn; of the others nothing can be stopped. */
+/** The agent with a plugin, which asks before every turn and tells of every one; the others export what became of theirs. */
 export const ASKING_AGENT = 'opencode';
 
 export interface DemoTool {

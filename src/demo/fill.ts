@@ -79,7 +79,10 @@ export function demoConfig(place: { stateDir: string; listen: string; nowMs: num
     spool: { enabled: false },
     detect: false,
     telemetry: { provider_links: { openai: 'codex' } },
-    pricing: [{ provider: 'openai', state: 'included' }],
+    pricing: [
+      { provider: 'openai', state: 'included' },
+      { provider: 'google', state: 'estimated', usd_per_million_tokens: { input: 2, output: 12, cache_read: 0.2 } },
+    ],
     ...demoRules(nowMs),
   });
 }

@@ -2,7 +2,15 @@
 // know nothing of each other, so that any quarter can be told at any time and is always the same.
 
 import type { PlannedTurn } from '../turn/attribution.ts';
-import type { ErrorReason, Identity, StatedEvent, StatedTurn, TokenCounts, TurnStatus } from '../turn/turn-event.ts';
+import type {
+  ErrorReason,
+  Identity,
+  StatedError,
+  StatedEvent,
+  StatedTurn,
+  TokenCounts,
+  TurnStatus,
+} from '../turn/turn-event.ts';
 import { ASKING_AGENT, type DemoModel, FORBIDDEN, MODELS, NIGHTLY, PEOPLE, type Person, TOOLS } from './cast.ts';
 import { Chance } from './chance.ts';
 
@@ -86,9 +94,10 @@ function tellPerson({ seed, startMs, isLively = false }: Quarter, person: Person
     });
     const endMs = turn.completedMs! + chance.whole(2_000, 45_000);
     if (endMs >= startMs + QUARTER_MS) break;
-    told.push({ atMs: turn.completedMs!, identity, event: turn });
+    const event = reported(turn);
+    if (event) told.push({ atMs: turn.completedMs!, identity, event });
     // The agent had counted the cached input as input at first, and corrects itself once the turn is complete.
-    if (chance.happens(0.01) && turn.costNano) {
+    if (chance.happens(0.01) && event?.kind === 'turn' && turn.costNano) {
       const early = { ...turn, phase: 'finished' as const, costNano: turn.costNano * 2 };
       told.push({ atMs: turn.completedMs! - 1, identity, event: early });
     }
@@ -167,7 +176,16 @@ function takeTurn(chance: Chance, { model, context, ...setting }: Setting): Stat
     model: model.model,
     tokens,
     ...(model.price && { costNano: costNano(tokens, model.price) }),
+    ...(model.titles && chance.happens(0.2) && { isTitle: true }),
   };
+}
+
+/** What an agent tells of a turn: one that exports tells of a call that failed, which is no turn, and not of an aborted one. */
+function reported(turn: StatedTurn): StatedTurn | StatedError | undefined {
+  const { agent, status, reason, sessionId, provider, model, messageId: attemptId, completedMs: failedMs } = turn;
+  if (agent === ASKING_AGENT || status === 'ok') return turn;
+  if (status === 'aborted') return undefined;
+  return { kind: 'error', agent, sessionId, attemptId, failedMs: failedMs!, provider, model, reason: reason! };
 }
 
 function spendTokens(chance: Chance, of: { model: DemoModel; context: number; share: number }): TokenCounts {
@@ -198,7 +216,7 @@ function costNano(
 }
 
 function callTools(chance: Chance, turn: StatedTurn): (StatedEvent & { kind: 'tool' })[] {
-  if (turn.status !== 'ok') return [];
+  if (turn.status !== 'ok' || turn.isTitle) return [];
   const { agent, sessionId, messageId, startedMs, completedMs, project } = turn;
   return Array.from({ length: chance.whole(0, 3) }, (_, at) => {
     const { tool, mcpServer, ms, fails } = chance.weighed(TOOLS);

@@ -203,6 +203,7 @@ export class TurnBook {
     if (row.phase !== IN_PROGRESS) this.#move(row, NOTHING, undefined);
     if (isTimed) this.#observeDuration(row, this.#dimension(row.series_id), durationMs);
     if (isOver) this.#tally(row);
+    if (isOver && event.isTitle) this.#tallyTitle(row);
     return { outcome: { type: 'recorded' } };
   }
 
@@ -215,6 +216,7 @@ export class TurnBook {
     if (!fixed) this.#bear(row);
     if (row.phase !== IN_PROGRESS) this.#move(row, fixed ? usageOf(old) : NOTHING, fixed ? old : undefined);
     if (row.phase === COMPLETED) this.#count(row);
+    if (row.phase === COMPLETED && !old.counted && event.isTitle) this.#tallyTitle(row);
     const said = row.phase > old.phase || row.status !== old.status || !sameUsage(usageOf(row), usageOf(old));
     return { outcome: { type: said ? 'updated' : 'duplicate' }, ...this.#conflicts(event, old) };
   }
@@ -315,6 +317,11 @@ export class TurnBook {
     spend.book(row.dimension_id, row.dated_ms, spendOf(NOTHING, 1, 1));
     this.#noteSession(row, series);
     this.#notePricing(row, series);
+  }
+
+  /** That a turn is a title is not kept: what counts is what the description says that completes it. */
+  #tallyTitle({ series_id }: TurnRow): void {
+    this.#parts.totals.add(TOLL.titleTurns, this.#dimension(series_id), 1);
   }
 
   /** When a session last had a turn that an upstream provider served. */

@@ -103,6 +103,12 @@ export const TOLL = {
     buckets: TURN_SECONDS,
     help: 'Wall time of a turn less the time in which tools ran or the user was asked: what the model took. Observed 60 s after completion.',
   }),
+  titleTurns: counted('toll_title_turns_total', {
+    type: 'counter',
+    unit: '{turn}',
+    labels: SERVED,
+    help: 'Turns that only gave a session its title, of agents that tell of them. Part of toll_turns_total.',
+  }),
   turnErrors: counted('toll_turn_errors_total', {
     type: 'counter',
     unit: '{error}',

@@ -39,6 +39,7 @@ function turnRecord(turn: StatedTurn): object {
     ...(phase === 'in_progress' ? { finished: false } : { finished: true, status }),
     ...{ reason, provider, model, upstream_provider: turn.upstreamHint, project, account_id: turn.accountId, tokens },
     cost_usd: costNano === undefined ? undefined : costNano / NANO_PER_USD,
+    is_title: turn.isTitle,
     awaits_session: turn.awaitsSession,
     ...turn.statedIdentity,
   });

@@ -84,6 +84,10 @@ const turn = z.object({
     .optional()
     .meta({ description: 'Disjoint: they add up to the total.' }),
   cost_usd: costNano.optional(),
+  is_title: z
+    .literal(true, { error: 'expected true, or nothing' })
+    .optional()
+    .meta({ description: 'It did nothing but give its session a title.' }),
   awaits_session: z
     .literal(true, { error: 'expected true, or nothing' })
     .optional()
@@ -274,6 +278,7 @@ function toTurn(stated: z.output<typeof turn>): Decoded {
       accountId: stated.account_id,
       tokens: { ...NO_TOKENS, ...present(stated.tokens ?? {}) },
       costNano: stated.cost_usd,
+      isTitle: stated.is_title,
       awaitsSession: stated.awaits_session,
       statedIdentity:
         stated.team === undefined && stated.user === undefined

@@ -80,6 +80,8 @@ export interface StatedTurn {
   readonly costNano?: number;
   /** Whose turn its sender says it is. Compared with the credential's word, and never a label. */
   readonly statedIdentity?: Identity;
+  /** It did nothing but give its session a title. */
+  readonly isTitle?: true;
   /** It is booked once its session is known by another road, and held until then. */
   readonly awaitsSession?: true;
 }

@@ -11,6 +11,7 @@ import { FORBIDDEN } from '../../src/demo/cast.ts';
 import { demoRules } from '../../src/demo/rules.ts';
 import { askQuarter, QUARTER_MS } from '../../src/demo/story.ts';
 import { WINDOWS } from '../../src/ledger/reading.ts';
+import { totalTokens } from '../../src/turn/turn-event.ts';
 import { type DemoStage, SEED, startDemoStage } from './demo-stage.ts';
 import { type Asked, asked, type DashboardJson, panelsOf, readDashboard } from './expand.ts';
 import { type Sent, type SentTool, type SentTurn, sentBetween, sumBy } from './truth.ts';
@@ -76,10 +77,11 @@ before(async () => {
     startMs.set(metric.window!, value * 1000);
     sent.set(metric.window!, sentBetween(stage.fromMs, stage.toMs));
   }
-  for (const [window, { turns, tools }] of sent) {
+  for (const [window, { turns, tools, errors }] of sent) {
     const fromMs = startMs.get(window)!;
     const isIn = (event: SentTurn | SentTool) => event.completedMs! >= fromMs;
-    sent.set(window, { turns: turns.filter(isIn), tools: tools.filter(isIn) });
+    const failedIn = errors.filter(({ failedMs }) => failedMs >= fromMs);
+    sent.set(window, { turns: turns.filter(isIn), tools: tools.filter(isIn), errors: failedIn });
   }
 });
 after(() => stage?.stop());
@@ -167,6 +169,11 @@ async function shown(uid: string, panelKey: string, refId: string, window: strin
 /** Money is compared in whole nano-USD: the shown sum of doubles may differ in the 15th digit. */
 const inNano = (usd: Map<string, number>) => new Map([...usd].map(([key, value]) => [key, Math.round(value * 1e9)]));
 const cost = (turn: SentTurn) => turn.costNano ?? 0;
+/** By the rule of the demonstration for turns of Google that state no cost. */
+const estimate = ({ provider, costNano, tokens: of }: SentTurn) =>
+  provider === 'google' && costNano === undefined
+    ? of.input * 2000 + (of.output + of.reasoning) * 12_000 + of.cache_read * 200
+    : 0;
 const fresh = ({ tokens }: SentTurn) => tokens.input + tokens.output + tokens.reasoning + tokens.cache_write;
 const all = () => '';
 
@@ -180,6 +187,39 @@ describe('what is shown is what was sent', () => {
         await shown('tollbridge-tiles', 'turns', 'A', window),
         sumBy(turns, all, () => 1),
       );
+    });
+
+    it(`of agents beside each other, in the window ${window}`, async () => {
+      const { turns, errors } = sent.get(window)!;
+      const agent = (event: { readonly agent: string }) => event.agent;
+      const column = (refId: string) => shown('tollbridge-analytics', 'agents', refId, window);
+      const isAborted = ({ status }: SentTurn) => status === 'aborted';
+      const one = () => 1;
+      assert.deepEqual(await column('A'), sumBy(turns, agent, one));
+      assert.deepEqual(
+        await column('B'),
+        sumBy(turns, agent, ({ tokens }) => totalTokens(tokens)),
+      );
+      assert.deepEqual(inNano(await column('C')), sumBy(turns, agent, cost));
+      assert.deepEqual(inNano(await column('D')), sumBy(turns, agent, estimate));
+      const failed = [...turns.filter(({ status }) => status === 'error'), ...errors];
+      const calls = sumBy([...turns, ...errors], agent, one);
+      assert.deepEqual(await column('E'), sumBy(failed, agent, one));
+      const share = (of: Map<string, number>, whole: Map<string, number>) =>
+        new Map([...of].map(([name, count]) => [name, count / whole.get(name)!]));
+      assert.deepEqual(await column('F'), share(sumBy(failed, agent, one), calls));
+      const own = sumBy(turns, agent, one);
+      assert.deepEqual(await column('G'), share(sumBy(turns.filter(isAborted), agent, one), own));
+      const titles = turns.filter(({ isTitle }) => isTitle);
+      assert.deepEqual(await column('H'), share(sumBy(titles, agent, one), own));
+      // Zeros are left out of what is shown: all but OpenCode, of which everything arrives.
+      const others = turns.filter((turn) => turn.agent !== 'opencode');
+      assert.deepEqual(
+        [...(await column('I'))],
+        [...sumBy(others, agent, one).keys()].map((name) => [name, 1]),
+      );
+      // Control: failed calls that are no turns are not in the number of turns.
+      if (errors.length > 0) assert.notDeepEqual(calls, own);
     });
 
     it(`on every card, in the window ${window}`, async () => {
@@ -254,7 +294,8 @@ describe('what is shown is what was sent', () => {
     const expected = new Map<string, number>();
     for (const { name, scope, ...limit } of demoRules(stage.toMs).budgets) {
       const unit = 'limit_usd' in limit ? 'usd' : 'tokens';
-      const amount = (turn: SentTurn) => (unit === 'usd' ? cost(turn) / 1e7 : fresh(turn) + turn.tokens.cache_read);
+      const amount = (turn: SentTurn) =>
+        unit === 'usd' ? (cost(turn) + estimate(turn)) / 1e7 : fresh(turn) + turn.tokens.cache_read;
       const of = sent
         .get('all')!
         .turns.filter(

@@ -1,7 +1,7 @@
 // What was sent, added up without the ledger: the sums that dashboards must show.
 
 import { QUARTER_MS, tellQuarter } from '../../src/demo/story.ts';
-import type { StatedTurn, ToolEvent } from '../../src/turn/turn-event.ts';
+import type { StatedError, StatedTurn, ToolEvent } from '../../src/turn/turn-event.ts';
 import { SEED } from './demo-stage.ts';
 
 /** Who served which model in the story, and which tile shows it. */
@@ -32,16 +32,20 @@ export interface Sent {
   /** One for each turn: its last description. */
   readonly turns: readonly SentTurn[];
   readonly tools: readonly SentTool[];
+  /** Failed calls that are no turns. */
+  readonly errors: readonly StatedError[];
 }
 
 /** Everything that the story sent in a range of time. */
 export function sentBetween(fromMs: number, toMs: number): Sent {
   const turns = new Map<string, SentTurn>();
   const tools: { event: ToolEvent; messageId: string }[] = [];
+  const errors: StatedError[] = [];
   for (let startMs = fromMs; startMs < toMs; startMs += QUARTER_MS) {
     for (const { event, atMs, identity } of tellQuarter({ seed: SEED, startMs })) {
       if (atMs > toMs) continue;
       if (event.kind === 'tool') tools.push({ event, messageId: event.messageId! });
+      if (event.kind === 'error') errors.push(event);
       if (event.kind !== 'turn') continue;
       const [, upstream, tile] = UPSTREAM.find(([model]) => model.test(event.model))!;
       const known = turns.get(event.messageId);
@@ -51,6 +55,7 @@ export function sentBetween(fromMs: number, toMs: number): Sent {
   }
   return {
     turns: [...turns.values()],
+    errors,
     tools: tools.map(({ event, messageId }) => ({ ...event, tile: turns.get(messageId)!.tile })),
   };
 }

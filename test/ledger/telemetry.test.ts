@@ -65,6 +65,20 @@ describe('a turn that waits for its session', () => {
     assert.equal(total(bench.ledger, TOLL.turns), 1);
   });
 
+  test('counts as a title where it is one, once, and other turns do not', async (t) => {
+    const bench = new Bench(t);
+    await bench.submit(waiting({ isTitle: true }), waiting({ isTitle: true }), session(), turn());
+    bench.reopen();
+    await bench.submit(waiting({ isTitle: true }));
+    assert.equal(total(bench.ledger, TOLL.turns), 2);
+    assert.equal(total(bench.ledger, TOLL.titleTurns), 1);
+    const later = turn({ messageId: 'span:1:4', isTitle: true });
+    await bench.submit({ ...later, phase: 'finished' });
+    assert.equal(total(bench.ledger, TOLL.titleTurns), 1, 'it is not over');
+    await bench.submit(later, later);
+    assert.equal(total(bench.ledger, TOLL.titleTurns), 2);
+  });
+
   test('is given up after a day', async (t) => {
     const bench = new Bench(t);
     await bench.submit(waiting());

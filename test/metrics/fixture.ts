@@ -101,6 +101,7 @@ export function fullHand(): HandMade {
       [TOLL.costEstimated.name]: point(who, 5_000_000_000),
       [TOLL.costEstimatedCorrections.name]: point(who, 7),
       [TOLL.unpricedTokens.name]: point({ provider: 'x', upstream_provider: 'unknown', model: 'big-pickle' }, 5),
+      [TOLL.titleTurns.name]: point(served, 2),
       [TOLL.turnErrors.name]: point({ ...served, reason: 'rate_limit' }, 1),
       [TOLL.toolCalls.name]: point(
         { agent: 'opencode', upstream_provider: 'anthropic', tool: 'bash', status: 'ok', project: 'bridge' },

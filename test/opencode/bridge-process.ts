@@ -40,22 +40,27 @@ export async function setUpBridge(root: string, settings: object = {}): Promise<
 export class BridgeProcess {
   readonly #child: ChildProcess;
   readonly #url: string;
+  #said = '';
 
   private constructor(child: ChildProcess, url: string) {
     this.#child = child;
     this.#url = url;
+    for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (this.#said += chunk));
+  }
+
+  /** All that it has logged. */
+  get said(): string {
+    return this.#said;
   }
 
   static async start({ configFile, metricsUrl }: BridgeSetup): Promise<BridgeProcess> {
     const child = spawn(process.execPath, [CLI, 'start', '--config', configFile], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    let said = '';
-    for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (said += chunk));
     const bridge = new BridgeProcess(child, metricsUrl);
     try {
       await until('The start of the bridge', async () => {
-        if (child.exitCode !== null) throw new Error(`the bridge ended with ${child.exitCode}: ${said}`);
+        if (child.exitCode !== null) throw new Error(`the bridge ended with ${child.exitCode}: ${bridge.said}`);
         return fetch(`${metricsUrl}/-/ready`).then(
           (answer) => answer.ok,
           () => false,
@@ -80,15 +85,20 @@ export class BridgeProcess {
   }
 }
 
-/** Listens at `path`, passes everything on to the bridge, and keeps what came by. */
+/** A socket's path, or a port of 127.0.0.1. */
+type Door = string | number;
+
+const doorOf = (door: Door) => (typeof door === 'string' ? { path: door } : { host: '127.0.0.1', port: door });
+
+/** Listens at a door of its own, passes everything on to the bridge's, and keeps what came by. */
 export class Tap {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   #heard = '';
 
-  constructor(bridgeSocket: string) {
+  constructor(bridgeDoor: Door) {
     this.#server = createServer((from) => {
-      const to = connect(bridgeSocket);
+      const to = connect(doorOf(bridgeDoor));
       from.on('data', (chunk) => (this.#heard += chunk.toString('utf8')));
       from.pipe(to).pipe(from);
       for (const socket of [from, to]) {
@@ -102,9 +112,9 @@ export class Tap {
     });
   }
 
-  start(socket: string): Promise<void> {
+  start(door: Door): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#server.once('error', reject).listen(socket, resolve);
+      this.#server.once('error', reject).listen(doorOf(door), resolve);
     });
   }
 

@@ -1,6 +1,7 @@
-// A model provider that bills exact, distinct amounts: OpenAI chat completions and Anthropic messages, streamed and not.
+// A provider that bills exact, distinct amounts on every wire of `llm-wires.ts`, streamed.
 //
-// Steering: the model id (`bad-request` answers 400, `slow` streams until the client leaves) and a plan in the prompt:
+// Steering: the model id (`bad-request` answers 400, `busy-once` answers 503 the first time, `slow` streams until the
+// client leaves) and a plan in the prompt:
 //   PLAN=[{"tool":"bash","args":{…}}, [{…},{…}], {"text":"done"}]
 // makes one step per entry (an inner array is several calls in one step). A step's `status` says how the call is to end.
 // The first segment of the URL is the provider's id, so that one server stands for all of them.
@@ -8,6 +9,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { TokenCounts, TurnStatus } from '../../src/turn/turn-event.ts';
+import { type Answer, type Asked, type Breath, type Send, WIRES, type Wire } from './llm-wires.ts';
 
 const SLOW_CHUNK_MS = 50;
 
@@ -23,79 +25,12 @@ export type PlannedStep = PlannedCall | readonly PlannedCall[] | { readonly text
 export interface BilledCall {
   readonly provider: string;
   readonly model: string;
-  /** What OpenCode asked for: a turn, or a title for the session, which it never reports. */
+  /** What the agent asked for: a turn, or a title for the session, which it never reports. */
   readonly purpose: 'turn' | 'title';
-  /** `refused`: 400, nothing billed. `left`: the client went away before the usage was sent. */
+  /** `refused`: 400 or 503, nothing billed. `left`: the client went away before the usage was sent. */
   outcome: 'billed' | 'refused' | 'left' | 'open';
   readonly tokens: TokenCounts;
   readonly tools: readonly PlannedCall[];
-}
-
-interface ChatMessage {
-  role?: string;
-  content?: unknown;
-  tool_calls?: unknown;
-}
-
-interface RequestBody {
-  readonly model: string;
-  readonly stream?: boolean;
-  readonly system?: unknown;
-  readonly tools?: readonly unknown[];
-  readonly messages: readonly ChatMessage[];
-}
-
-interface Asked {
-  readonly wire: 'chat' | 'messages';
-  readonly provider: string;
-  readonly model: string;
-  readonly isStream: boolean;
-  readonly system: string;
-  readonly lastPrompt: string;
-  readonly stepsTaken: number;
-  /** Without tools on offer (a title, a compaction) no plan is followed: the prompt is only quoted then. */
-  readonly hasTools: boolean;
-}
-
-interface Answer {
-  readonly id: string;
-  readonly words: readonly string[];
-  readonly calls: readonly { readonly id: string; readonly name: string; readonly args: string }[];
-  readonly tokens: TokenCounts;
-}
-
-function textOf(content: unknown): string {
-  if (typeof content === 'string') return content;
-  if (!Array.isArray(content)) return '';
-  return content.map((part: { text?: string }) => part.text ?? '').join('\n');
-}
-
-const hasBlock = (content: unknown, type: string) =>
-  Array.isArray(content) && content.some((part: { type?: string }) => part.type === type);
-
-function understand(url: string, body: RequestBody): Asked {
-  const wire = url.endsWith('/messages') ? 'messages' : 'chat';
-  let system = textOf(body.system);
-  let lastPrompt = '';
-  let stepsTaken = 0;
-  for (const { role, content, tool_calls } of body.messages) {
-    if (role === 'system' || role === 'developer') system += textOf(content);
-    else if (role === 'user' && !hasBlock(content, 'tool_result')) {
-      lastPrompt = textOf(content);
-      stepsTaken = 0;
-    } else if (role === 'assistant' && (tool_calls || hasBlock(content, 'tool_use'))) stepsTaken++;
-  }
-  const provider = url.split('/')[1] ?? '';
-  return {
-    wire,
-    provider,
-    model: body.model,
-    isStream: body.stream === true,
-    system,
-    lastPrompt,
-    stepsTaken,
-    hasTools: (body.tools?.length ?? 0) > 0,
-  };
 }
 
 function plannedStep({ lastPrompt, stepsTaken, hasTools }: Asked): PlannedStep | undefined {
@@ -105,82 +40,14 @@ function plannedStep({ lastPrompt, stepsTaken, hasTools }: Asked): PlannedStep |
 }
 
 /** Every amount differs from call to call, and no two kinds of token are ever equal. */
-function tokensOf(number: number, wire: Asked['wire']): TokenCounts {
+function tokensOf(number: number, { billsReasoning, billsCacheWrites }: Wire): TokenCounts {
   return {
     input: 1000 + number,
     output: 100 + (number % 50),
-    reasoning: wire === 'chat' ? 20 : 0,
+    reasoning: billsReasoning ? 20 : 0,
     cache_read: 300 + 3 * number,
-    cache_write: wire === 'messages' ? 40 + number : 0,
+    cache_write: billsCacheWrites ? 40 + number : 0,
   };
-}
-
-type Send = (event: Record<string, unknown>) => void;
-type Breath = () => Promise<void>;
-
-async function streamChat(send: Send, answer: Answer, breath: Breath): Promise<void> {
-  const { tokens, calls } = answer;
-  const chunk = (choice: object, rest: object = {}) =>
-    send({ id: answer.id, object: 'chat.completion.chunk', created: 1, model: 'mock', choices: [choice], ...rest });
-  const delta = (part: object) => chunk({ index: 0, delta: part, finish_reason: null });
-  delta({ role: 'assistant', content: '' });
-  if (tokens.reasoning > 0) delta({ reasoning_content: 'Thinking.' });
-  for (const [index, { id, name, args }] of calls.entries()) {
-    delta({ tool_calls: [{ index, id, type: 'function', function: { name, arguments: args } }] });
-  }
-  for (const content of answer.words) {
-    delta({ content });
-    await breath();
-  }
-  chunk({ index: 0, delta: {}, finish_reason: calls.length > 0 ? 'tool_calls' : 'stop' });
-  send({
-    id: answer.id,
-    object: 'chat.completion.chunk',
-    created: 1,
-    model: 'mock',
-    choices: [],
-    usage: chatUsage(tokens),
-  });
-}
-
-function chatUsage(tokens: TokenCounts) {
-  const prompt = tokens.input + tokens.cache_read;
-  const completion = tokens.output + tokens.reasoning;
-  return {
-    prompt_tokens: prompt,
-    completion_tokens: completion,
-    total_tokens: prompt + completion,
-    prompt_tokens_details: { cached_tokens: tokens.cache_read },
-    completion_tokens_details: { reasoning_tokens: tokens.reasoning },
-  };
-}
-
-async function streamMessages(send: Send, answer: Answer, breath: Breath): Promise<void> {
-  const { tokens, calls } = answer;
-  const usage = {
-    input_tokens: tokens.input,
-    cache_read_input_tokens: tokens.cache_read,
-    cache_creation_input_tokens: tokens.cache_write,
-    output_tokens: 1,
-  };
-  const message = { id: answer.id, type: 'message', role: 'assistant', model: 'mock', content: [], usage };
-  send({ type: 'message_start', message: { ...message, stop_reason: null, stop_sequence: null } });
-  for (const [index, { id, name, args }] of calls.entries()) {
-    send({ type: 'content_block_start', index, content_block: { type: 'tool_use', id, name, input: {} } });
-    send({ type: 'content_block_delta', index, delta: { type: 'input_json_delta', partial_json: args } });
-    send({ type: 'content_block_stop', index });
-  }
-  if (calls.length === 0) {
-    send({ type: 'content_block_start', index: 0, content_block: { type: 'text', text: '' } });
-    for (const text of answer.words) {
-      send({ type: 'content_block_delta', index: 0, delta: { type: 'text_delta', text } });
-      await breath();
-    }
-    send({ type: 'content_block_stop', index: 0 });
-  }
-  const stop_reason = calls.length > 0 ? 'tool_use' : 'end_turn';
-  send({ type: 'message_delta', delta: { stop_reason, stop_sequence: null }, usage: { output_tokens: tokens.output } });
-  send({ type: 'message_stop' });
 }
 
 async function readJson(request: IncomingMessage) {
@@ -213,45 +80,49 @@ export class MockLlm {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = request.url ?? '';
-    if (!/\/(messages|chat\/completions)$/.test(url)) {
+    const url = (request.url ?? '').replace(/\?.*/, '');
+    const wire = WIRES.find(({ serves }) => serves.test(url));
+    if (!wire) {
       this.problems.push(`${request.method} ${url} is not served`);
       response.writeHead(404).end();
       return;
     }
-    const asked = understand(url, await readJson(request));
+    const asked = wire.asked(url, (await readJson(request)) as never);
     const isTitle = /title generator/i.test(asked.system);
     const step = isTitle ? undefined : plannedStep(asked);
     const planned: readonly PlannedCall[] = !step || 'text' in step ? [] : 'tool' in step ? [step] : step;
     const number = this.calls.length + 1;
     const call: BilledCall = {
-      provider: asked.provider,
+      provider: url.split('/')[1] ?? '',
       model: asked.model,
       purpose: isTitle ? 'title' : 'turn',
       outcome: 'open',
-      tokens: tokensOf(number, asked.wire),
+      tokens: tokensOf(number, wire),
       tools: planned,
     };
     this.calls.push(call);
 
-    if (asked.model === 'bad-request' && !isTitle) {
+    const isBusy = asked.model === 'busy-once' && !this.calls.some(({ outcome }) => outcome === 'refused');
+    if ((asked.model === 'bad-request' && !isTitle) || isBusy) {
       call.outcome = 'refused';
-      const error = { type: 'invalid_request_error', code: 'invalid_request_error', message: 'the mock refuses this' };
-      response.writeHead(400, { 'content-type': 'application/json' }).end(JSON.stringify({ error }));
+      const code = isBusy ? 'overloaded_error' : 'invalid_request_error';
+      const error = { type: code, code, message: 'the mock refuses this' };
+      response.writeHead(isBusy ? 503 : 400, { 'content-type': 'application/json' }).end(JSON.stringify({ error }));
       return;
     }
     const isSlow = asked.model === 'slow' && !isTitle;
     const text = step && 'text' in step ? step.text : `Answer ${number}.`;
     const answer: Answer = {
       id: `mock_${number}`,
-      words: planned.length > 0 ? [] : isSlow ? Array.from({ length: 2000 }, () => 'slowly ') : [text],
+      model: asked.model,
+      words: planned.length > 0 ? [] : isSlow ? Array.from({ length: 2000 }, () => 'slowly ') : text.split(/(?<= )/),
       calls: planned.map((one, i) => ({ id: `call_${number}_${i}`, name: one.tool, args: JSON.stringify(one.args) })),
       tokens: call.tokens,
     };
     if (!asked.isStream) throw new Error(`${url}: only streamed answers are played`);
-    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    response.writeHead(200, { 'content-type': 'text/event-stream', 'request-id': `req_mock_${number}` });
     const send: Send = (event) => {
-      const name = asked.wire === 'messages' ? `event: ${String(event.type)}\n` : '';
+      const name = typeof event.type === 'string' ? `event: ${event.type}\n` : '';
       response.write(`${name}data: ${JSON.stringify(event)}\n\n`);
     };
     const breath: Breath = async () => {
@@ -259,8 +130,8 @@ export class MockLlm {
       if (response.destroyed) throw new ClientLeft();
     };
     try {
-      await (asked.wire === 'chat' ? streamChat : streamMessages)(send, answer, breath);
-      if (asked.wire === 'chat') response.write('data: [DONE]\n\n');
+      await wire.answer(send, answer, breath);
+      response.write(wire.end);
       response.end();
       call.outcome = 'billed';
     } catch (error) {

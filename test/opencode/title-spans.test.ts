@@ -62,6 +62,7 @@ test('with the plugin, what the provider billed is booked to the last token, tit
   assert.equal(sumOf(text, 'toll_tokens_total'), tokens);
   assert.equal(sumOf(text, 'toll_turns_total'), billed.length);
   assert.equal(sumOf(text, 'toll_turns_total', { model: 'small', project: PROJECT }), titles);
+  assert.equal(sumOf(text, 'toll_title_turns_total'), titles);
   assert.equal(sumOf(text, 'tollbridge_duplicates_suspected_total'), 0);
   await openCode.stop();
   await bridge.stop();

@@ -17,6 +17,7 @@ import {
   recordings,
   send,
   startOtlp,
+  sum,
   zipped,
 } from './otlp-fixture.ts';
 
@@ -91,5 +92,21 @@ it('reads the protobuf that agents sent as it reads the same in JSON', async (t)
       assert.deepEqual(countedBy(sent.ledger), countedBy(ours.ledger), name);
       assert.notEqual(countedBy(sent.ledger).turns, 0, name);
     }
+  }
+});
+
+it('counts the calls of Claude Code that only make a title, and no others', async (t) => {
+  const [{ posts, expected }] = recordings('cc-simple') as [ReturnType<typeof recordings>[number]];
+  const asTitle = (body: unknown) => JSON.parse(JSON.stringify(body).replaceAll('"sdk"', '"generate_session_title"'));
+  for (const [change, titles] of [
+    [(body: unknown) => body, 0],
+    [asTitle, expected.turns],
+  ] as const) {
+    const { ledger, url } = await startOtlp(t);
+    for (const { path: to, body } of posts.filter(isLogs)) {
+      for (const post of [inJson(to, change(body)), inProtobuf(to, change(body))]) await send(url, post);
+    }
+    assert.equal(countedBy(ledger).turns, expected.turns);
+    assert.equal(sum(ledger, TOLL.titleTurns), titles);
   }
 });

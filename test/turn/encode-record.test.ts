@@ -128,6 +128,7 @@ describe('what telemetry brings decodes to the same', () => {
     ...{ kind: 'turn', agent: 'opencode', sessionId: 's1', messageId: 'span:1:2', phase: 'completed', status: 'ok' },
     ...{ startedMs: Date.UTC(2026, 1, 1), completedMs: Date.UTC(2026, 1, 1) + 5, provider: 'acme', model: 'small' },
     tokens: { input: 1, output: 2, reasoning: 0, cache_read: 0, cache_write: 0 },
+    isTitle: true,
     awaitsSession: true,
   };
   const items: Readonly<Record<string, Bookable>> = {

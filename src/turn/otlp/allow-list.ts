@@ -10,7 +10,7 @@ const ATTRIBUTE_KEYS = [
   ...['request_id', 'prompt.id', 'agent_id', 'event.sequence', 'anthropic.provider', 'anthropic.custom_base_url'],
   ...['anthropic.plan', 'anthropic.seat_type'],
   ...['input_tokens', 'output_tokens', 'cache_read_tokens', 'cache_creation_tokens', 'cost_usd'],
-  ...['tool_name', 'tool_use_id'],
+  ...['tool_name', 'tool_use_id', 'query_source'],
   // Codex.
   ...['conversation.id', 'provider_name', 'call_id', 'mcp_server', 'http.response.status_code'],
   ...['input_token_count', 'output_token_count', 'cached_token_count', 'cache_write_token_count'],

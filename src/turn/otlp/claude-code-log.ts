@@ -17,6 +17,8 @@ const PROVIDERS: ReadonlyMap<string, string> = new Map([
   ['vertex', 'google-vertex-anthropic'],
   ['foundry', 'azure'],
 ]);
+/** What it says a call is for when that is its session's title. */
+const FOR_A_TITLE = 'generate_session_title';
 const ANTHROPIC = 'anthropic';
 /** The models whose price its client knows; of any other it guesses. */
 const PRICED_MODEL = /^claude-/;
@@ -93,6 +95,7 @@ function toTurn(log: AgentLog): Decoded {
         cache_write: log.count('cache_creation_tokens'),
       },
       costNano: statedCost(log, calls, modelId),
+      isTitle: log.at('query_source') === FOR_A_TITLE || undefined,
     }),
   );
 }

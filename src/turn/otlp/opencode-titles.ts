@@ -143,6 +143,7 @@ function toTurn({ traceId, spanId, startNs, endNs, attributes }: OtlpSpan): Deco
         cache_read: cacheRead,
         cache_write: cacheWrite,
       },
+      isTitle: true,
       // Without the plugin the title would be all that is counted of a session.
       awaitsSession: true,
     }),
