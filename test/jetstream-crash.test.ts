@@ -75,8 +75,10 @@ async function publishAll(connection: NatsConnection, records: readonly object[]
   let retries = 0;
   for (let from = 0; from < records.length; from += WINDOW) {
     await Promise.all(
-      records.slice(from, from + WINDOW).map(async (record, index) => {
-        const subject = `toll.turns.core.user${(from + index) % 7}`;
+      records.slice(from, from + WINDOW).map(async (record) => {
+        // A session is one user's: what another one says of its turns would move nothing.
+        const { id } = record as { id: { session: string } };
+        const subject = `toll.turns.core.user${Number(id.session.split('_').at(-1)) % 7}`;
         while (
           !(await client.publish(subject, JSON.stringify(record), { timeout: 2000 }).then(
             () => true,
