@@ -345,15 +345,7 @@ export class Bridge {
   }
 
   #sourceStatus(source: string): SourceStatus {
-    const lastSuccessMs = this.#health.lastSuccessMs(source);
-    const problem = this.#senders?.problem(source) ?? this.#nats?.problem(source);
-    return {
-      source,
-      up: this.#health.isUp(source),
-      ...(lastSuccessMs === undefined ? {} : { last_success_ms: lastSuccessMs }),
-      ...(problem === undefined ? {} : { problem }),
-      events: this.#health.events(source),
-    };
+    return this.#health.sourceStatus(source, this.#senders?.problem(source) ?? this.#nats?.problem(source));
   }
 
   #accountLines() {

@@ -9,8 +9,8 @@ import type { Standing } from './ledger/reading.ts';
 import type { Log } from './log.ts';
 import { BudgetBucket, figuresKey, figuresOwner, POLICY_KEY, STANDINGS_KEY } from './nats/budget-bucket.ts';
 import type { NatsLink } from './nats/connection.ts';
-import { figuresIn, figuresText, SharedStandings } from './policy/shared-standings.ts';
-import { holdSameRules, policyDigest } from './policy/told-policy.ts';
+import { digestOf, figuresIn, figuresText, SharedStandings } from './policy/shared-standings.ts';
+import { holdSameRules } from './policy/told-policy.ts';
 
 /** From a commit to its being told, at most; what is committed meanwhile goes with it. */
 const TELL_WITHIN_MS = 200;
@@ -163,7 +163,7 @@ export class BudgetSharing {
     if (!this.#isCaughtUp || this.#options.isFilling()) return;
     this.#tried(() => {
       const held = this.#held.get(STANDINGS_KEY);
-      const policy = policyDigest(this.#held.get(POLICY_KEY)?.text ?? this.#options.policy);
+      const policy = digestOf(this.#held.get(POLICY_KEY)?.text ?? this.#options.policy);
       const sums = figuresText(this.standings(), policy);
       const isNews = sums !== this.#sums;
       this.#sums = sums;

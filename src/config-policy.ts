@@ -19,6 +19,9 @@ export type ScopeLabel = (typeof SCOPE_LABELS)[number];
 /** For each label that is named: globs, one of which must fit. A turn without the label is outside. */
 export type Scope = Readonly<Partial<Record<ScopeLabel, readonly string[] | undefined>>>;
 
+/** How much of a project's hash is shown: enough to tell a user's projects apart, too little to look like a name. */
+export const PROJECT_HASH_CHARS = 12;
+const HASH_PATTERN = new RegExp(`^[0-9a-f*]{1,${PROJECT_HASH_CHARS}}$`, 'i');
 const PERIOD_FORM = 'expected day, week, month, or a number of days from 2d to 366d';
 const LIMIT_FORM = 'expected exactly one of limit_usd, limit_tokens and limit_turns';
 const SHARE_FORM = 'expected a share of the limit between 0 and 1, such as 0.8';
@@ -150,9 +153,8 @@ function projectMistakes({ project }: Scope, path: string, shown = 'name'): Conf
       { path, found: 'a project', expected: 'expected none, because labels.project is off: turns have no project' },
     ];
   }
-  if (project.every((pattern) => /^[0-9a-f*]{1,12}$/i.test(pattern))) return [];
-  const expected =
-    "expected the first 12 hex digits of the name's SHA-256, because labels.project is hash: printf %s NAME | sha256sum";
+  if (project.every((pattern) => HASH_PATTERN.test(pattern))) return [];
+  const expected = `expected the first ${PROJECT_HASH_CHARS} hex digits of the name's SHA-256, because labels.project is hash: printf %s NAME | sha256sum`;
   return [{ path, found: 'a name', expected }];
 }
 

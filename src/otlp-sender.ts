@@ -1,10 +1,12 @@
 // How anything is handed to an OTLP receiver: over one connection pool of its own, within a time that no receiver can
 // stretch, and with what went wrong told by number or name, because a receiver's own words may quote what it was sent.
+// That it fails is told when it begins and when it ends, and not each time.
 
 import http, { validateHeaderName, validateHeaderValue } from 'node:http';
 import https from 'node:https';
 import { type ExportResult, ExportResultCode } from '@opentelemetry/core';
 import { PermanentFailure } from './failure.ts';
+import type { Log } from './log.ts';
 
 /** Why a span or log record was not sent. A closed set: it is a label. */
 export const DROP_REASONS = ['queue_full', 'refused', 'too_old', 'no_turn', 'stopped'] as const;
@@ -22,13 +24,23 @@ interface ExporterOptions {
   readonly headers: () => Promise<Record<string, string>>;
 }
 
+const STOP_MAX_MS = 5_000;
+/** A receiver that was away before is hardly back now, and nobody likes to wait for a program that stops. */
+const STOP_MAX_WHILE_FAILING_MS = 1_000;
+
 export interface OtlpSenderOptions<T> {
+  /** As configured, for messages. */
+  readonly endpoint: string;
   /** Of the signal, with its path. */
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
   /** What one try may take, retries within it included. */
   readonly timeoutMs: number;
   readonly exporter: (options: ExporterOptions) => Exporter<T>;
+  /** How it is said that sending fails, and what that means; and that it goes well again. */
+  readonly words: { readonly failing: string; readonly again: string };
+  readonly onEnd: (result: 'ok' | 'error') => void;
+  readonly log: Log;
 }
 
 /** Why something could not be handed over. */
@@ -44,14 +56,17 @@ const REFUSALS: ReadonlySet<unknown> = new Set([400, 413, 422]);
 
 /** Sends batches of one kind to one receiver. */
 export class OtlpSender<T> {
-  readonly #timeoutMs: number;
+  readonly #options: OtlpSenderOptions<T>;
   readonly #agent: http.Agent;
   readonly #exporter: Exporter<T>;
+  #problem: string | undefined;
+  #lastOkMs: number | undefined;
   #isGivenUp = false;
   #cutShort: () => void = () => {};
 
-  constructor({ url, headers, timeoutMs, exporter }: OtlpSenderOptions<T>) {
-    this.#timeoutMs = timeoutMs;
+  constructor(options: OtlpSenderOptions<T>) {
+    this.#options = options;
+    const { url, headers, timeoutMs, exporter } = options;
     const Agent = url.startsWith('https:') ? https.Agent : http.Agent;
     this.#agent = new Agent({ keepAlive: true });
     this.#exporter = withoutOtelVariables(() =>
@@ -68,12 +83,56 @@ export class OtlpSender<T> {
     );
   }
 
+  /** As configured. */
+  get endpoint(): string {
+    return this.#options.endpoint;
+  }
+
+  /** Why the last batch was not taken, one line for people; undefined when it was. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** Unix ms; undefined before the first batch that was taken. */
+  get lastOkMs(): number | undefined {
+    return this.#lastOkMs;
+  }
+
   get isGivenUp(): boolean {
     return this.#isGivenUp;
   }
 
   /** Never rejects; undefined when the batch was taken. One batch at a time. */
-  send(batch: T): Promise<SendProblem | undefined> {
+  async send(batch: T): Promise<SendProblem | undefined> {
+    const problem = await this.#try(batch).catch(sendProblem);
+    this.ended(problem?.text);
+    return problem;
+  }
+
+  /** Notes how it went to send something, also where it could not even be put together. */
+  ended(problem: string | undefined): void {
+    const { endpoint, words, onEnd, log } = this.#options;
+    if (problem === undefined) this.#lastOkMs = Date.now();
+    if (problem !== undefined && this.#problem === undefined) log.warn({ endpoint, problem }, words.failing);
+    else if (problem === undefined && this.#problem !== undefined) log.info({ endpoint }, words.again);
+    this.#problem = problem;
+    onEnd(problem === undefined ? 'ok' : 'error');
+  }
+
+  /** Lets `flush` send what is left, for five seconds at most, whatever the receiver does; then nothing more is sent. */
+  async close(flush: () => Promise<void>): Promise<void> {
+    const patienceMs = this.#problem === undefined ? STOP_MAX_MS : STOP_MAX_WHILE_FAILING_MS;
+    const bound = setTimeout(() => this.#giveUp(), patienceMs);
+    try {
+      await flush();
+    } finally {
+      clearTimeout(bound);
+      this.#giveUp();
+    }
+  }
+
+  #try(batch: T): Promise<SendProblem | undefined> {
+    const { timeoutMs } = this.#options;
     return new Promise((resolve) => {
       // The exporter's own timeout only notices a connection on which nothing moves.
       const cut = (text: string) => {
@@ -82,7 +141,7 @@ export class OtlpSender<T> {
       };
       this.#cutShort = () => cut('it did not answer before the bridge stopped');
       if (this.#isGivenUp) return this.#cutShort();
-      const timer = setTimeout(() => cut(`it did not answer within ${this.#timeoutMs / 1e3} s`), this.#timeoutMs);
+      const timer = setTimeout(() => cut(`it did not answer within ${timeoutMs / 1e3} s`), timeoutMs);
       this.#exporter.export(batch, ({ code, error }) => {
         clearTimeout(timer);
         resolve(code === ExportResultCode.SUCCESS ? undefined : sendProblem(error));
@@ -91,7 +150,7 @@ export class OtlpSender<T> {
   }
 
   /** Ends what is under way, and sends nothing more. */
-  giveUp(): void {
+  #giveUp(): void {
     this.#isGivenUp = true;
     this.#cutShort();
     this.#agent.destroy();
@@ -149,7 +208,7 @@ function withoutOtelVariables<T>(build: () => T): T {
 }
 
 /** An error by its number and name: its text may quote what was sent, or what a receiver thought fit to say. */
-export function sendProblem(error: unknown): SendProblem {
+function sendProblem(error: unknown): SendProblem {
   const { code, name, message } = (error ?? {}) as { code?: unknown; name?: unknown; message?: unknown };
   const problem = (text: string) => ({ text, isRefusal: REFUSALS.has(code) });
   if (typeof code === 'number') return problem(`it answers with HTTP ${code}`);

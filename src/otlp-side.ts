@@ -1,11 +1,11 @@
 // What a bridge sends by OTLP, put together: its metrics at an interval, and runs as traces and log records.
 
 import type { MetricProducer } from '@opentelemetry/sdk-metrics';
-import { type OtlpConfig, type OtlpSignal, type OtlpTarget, otlpTargets } from './config-otlp.ts';
+import { OTLP_SIGNALS, type OtlpConfig, type OtlpSignal, type OtlpTarget, otlpTargets } from './config-otlp.ts';
 import type { Log } from './log.ts';
 import type { Health } from './metrics/health.ts';
 import { OtlpPush } from './metrics/otlp-push.ts';
-import { otlpHeaders } from './otlp-sender.ts';
+import { type OtlpSender, otlpHeaders } from './otlp-sender.ts';
 import type { OtlpStatus } from './status.ts';
 import { RunExport } from './traces/run-export.ts';
 
@@ -30,8 +30,9 @@ export class OtlpSide {
 
   /** @throws PermanentFailure when a variable of headers is empty or not of their form */
   constructor({ otlp, env, producer, isDue, meter, log }: OtlpSideOptions) {
-    const { metrics, traces, logs } = otlpTargets(otlp);
-    this.signals = (['metrics', 'traces', 'logs'] as const).filter((signal) => otlpTargets(otlp)[signal]);
+    const targets = otlpTargets(otlp);
+    const { metrics, traces, logs } = targets;
+    this.signals = OTLP_SIGNALS.filter((signal) => targets[signal]);
     const headersOf = ({ headers_env, key }: OtlpTarget) => otlpHeaders(headers_env, env, `${key}.headers_env`);
     this.push =
       metrics &&
@@ -52,11 +53,11 @@ export class OtlpSide {
   }
 
   status(): OtlpStatus[] {
-    const { push } = this;
-    const metrics = push
-      ? [{ ...{ signal: 'metrics' as const, interval_s: push.intervalMs / 1e3 }, ...stateOf(push) }]
-      : [];
-    return [...metrics, ...(this.runs?.states() ?? []).map((state) => ({ signal: state.signal, ...stateOf(state) }))];
+    const { push, runs } = this;
+    return [
+      ...(push ? [{ ...statusOf('metrics', push.sender), interval_s: push.intervalMs / 1e3 }] : []),
+      ...(runs?.outboxes() ?? []).map(({ signal, sender }) => statusOf(signal, sender)),
+    ];
   }
 
   /** Where what goes, a line each. */
@@ -73,14 +74,12 @@ export class OtlpSide {
   }
 }
 
-interface State {
-  readonly endpoint: string;
-  readonly problem: string | undefined;
-  readonly lastOkMs: number | undefined;
-}
+type Sender = Pick<OtlpSender<unknown>, 'endpoint' | 'problem' | 'lastOkMs'>;
 
-const stateOf = ({ endpoint, problem, lastOkMs }: State) => ({
-  endpoint,
-  ...(lastOkMs === undefined ? {} : { last_ok_ms: lastOkMs }),
-  ...(problem === undefined ? {} : { problem }),
-});
+function statusOf(signal: OtlpSignal, { endpoint, problem, lastOkMs }: Sender): OtlpStatus {
+  return {
+    ...{ signal, endpoint },
+    ...(lastOkMs === undefined ? {} : { last_ok_ms: lastOkMs }),
+    ...(problem === undefined ? {} : { problem }),
+  };
+}

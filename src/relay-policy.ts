@@ -13,8 +13,8 @@ import type { NatsLink } from './nats/connection.ts';
 import { streamNames } from './nats/streams.ts';
 import { streamTrouble } from './nats/trouble.ts';
 import { type KeptPolicy, keepPolicy, readKeptPolicy } from './policy/kept-policy.ts';
-import { type Figure, figuresIn, knownAfter } from './policy/shared-standings.ts';
-import { policyDigest, policyIn, standingsOf, type ToldPolicy } from './policy/told-policy.ts';
+import { digestOf, type Figure, figuresIn, knownAfter } from './policy/shared-standings.ts';
+import { policyIn, standingsOf, type ToldPolicy } from './policy/told-policy.ts';
 import { PolicySide } from './policy-side.ts';
 import type { RelayStatus } from './status.ts';
 import { Attribution } from './turn/attribution.ts';
@@ -143,7 +143,7 @@ export class RelayPolicy {
     try {
       const standings = await readForRelay(from, STANDINGS_KEY);
       const digest = standings && figuresIn(standings.text)?.policy;
-      const isSame = this.#known !== undefined && policyDigest(this.#known.policy) === digest;
+      const isSame = this.#known !== undefined && digestOf(this.#known.policy) === digest;
       const policy = isSame ? this.#known?.policy : (await readForRelay(from, POLICY_KEY))?.text;
       if (!standings || policy === undefined) {
         this.#note('no bridge of this stream has told its rules yet: start one, of the same version as this relay');

@@ -2,7 +2,6 @@
 // waits on this disk until it can; the plugin cannot tell it from a bridge.
 
 import { type Config, ownIdentity } from './config.ts';
-import { isLoopbackHost } from './config-fields.ts';
 import type { NatsConfig } from './config-nats.ts';
 import type { Log } from './log.ts';
 import { AdminServer } from './metrics/admin-server.ts';
@@ -11,16 +10,9 @@ import { readerToken } from './metrics/reader-token.ts';
 import { relayPage } from './metrics/relay-page.ts';
 import { NatsSide, queueFile } from './nats-side.ts';
 import { policyFile, RelayPolicy } from './relay-policy.ts';
-import type { EventReceiverOptions } from './sources/event-receiver.ts';
-import { otlpServer } from './sources/otlp-server.ts';
-import { SenderTokens } from './sources/sender-tokens.ts';
-import { healthAnswer } from './sources/socket-routes.ts';
-import { SocketServer } from './sources/socket-server.ts';
-import { Intake, OTLP_SOURCE } from './sources/source.ts';
-import { SpoolDrain } from './sources/spool-drain.ts';
-import type { TcpServer } from './sources/tcp-server.ts';
-import type { RelayStatus, SourceStatus } from './status.ts';
-import { TILE_IDS } from './turn/tiles.ts';
+import { SenderSide } from './sender-side.ts';
+import { Intake } from './sources/source.ts';
+import type { RelayStatus } from './status.ts';
 import { VERSION } from './version.ts';
 
 export interface RelayOptions {
@@ -36,9 +28,8 @@ export class Relay {
   readonly #intake: Intake;
   readonly #policy: RelayPolicy;
   readonly #admin: AdminServer;
-  readonly #socket: SocketServer | undefined;
-  readonly #spool: SpoolDrain | undefined;
-  readonly #otlpIn: TcpServer | undefined;
+  readonly #sources: readonly string[];
+  readonly #senders: SenderSide;
   readonly #startedMs = Date.now();
   #isListening = false;
   #metricsUrl = '';
@@ -61,37 +52,24 @@ export class Relay {
 
   private constructor({ config, log, env = process.env }: RelayOptions) {
     this.#config = config;
-    const { socket, spool, otlp_in, metrics } = config;
-    const sources = [
-      ...(socket.enabled ? ['socket'] : []),
-      ...(spool.enabled ? ['spool'] : []),
-      ...(otlp_in ? [OTLP_SOURCE] : []),
-    ];
-    this.#health = new Health({ version: VERSION, sources, producers: [] });
+    const own = takenByRelay(config);
+    this.#sources = SenderSide.sourceNames(own);
+    this.#health = new Health({ version: VERSION, sources: this.#sources, producers: [] });
     this.#nats = new NatsSide({ config, env, log, meter: this.#health });
     this.#intake = new Intake({ sink: this.#nats.sink!, roads: config.sources, meter: this.#health });
     const identity = ownIdentity(config);
-    const common = { intake: this.#intake, identity, meter: this.#health, log };
     const { link } = this.#nats;
     this.#policy = new RelayPolicy({ link, config: config.nats, file: policyFile(config), identity, log });
-    const answers: Pick<EventReceiverOptions, 'status' | 'health' | 'verdict'> = {
-      status: () => this.status(),
-      health: () => healthAnswer(VERSION, TILE_IDS),
-      verdict: (question, whose) => this.#policy.answer(question, whose),
-    };
-    if (socket.enabled) {
-      this.#socket = new SocketServer({ ...common, ...answers, path: socket.path, group: socket.group });
-    }
-    if (otlp_in) {
-      const tokens = new SenderTokens(config.tokens, { env, perSecond: otlp_in.rate_limit });
+    this.#senders = new SenderSide({
+      ...{ config: own, env, intake: this.#intake, meter: this.#health, log },
       // The agents of this machine are those of its user, under whose name alone a relay may publish.
-      const unnamed = isLoopbackHost(otlp_in.listen.host) ? identity : {};
-      this.#otlpIn = otlpServer({ ...common, ...answers, tcp: otlp_in, tokens, unnamed });
-    }
-    if (spool.enabled) this.#spool = new SpoolDrain({ ...common, dir: spool.dir });
+      unnamed: identity,
+      status: () => this.status(),
+      verdict: (question, whose) => this.#policy.answer(question, whose),
+    });
     this.#admin = new AdminServer({
-      ...metrics,
-      token: readerToken(metrics, env),
+      ...config.metrics,
+      token: readerToken(config.metrics, env),
       collect: () => this.#health.collect(),
       isRestored: () => true,
       ready: () => this.#notReady(),
@@ -99,7 +77,7 @@ export class Relay {
       log,
     });
     this.#health.watchCertificate('metrics', () => this.#admin.certificateEndsMs());
-    this.#health.watchCertificate('otlp', () => this.#otlpIn?.certificateEndsMs());
+    this.#health.watchCertificate('otlp', () => this.#senders.certificateEndsMs('otlp'));
   }
 
   /** What the relay tells about itself. */
@@ -111,7 +89,7 @@ export class Relay {
       ...{ version: VERSION, node: process.version, pid: process.pid, started_ms: this.#startedMs },
       ...(this.#config.file ? { config_file: this.#config.file } : {}),
       ...{ metrics_url: this.#metricsUrl, ready: notReady.length === 0, not_ready: notReady },
-      sources: this.#sources().map((source) => this.#sourceStatus(source)),
+      sources: this.#sources.map((source) => this.#health.sourceStatus(source, this.#senders.problem(source))),
       relay: {
         servers: this.#nats.link.servers,
         ...(problem === undefined ? {} : { problem }),
@@ -126,15 +104,13 @@ export class Relay {
 
   /** What a user wants to see after a start. */
   banner(): string[] {
-    const { file, socket, spool } = this.#config;
+    const { file } = this.#config;
     const problem = this.#nats.link.problem();
     return [
       `Tollbridge ${VERSION} relays: turns go to the stream, and a bridge elsewhere counts them.`,
       `  nats      ${this.#nats.link.servers}${problem ? `   (${problem})` : ''}`,
       `  metrics   ${this.#metricsUrl}/metrics   (about this relay only)`,
-      `  socket    ${socket.enabled ? socket.path : 'off (socket.enabled is false)'}`,
-      ...(this.#otlpIn ? [`  otlp in   ${this.#otlpIn.url}   (the endpoint that agents export to)`] : []),
-      `  spool     ${spool.enabled ? spool.dir : 'off (spool.enabled is false)'}`,
+      ...this.#senders.banner(),
       `  queue     ${queueFile(this.#config)}`,
       `  config    ${file ?? 'none: all defaults'}`,
     ];
@@ -150,12 +126,12 @@ export class Relay {
     this.#metricsUrl = (await this.#admin.start()).url;
     await this.#nats.start();
     await this.#policy.start();
-    for (const source of this.#sources()) await source.start();
+    await this.#senders.start();
     this.#isListening = true;
   }
 
   async #stop(): Promise<void> {
-    await Promise.all(this.#sources().map((source) => source.stop()));
+    await this.#senders.stop();
     await this.#policy.stop();
     await this.#nats.stop();
     await this.#admin.stop();
@@ -168,20 +144,13 @@ export class Relay {
     const problem = this.#nats.queue?.problem;
     return problem ? [problem] : [];
   }
-
-  #sources(): (SocketServer | SpoolDrain | TcpServer)[] {
-    return [this.#socket, this.#otlpIn, this.#spool].filter((source) => source !== undefined);
-  }
-
-  #sourceStatus(source: SocketServer | SpoolDrain | TcpServer): SourceStatus {
-    const lastSuccessMs = this.#health.lastSuccessMs(source.name);
-    const problem = source.problem();
-    return {
-      source: source.name,
-      up: this.#health.isUp(source.name),
-      ...(lastSuccessMs === undefined ? {} : { last_success_ms: lastSuccessMs }),
-      ...(problem === undefined ? {} : { problem }),
-      events: this.#health.events(source.name),
-    };
-  }
 }
+
+/** A configuration without the sources that a relay has not. */
+const takenByRelay = <C extends Config>(config: C): C => ({
+  ...config,
+  tcp: undefined,
+  hub: { ...config.hub, listen: undefined },
+  openusage: { ...config.openusage, socket: undefined },
+  import: { ...config.import, opencode: { ...config.import.opencode, interval: undefined } },
+});

@@ -2,6 +2,7 @@
 
 import os from 'node:os';
 import { type Config, ownIdentity } from './config.ts';
+import { isLoopbackHost } from './config-fields.ts';
 import { bearerToken } from './listen.ts';
 import type { Log } from './log.ts';
 import type { EventReceiverOptions } from './sources/event-receiver.ts';
@@ -22,17 +23,19 @@ import type { Identity } from './turn/turn-event.ts';
 import { VERSION } from './version.ts';
 
 export interface SenderSideOptions extends Required<Pick<EventReceiverOptions, 'verdict'>> {
-  /** All that the bridge tells about itself. */
-  readonly status: () => BridgeStatus;
+  /** All that the bridge or relay tells about itself. */
+  readonly status: () => Pick<BridgeStatus, 'version' | 'ready'>;
   readonly config: Config;
   readonly env: NodeJS.ProcessEnv;
   readonly intake: Intake;
   readonly meter: SourceMeter;
   readonly log: Log;
   /** What the ledger knows of a conversation that a record does not say. */
-  readonly providerOf: ProviderOf;
+  readonly providerOf?: ProviderOf;
+  /** Whose turns they are that agents of this machine export without a name; nobody's by default. */
+  readonly unnamed?: Identity;
   /** What only the socket answers: sessions are named there. */
-  readonly onSocket: Pick<EventReceiverOptions, 'report' | 'explain'>;
+  readonly onSocket?: Pick<EventReceiverOptions, 'report' | 'explain'>;
 }
 
 export class SenderSide {
@@ -66,7 +69,7 @@ export class SenderSide {
 
   /** @throws PermanentFailure when one of them is set up wrongly or taken */
   async start(): Promise<void> {
-    const { config, env, onSocket, providerOf, intake, meter, log, status, verdict } = this.#options;
+    const { config, env, onSocket, providerOf, unnamed, intake, meter, log, status, verdict } = this.#options;
     const { socket, tcp, otlp_in, tokens, spool, hub, openusage } = config;
     const common = { intake, identity: ownIdentity(config), meter, log };
     const answers = { status, verdict, health: () => healthAnswer(VERSION, TILE_IDS) };
@@ -90,7 +93,10 @@ export class SenderSide {
     }
     if (otlp_in) {
       const senders = new SenderTokens(tokens, { env, perSecond: otlp_in.rate_limit });
-      this.#otlpIn = await started(otlpServer({ ...common, ...answers, providerOf, tcp: otlp_in, tokens: senders }));
+      const whose = isLoopbackHost(otlp_in.listen.host) ? unnamed : undefined;
+      this.#otlpIn = await started(
+        otlpServer({ ...common, ...answers, providerOf, unnamed: whose, tcp: otlp_in, tokens: senders }),
+      );
     }
     if (spool.enabled) {
       this.#spool = await started(new SpoolDrain({ ...common, dir: spool.dir }));

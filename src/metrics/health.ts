@@ -10,6 +10,7 @@ import type { OtlpSignal } from '../config-otlp.ts';
 import { messageOf } from '../failure.ts';
 import { DROP_REASONS, type DropReason } from '../otlp-sender.ts';
 import type { PollOutcome } from '../poll/poll-result.ts';
+import type { SourceStatus } from '../status.ts';
 import type { Booking } from '../turn/turn-event.ts';
 import { BRIDGE, type MetricFamily } from './catalogue.ts';
 import { Exposition } from './exposition.ts';
@@ -220,6 +221,16 @@ export class Health {
   /** Unix ms; undefined before the first delivery. */
   lastSuccessMs(source: string): number | undefined {
     return this.#sources.get(source)?.lastSuccessMs;
+  }
+
+  /** All of it, with what keeps the source from being reached, one line for people. */
+  sourceStatus(source: string, problem: string | undefined): SourceStatus {
+    const lastSuccessMs = this.lastSuccessMs(source);
+    return {
+      ...{ source, up: this.isUp(source), events: this.events(source) },
+      ...(lastSuccessMs === undefined ? {} : { last_success_ms: lastSuccessMs }),
+      ...(problem === undefined ? {} : { problem }),
+    };
   }
 
   /**

@@ -14,16 +14,13 @@ import {
 import type { OtlpTarget } from '../config-otlp.ts';
 import { messageOf } from '../failure.ts';
 import type { Log } from '../log.ts';
-import { OtlpSender, sendProblem } from '../otlp-sender.ts';
+import { OtlpSender } from '../otlp-sender.ts';
 import { BRIDGE, type MetricFamily, TOLL } from './catalogue.ts';
 import { SERIES_PER_INSTRUMENT_MAX } from './health.ts';
 
 const TIMEOUT_MAX_MS = 10_000;
 /** The part of an interval that a push may take, so that it is over before the next one begins. */
 const TIMEOUT_SHARE = 0.8;
-const STOP_MAX_MS = 5_000;
-/** A receiver that was away before is hardly back now, and nobody likes to wait for a program that stops. */
-const STOP_MAX_WHILE_FAILING_MS = 1_000;
 const FAMILIES: readonly MetricFamily[] = [...Object.values(TOLL), ...Object.values(BRIDGE)];
 const OTEL_NAMES = new Set(FAMILIES.map(({ otelName }) => otelName));
 
@@ -42,26 +39,23 @@ export interface OtlpPushOptions {
 /** Pushes at an interval from when its `reader` is bound to a MeterProvider. No receiver can hold it, or what it reads. */
 export class OtlpPush {
   readonly reader: MetricReader;
-  /** As configured. */
-  readonly endpoint: string;
   readonly intervalMs: number;
-  readonly #log: Log;
+  /** Where it goes, and how it went. */
+  readonly sender: OtlpSender<ResourceMetrics>;
   readonly #isDue: () => boolean;
-  readonly #onEnd: OtlpPushOptions['onEnd'];
-  readonly #sender: OtlpSender<ResourceMetrics>;
-  #problem: string | undefined;
-  #lastOkMs: number | undefined;
 
   constructor({ target, headers, intervalMs, producer, log, isDue, onEnd }: OtlpPushOptions) {
-    this.endpoint = target.endpoint;
     this.intervalMs = intervalMs;
-    this.#log = log;
     this.#isDue = isDue;
-    this.#onEnd = onEnd;
-    this.#sender = new OtlpSender<ResourceMetrics>({
-      ...{ url: target.url, headers },
+    this.sender = new OtlpSender<ResourceMetrics>({
+      ...{ endpoint: target.endpoint, url: target.url, headers, onEnd, log },
       timeoutMs: Math.min(TIMEOUT_MAX_MS, intervalMs * TIMEOUT_SHARE),
       exporter: (options) => new OTLPMetricExporter(options),
+      words: {
+        failing:
+          'metrics cannot be pushed by OTLP; it is tried again, and nothing is lost, because totals are cumulative',
+        again: 'metrics are pushed by OTLP again',
+      },
     });
     this.reader = new PeriodicExportingMetricReader({
       exporter: {
@@ -78,63 +72,23 @@ export class OtlpPush {
     });
   }
 
-  /** Why the last push failed, one line for people; undefined when it did not. */
-  get problem(): string | undefined {
-    return this.#problem;
-  }
-
-  /** Unix ms; undefined before the first push that was taken. */
-  get lastOkMs(): number | undefined {
-    return this.#lastOkMs;
-  }
-
   /** Pushes a last time if it is due, and no more after. Takes five seconds at most, whatever the receiver does. */
-  async stop(): Promise<void> {
-    const bound = setTimeout(
-      () => this.#sender.giveUp(),
-      this.#problem === undefined ? STOP_MAX_MS : STOP_MAX_WHILE_FAILING_MS,
-    );
-    try {
-      await this.reader.shutdown();
-    } finally {
-      clearTimeout(bound);
-      this.#sender.giveUp();
-    }
+  stop(): Promise<void> {
+    return this.sender.close(() => this.reader.shutdown());
   }
 
   async #collect(producer: MetricProducer, options: Parameters<MetricProducer['collect']>[0]) {
     try {
       return await producer.collect(options);
     } catch (error) {
-      if (this.#isDue() && !this.#sender.isGivenUp) this.#ended(`the ledger cannot be read: ${messageOf(error)}`);
+      if (this.#isDue() && !this.sender.isGivenUp) this.sender.ended(`the ledger cannot be read: ${messageOf(error)}`);
       throw error;
     }
   }
 
   /** Never rejects. */
   async #push(metrics: ResourceMetrics): Promise<void> {
-    if (!this.#isDue()) return;
-    try {
-      this.#ended((await this.#sender.send(namedAsScraped(metrics)))?.text);
-    } catch (error) {
-      this.#ended(sendProblem(error).text);
-    }
-  }
-
-  /** Tells when failing begins and when it ends, and not each time. */
-  #ended(problem: string | undefined): void {
-    const { endpoint } = this;
-    if (problem === undefined) this.#lastOkMs = Date.now();
-    if (problem !== undefined && this.#problem === undefined) {
-      this.#log.warn(
-        { endpoint, problem },
-        'metrics cannot be pushed by OTLP; it is tried again, and nothing is lost, because totals are cumulative',
-      );
-    } else if (problem === undefined && this.#problem !== undefined) {
-      this.#log.info({ endpoint }, 'metrics are pushed by OTLP again');
-    }
-    this.#problem = problem;
-    this.#onEnd(problem === undefined ? 'ok' : 'error');
+    if (this.#isDue()) await this.sender.send(namedAsScraped(metrics));
   }
 }
 

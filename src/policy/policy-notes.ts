@@ -5,12 +5,12 @@ import {
   type BudgetRule,
   type GuardrailRule,
   type PolicyConfig,
+  PROJECT_HASH_CHARS,
   SCOPE_LABELS,
   type Scope,
   type ScopeLabel,
 } from '../config-policy.ts';
 import { limitOf } from '../ledger/spend-book.ts';
-import { PROJECT_HASH_CHARS } from '../turn/attribution.ts';
 import { matchesGlob } from '../turn/glob.ts';
 import type { ScopedLabels } from '../turn/scope.ts';
 

@@ -67,12 +67,15 @@ export function figuresIn(text: string): z.output<typeof figures> | undefined {
 
 const digests = new WeakMap<Scope, string>();
 
+/** Tells one text from another. */
+export const digestOf = (text: string) => createHash('sha256').update(text).digest('base64url').slice(0, DIGEST_CHARS);
+
 /** Tells one scope from another, however its patterns are written and ordered. */
 function scopeDigest(scope: Scope): string {
   let digest = digests.get(scope);
   if (digest === undefined) {
     const patterns = SCOPE_LABELS.map((label) => scope[label]?.map((pattern) => pattern.toLowerCase()).sort() ?? null);
-    digest = createHash('sha256').update(JSON.stringify(patterns)).digest('base64url').slice(0, DIGEST_CHARS);
+    digest = digestOf(JSON.stringify(patterns));
     digests.set(scope, digest);
   }
   return digest;

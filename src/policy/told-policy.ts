@@ -1,6 +1,5 @@
 // The rules as bridges tell them to relays: all that a verdict is made of but what was spent. No secret is among it.
 
-import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { type Config, gatewayRules, projectLabel } from '../config.ts';
 import { labelValue, providerId, timeZone } from '../config-fields.ts';
@@ -9,8 +8,6 @@ import { pricingRule } from '../config-pricing.ts';
 import type { Standing } from '../ledger/reading.ts';
 import { limitOf } from '../ledger/spend-book.ts';
 import { type Figure, isAbout } from './shared-standings.ts';
-
-const DIGEST_CHARS = 16;
 
 /** What a relay does not know of a rule could turn its meaning round, so unknown keys of rules are refused. */
 const toldPolicy = z.object({
@@ -49,11 +46,6 @@ export function policyIn(text: string): ToldPolicy | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** Tells one policy's text from another's. */
-export function policyDigest(text: string): string {
-  return createHash('sha256').update(text).digest('base64url').slice(0, DIGEST_CHARS);
 }
 
 /** Whether two texts hold the same rules, whatever accounts their bridges know. */

@@ -1,9 +1,9 @@
 // What waits to be sent to one receiver. Runs are told as they happen and never twice on purpose, so what cannot be sent
 // is kept and tried again while there is room, and what there is no room for is counted. Nothing here holds up a booking.
 
-import type { OtlpSignal } from '../config-otlp.ts';
+import type { OtlpSignal, OtlpTarget } from '../config-otlp.ts';
 import type { Log } from '../log.ts';
-import type { DropReason, OtlpSender } from '../otlp-sender.ts';
+import { type DropReason, OtlpSender, type OtlpSenderOptions } from '../otlp-sender.ts';
 
 /** Counts what became of exports. */
 export interface ExportMeter {
@@ -11,69 +11,63 @@ export interface ExportMeter {
   dropped(signal: OtlpSignal, reason: DropReason, records: number): void;
 }
 
-export const QUEUE_MAX = 10_000;
+const QUEUE_MAX = 10_000;
 const BATCH_MAX = 500;
 /** How long the first record waits for others. */
 const GATHER_MS = 1_000;
 const RETRY_MIN_MS = 1_000;
 const RETRY_MAX_MS = 30_000;
-const STOP_MAX_MS = 5_000;
-/** A receiver that was away before is hardly back now, and nobody likes to wait for a program that stops. */
-const STOP_MAX_WHILE_FAILING_MS = 1_000;
+const TIMEOUT_MS = 10_000;
+
+/** A receiver and what it is shown. */
+export interface Receiver extends OtlpTarget {
+  readonly headers: Readonly<Record<string, string>>;
+}
 
 export interface OutboxOptions<T> {
-  readonly signal: OtlpSignal;
-  /** As configured, for messages. */
-  readonly endpoint: string;
-  readonly sender: OtlpSender<T[]>;
+  readonly signal: Exclude<OtlpSignal, 'metrics'>;
+  readonly to: Receiver;
+  readonly exporter: OtlpSenderOptions<T[]>['exporter'];
   readonly meter: ExportMeter;
   readonly log: Log;
 }
 
 export class Outbox<T> {
-  readonly #options: OutboxOptions<T>;
+  readonly signal: OutboxOptions<T>['signal'];
+  /** Where it goes, and how it went. */
+  readonly sender: OtlpSender<T[]>;
+  readonly #meter: ExportMeter;
+  readonly #log: Log;
   #queue: T[] = [];
   #timer: NodeJS.Timeout | undefined;
   #sending: Promise<void> | undefined;
   #retryMs = RETRY_MIN_MS;
-  #problem: string | undefined;
-  #lastOkMs: number | undefined;
   #isStopped = false;
 
-  constructor(options: OutboxOptions<T>) {
-    this.#options = options;
-  }
-
-  get endpoint(): string {
-    return this.#options.endpoint;
-  }
-
-  /** Why the last batch was not taken, one line for people; undefined when it was. */
-  get problem(): string | undefined {
-    return this.#problem;
-  }
-
-  /** Unix ms; undefined before the first batch that was taken. */
-  get lastOkMs(): number | undefined {
-    return this.#lastOkMs;
-  }
-
-  /** Records that wait. */
-  get waiting(): number {
-    return this.#queue.length;
+  constructor({ signal, to, exporter, meter, log }: OutboxOptions<T>) {
+    this.signal = signal;
+    this.#meter = meter;
+    this.#log = log;
+    this.sender = new OtlpSender<T[]>({
+      ...{ endpoint: to.endpoint, url: to.url, headers: to.headers, timeoutMs: TIMEOUT_MS, exporter, log },
+      words: {
+        failing: `${signal} cannot be sent by OTLP; up to ${QUEUE_MAX} wait and are tried again, and what is counted is not touched`,
+        again: `${signal} are sent by OTLP again`,
+      },
+      onEnd: (result) => meter.exported(signal, result),
+    });
   }
 
   /** Sends it with the next batch. When too much waits, the oldest goes. */
   add(record: T): void {
-    const { signal, meter } = this.#options;
     if (this.#isStopped) {
-      meter.dropped(signal, 'stopped', 1);
+      this.#meter.dropped(this.signal, 'stopped', 1);
       return;
     }
     this.#queue.push(record);
     if (this.#queue.length > QUEUE_MAX) {
       this.#queue.splice(0, this.#queue.length - QUEUE_MAX);
-      meter.dropped(signal, 'queue_full', 1);
+      this.#meter.dropped(this.signal, 'queue_full', 1);
     }
     this.#sendIn(GATHER_MS);
   }
@@ -82,18 +76,18 @@ export class Outbox<T> {
   async stop(): Promise<void> {
     this.#isStopped = true;
     clearTimeout(this.#timer);
-    const { sender, signal, meter, log } = this.#options;
-    const patienceMs = this.#problem === undefined ? STOP_MAX_MS : STOP_MAX_WHILE_FAILING_MS;
-    const bound = setTimeout(() => sender.giveUp(), patienceMs);
-    await this.#sending;
-    await this.#sendAll();
-    clearTimeout(bound);
-    sender.giveUp();
+    await this.sender.close(async () => {
+      await this.#sending;
+      await this.#sendAll();
+    });
     const left = this.#queue.length;
     if (left === 0) return;
     this.#queue = [];
-    meter.dropped(signal, 'stopped', left);
-    log.warn({ signal, records: left }, 'records could not be sent by OTLP before the end, and are not told any more');
+    this.#meter.dropped(this.signal, 'stopped', left);
+    this.#log.warn(
+      { signal: this.signal, records: left },
+      'records could not be sent by OTLP before the end, and are not told any more',
+    );
   }
 
   #sendIn(ms: number): void {
@@ -102,7 +96,7 @@ export class Outbox<T> {
       this.#timer = undefined;
       this.#sending = this.#sendAll().finally(() => {
         this.#sending = undefined;
-        if (this.#queue.length > 0) this.#sendIn(this.#problem === undefined ? GATHER_MS : this.#nextRetryMs());
+        if (this.#queue.length > 0) this.#sendIn(this.sender.problem === undefined ? GATHER_MS : this.#nextRetryMs());
       });
     }, ms);
   }
@@ -115,40 +109,22 @@ export class Outbox<T> {
 
   /** Sends batch after batch until nothing waits, or one could not be sent. Never rejects. */
   async #sendAll(): Promise<void> {
-    const { sender, signal, meter } = this.#options;
     while (this.#queue.length > 0) {
       const batch = this.#queue.splice(0, BATCH_MAX);
-      const problem = await sender.send(batch);
-      this.#ended(problem?.text);
-      if (problem?.isRefusal) {
-        meter.dropped(signal, 'refused', batch.length);
+      const problem = await this.sender.send(batch);
+      if (!problem) {
+        this.#retryMs = RETRY_MIN_MS;
         continue;
       }
-      if (!problem) continue;
+      if (problem.isRefusal) {
+        this.#meter.dropped(this.signal, 'refused', batch.length);
+        continue;
+      }
       const room = QUEUE_MAX - this.#queue.length;
       const lost = Math.max(0, batch.length - room);
-      if (lost > 0) meter.dropped(signal, 'queue_full', lost);
+      if (lost > 0) this.#meter.dropped(this.signal, 'queue_full', lost);
       this.#queue.unshift(...batch.slice(lost));
       return;
     }
-  }
-
-  /** Tells when failing begins and when it ends, and not each time. */
-  #ended(problem: string | undefined): void {
-    const { signal, endpoint, meter, log } = this.#options;
-    if (problem === undefined) {
-      this.#lastOkMs = Date.now();
-      this.#retryMs = RETRY_MIN_MS;
-    }
-    if (problem !== undefined && this.#problem === undefined) {
-      log.warn(
-        { endpoint, problem },
-        `${signal} cannot be sent by OTLP; up to ${QUEUE_MAX} wait and are tried again, and what is counted is not touched`,
-      );
-    } else if (problem === undefined && this.#problem !== undefined) {
-      log.info({ endpoint }, `${signal} are sent by OTLP again`);
-    }
-    this.#problem = problem;
-    meter.exported(signal, problem === undefined ? 'ok' : 'error');
   }
 }

@@ -69,10 +69,11 @@ const PROVIDER_NAMES: ReadonlyMap<string, string> = new Map([
   ['mistral', 'mistral_ai'],
   ['xai', 'x_ai'],
 ]);
+const providerName = (provider: string) => PROVIDER_NAMES.get(provider) ?? provider;
 const ABORTED = 'aborted';
 
 const hrTime = (ms: number): HrTime => [Math.floor(ms / 1000), Math.round((ms % 1000) * 1e6)];
-/** How a turn ended, as the conventions' `error.type`; undefined when it ended well. */
+/** How a turn or a tool call ended, as the conventions' `error.type`; undefined when it ended well. */
 export const errorTypeOf = ({ status, reason }: { status: TurnStatus; reason?: string }) =>
   status === 'ok' ? undefined : status === 'aborted' ? ABORTED : (reason ?? 'other');
 
@@ -138,7 +139,7 @@ function turnAttributes(turn: TurnEvent): Attributes {
   const { tokens } = turn;
   return {
     'gen_ai.operation.name': 'chat',
-    'gen_ai.provider.name': PROVIDER_NAMES.get(turn.provider) ?? turn.provider,
+    'gen_ai.provider.name': providerName(turn.provider),
     'gen_ai.request.model': turn.model,
     'gen_ai.conversation.id': turn.sessionId,
     // By the conventions the whole: with what was read from and written to the cache, and with reasoning.
@@ -181,7 +182,7 @@ export function toolSpan(call: ToolEvent, endMs: number, place: SpanPlace): Span
       'gen_ai.conversation.id': call.sessionId,
       'toll.mcp_server': call.mcpServer,
     },
-    errorType: call.status === 'ok' ? undefined : call.status === 'aborted' ? ABORTED : 'tool_error',
+    errorType: errorTypeOf({ status: call.status, reason: 'tool_error' }),
   });
 }
 
@@ -257,7 +258,7 @@ export function errorLog(error: ErrorEvent): LogRecord {
     ...{ eventName: 'toll.error', agent, atMs: failedMs, severity: 'ERROR' },
     body: `a call failed (${reason}): ${agent} called ${model} of ${upstreamProvider}`,
     attributes: {
-      'gen_ai.provider.name': PROVIDER_NAMES.get(provider) ?? provider,
+      'gen_ai.provider.name': providerName(provider),
       'gen_ai.request.model': model,
       'gen_ai.conversation.id': sessionId,
       'error.type': reason,
@@ -278,7 +279,7 @@ export function verdictLog(verdict: ToldVerdict, atMs: number): LogRecord {
     attributes: {
       'toll.verdict.decision': decision,
       'toll.verdict.rule': rule,
-      'gen_ai.provider.name': PROVIDER_NAMES.get(provider) ?? provider,
+      'gen_ai.provider.name': providerName(provider),
       'gen_ai.request.model': model,
       'gen_ai.tool.name': tool,
       'toll.agent': agent,

@@ -3,6 +3,7 @@
 
 import { createHash } from 'node:crypto';
 import type { GatewayRules } from '../config.ts';
+import { PROJECT_HASH_CHARS } from '../config-policy.ts';
 import type { Pricing } from './pricing.ts';
 import type { ScopedLabels } from './scope.ts';
 import type {
@@ -16,9 +17,6 @@ import type {
   TurnEvent,
 } from './turn-event.ts';
 import { resolveUpstream, type UpstreamAnswer, type UpstreamQuestion } from './upstream-provider.ts';
-
-/** Enough to tell a user's projects apart, too little to look like a name. */
-export const PROJECT_HASH_CHARS = 12;
 
 /** Providers that one account of another provider pays for as well: one key opens Zen and Go. */
 const PAID_BY: ReadonlyMap<string, string> = new Map([['opencode-go', 'opencode']]);

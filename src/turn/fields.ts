@@ -46,9 +46,10 @@ const TURNING = /\p{Bidi_Control}/gu;
 /** No control characters, no line breaks of any kind, no half characters; something to see. */
 const VISIBLE_TEXT = /^(?=.*\S)[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]+$/u;
 
+const straight = (stated: string) => stated.replaceAll(TURNING, '');
+
 function text(expectation: string, maxChars: number, pattern: RegExp) {
   const error = { error: `expected ${expectation}` };
-  const straight = (stated: string) => stated.replaceAll(TURNING, '');
   return z.string(error).overwrite(straight).trim().min(1, error).max(maxChars, error).regex(pattern, error);
 }
 
@@ -123,7 +124,7 @@ export const provider = text(
 export const model = z
   .string({ error: 'expected the id of a model' })
   .overwrite((stated) => (FILE_PATH.test(stated) ? (pathSegments(stated).at(-1) ?? '') : stated))
-  .overwrite((stated) => stated.replaceAll(TURNING, ''))
+  .overwrite(straight)
   .min(1, { error: 'expected the id of a model' })
   .max(NAME_MAX_CHARS, { error: `expected at most ${NAME_MAX_CHARS} characters` })
   .regex(VISIBLE_TEXT, { error: 'expected no control characters' })

@@ -142,11 +142,11 @@ describe('what is pushed', () => {
     await new Promise((resolve) => setTimeout(resolve, 5 * INTERVAL_MS));
     assert.equal(receiver.requests, 0);
     assert.equal(await counted('error'), 0);
-    assert.equal(push.lastOkMs, undefined);
+    assert.equal(push.sender.lastOkMs, undefined);
     isDue = true;
     await nextPush();
     assert.ok((await counted('ok'))! >= 1);
-    assert.ok(Date.now() - push.lastOkMs! < 10_000);
+    assert.ok(Date.now() - push.sender.lastOkMs! < 10_000);
   });
 });
 
@@ -156,15 +156,15 @@ describe('a receiver that is not well', () => {
     const { receiver, push, lines, nextPush, counted } = await startPush(t, { producer: producerOf(hand) });
     await nextPush();
     await receiver.down();
-    await until(() => push.problem !== undefined, 'a failure');
-    assert.match(push.problem!, /^it cannot be reached \(ECONN/);
+    await until(() => push.sender.problem !== undefined, 'a failure');
+    assert.match(push.sender.problem!, /^it cannot be reached \(ECONN/);
     const [point] = hand.counters![TOLL.turns.name]!;
     hand.counters![TOLL.turns.name] = [{ ...point!, value: point!.value + 5 }];
     const failedBefore = (await counted('error'))!;
     while ((await counted('error'))! < failedBefore + 3) await new Promise((resolve) => setTimeout(resolve, 20));
     await receiver.up();
     const pushed = samplesOfPush(await nextPush());
-    assert.equal(push.problem, undefined);
+    assert.equal(push.sender.problem, undefined);
     const turns = [...pushed].find(([key]) => key.startsWith('["toll_turns_total"'));
     assert.equal(turns?.[1], point!.value + 5, 'what happened meanwhile is in');
     const told = lines.map((line) => JSON.parse(line)).map(({ level, msg, endpoint }) => [level, msg, endpoint]);
@@ -189,11 +189,11 @@ describe('a receiver that is not well', () => {
       assert.match(await health.scrape(), /toll_cost_usd_total/);
       assert.ok(performance.now() - startedMs < 1000);
       await until(() => receiver.requests > 2, 'more requests, each after the last was cut');
-      assert.match(push.problem!, /did not answer/);
+      assert.match(push.sender.problem!, /did not answer/);
       assert.ok((await counted('error'))! >= 2);
       assert.equal(lines.length, 1);
       receiver.answer = 'take';
-      await until(() => push.problem === undefined, 'the receiver to be well again');
+      await until(() => push.sender.problem === undefined, 'the receiver to be well again');
     });
   }
 
@@ -210,18 +210,18 @@ describe('a receiver that is not well', () => {
     assert.ok(tookMs > 4000 && tookMs < 6000, `${tookMs} ms`);
     const away = await startPush(t, { interval: 3000 });
     await away.receiver.down();
-    await until(() => away.push.problem !== undefined, 'a failure');
+    await until(() => away.push.sender.problem !== undefined, 'a failure');
     assert.ok((await timed(away.push.stop())) < 2000);
   });
 
   it('refuses: its status is told, its words are not', async (t) => {
     const { receiver, push, lines } = await startPush(t, { headers: { authorization: 'Bearer s3cret' } });
     receiver.answer = 401;
-    await until(() => push.problem !== undefined, 'a failure');
-    assert.equal(push.problem, 'it answers with HTTP 401');
+    await until(() => push.sender.problem !== undefined, 'a failure');
+    assert.equal(push.sender.problem, 'it answers with HTTP 401');
     assert.doesNotMatch(lines.join(''), /s3cret/);
     receiver.answer = 503;
-    await until(() => push.problem === 'it answers that it cannot take them now', 'another failure');
+    await until(() => push.sender.problem === 'it answers that it cannot take them now', 'another failure');
     assert.equal(lines.length, 1, 'still the same trouble');
   });
 
@@ -233,8 +233,8 @@ describe('a receiver that is not well', () => {
     hand.sessions = () => {
       throw new Error('the ledger is busy');
     };
-    await until(() => push.problem !== undefined, 'a failure');
-    assert.equal(push.problem, 'the ledger cannot be read: the ledger is busy');
+    await until(() => push.sender.problem !== undefined, 'a failure');
+    assert.equal(push.sender.problem, 'the ledger cannot be read: the ledger is busy');
     const { requests } = receiver;
     await new Promise((resolve) => setTimeout(resolve, 3 * INTERVAL_MS));
     assert.equal(receiver.requests, requests);

@@ -1,44 +1,14 @@
-// A receiver of OTLP metrics over HTTP. It decodes with a protobuf library of somebody else's and its own copy of the
-// messages, and names series as a Collector's Prometheus exporter does, so that they can be compared with a scrape.
+// A receiver of OTLP over HTTP. It decodes metrics with a protobuf library of somebody else's, and names series as a
+// Collector's Prometheus exporter does, so that they can be compared with a scrape.
 
 import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { TestContext } from 'node:test';
-import protobuf from 'protobufjs';
+import { type KeyValue, messageType } from '../otlp-messages.ts';
 
-/** Of opentelemetry-proto v1: what a metric without exemplars is made of. */
-const MESSAGES = `syntax = "proto3";
-message Request { repeated ResourceMetrics resource_metrics = 1; }
-message ResourceMetrics { Resource resource = 1; repeated ScopeMetrics scope_metrics = 2; }
-message Resource { repeated KeyValue attributes = 1; }
-message ScopeMetrics { Scope scope = 1; repeated Metric metrics = 2; }
-message Scope { string name = 1; string version = 2; }
-message Metric {
-  string name = 1; string description = 2; string unit = 3;
-  oneof data { Gauge gauge = 5; Sum sum = 7; Histogram histogram = 9; }
-}
-message Gauge { repeated NumberDataPoint data_points = 1; }
-message Sum { repeated NumberDataPoint data_points = 1; int32 aggregation_temporality = 2; bool is_monotonic = 3; }
-message Histogram { repeated HistogramDataPoint data_points = 1; int32 aggregation_temporality = 2; }
-message NumberDataPoint {
-  fixed64 start_time_unix_nano = 2; fixed64 time_unix_nano = 3;
-  oneof value { double as_double = 4; sfixed64 as_int = 6; }
-  repeated KeyValue attributes = 7;
-}
-message HistogramDataPoint {
-  fixed64 start_time_unix_nano = 2; fixed64 time_unix_nano = 3; fixed64 count = 4; optional double sum = 5;
-  repeated fixed64 bucket_counts = 6; repeated double explicit_bounds = 7; repeated KeyValue attributes = 9;
-}
-message KeyValue { string key = 1; AnyValue value = 2; }
-message AnyValue { oneof value { string string_value = 1; bool bool_value = 2; int64 int_value = 3; double double_value = 4; } }`;
-const REQUEST = protobuf.parse(MESSAGES).root.lookupType('Request');
+const REQUEST = messageType('Metrics');
 export const CUMULATIVE = 2;
-
-interface KeyValue {
-  readonly key: string;
-  readonly value?: Readonly<Record<string, string | number | boolean>>;
-}
 
 export interface Point {
   readonly startTimeUnixNano: string;

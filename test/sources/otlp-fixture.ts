@@ -6,7 +6,6 @@ import http from 'node:http';
 import path from 'node:path';
 import type { TestContext } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import protobuf from 'protobufjs';
 import type { TokenConfig } from '../../src/config.ts';
 import { Ledger } from '../../src/ledger/ledger.ts';
 import { type MetricFamily, TOLL } from '../../src/metrics/catalogue.ts';
@@ -16,42 +15,13 @@ import { SenderTokens } from '../../src/sources/sender-tokens.ts';
 import { Intake } from '../../src/sources/source.ts';
 import { Attribution } from '../../src/turn/attribution.ts';
 import { Pricing } from '../../src/turn/pricing.ts';
+import { messageType } from '../otlp-messages.ts';
 import { CountingMeter, readableLog, temporaryFolder } from './intake-fixture.ts';
 
 const FIXTURES = path.join(import.meta.dirname, '..', 'fixtures', 'otlp');
 const CAPS = { model: 200, project: 50, user: 200, tool: 100, mcp_server: 50, series: 20_000 };
 /** A word that stands in the recordings wherever the agent sent content. */
 export const CANARY = 'CANARY';
-
-/** Of opentelemetry-proto v1, with what content there is: an encoder that knows nothing of ours. */
-const MESSAGES = protobuf.parse(`syntax = "proto3";
-message Logs { repeated ResourceLogs resource_logs = 1; }
-message ResourceLogs { Resource resource = 1; repeated ScopeLogs scope_logs = 2; string schema_url = 3; }
-message ScopeLogs { Scope scope = 1; repeated LogRecord log_records = 2; string schema_url = 3; }
-message LogRecord {
-  fixed64 time_unix_nano = 1; int32 severity_number = 2; string severity_text = 3; AnyValue body = 5;
-  repeated KeyValue attributes = 6; uint32 dropped_attributes_count = 7; bytes trace_id = 9; bytes span_id = 10;
-  fixed64 observed_time_unix_nano = 11; string event_name = 12;
-}
-message Traces { repeated ResourceSpans resource_spans = 1; }
-message ResourceSpans { Resource resource = 1; repeated ScopeSpans scope_spans = 2; string schema_url = 3; }
-message ScopeSpans { Scope scope = 1; repeated Span spans = 2; string schema_url = 3; }
-message Span {
-  bytes trace_id = 1; bytes span_id = 2; string trace_state = 3; bytes parent_span_id = 4; string name = 5; int32 kind = 6;
-  fixed64 start_time_unix_nano = 7; fixed64 end_time_unix_nano = 8; repeated KeyValue attributes = 9;
-}
-message Resource { repeated KeyValue attributes = 1; uint32 dropped_attributes_count = 2; }
-message Scope { string name = 1; string version = 2; }
-message KeyValue { string key = 1; AnyValue value = 2; }
-message ArrayValue { repeated AnyValue values = 1; }
-message KeyValueList { repeated KeyValue values = 1; }
-message AnyValue { oneof value {
-  string string_value = 1; bool bool_value = 2; int64 int_value = 3; double double_value = 4;
-  ArrayValue array_value = 5; KeyValueList kvlist_value = 6; } }
-message PartialSuccess { int64 rejected = 1; string error_message = 2; }
-message Response { PartialSuccess partial_success = 1; }
-message Status { int32 code = 1; string message = 2; }`).root;
-export const messageType = (name: string) => MESSAGES.lookupType(name);
 
 /** The same as protobuf: ids are hex in OTLP/JSON, where the library expects base64. */
 export function asProtobuf(route: string, body: unknown): Buffer {

@@ -7,11 +7,11 @@ import { gzipSync } from 'node:zlib';
 import { RetryableFailure } from '../../src/failure.ts';
 import { tokenDigest } from '../../src/listen.ts';
 import { TOLL } from '../../src/metrics/catalogue.ts';
+import { messageType } from '../otlp-messages.ts';
 import {
   countedBy,
   inJson,
   inProtobuf,
-  messageType,
   type Posted,
   recordings,
   type StartOptions,

@@ -1,39 +1,8 @@
-// Reads what was sent of runs, with a protobuf library of somebody else's and its own copy of the messages.
+// Reads what was sent of runs, with a protobuf library of somebody else's.
 
-import protobuf from 'protobufjs';
 import type { OtlpReceiver } from '../metrics/otlp-receiver.ts';
+import { type KeyValue, messageType } from '../otlp-messages.ts';
 
-/** Of opentelemetry-proto v1: all that a span and a log record are made of, so that nothing can hide from a test. */
-const MESSAGES = protobuf.parse(`syntax = "proto3";
-message Traces { repeated ResourceSpans resource_spans = 1; }
-message ResourceSpans { Resource resource = 1; repeated ScopeSpans scope_spans = 2; string schema_url = 3; }
-message ScopeSpans { Scope scope = 1; repeated Span spans = 2; string schema_url = 3; }
-message Span {
-  bytes trace_id = 1; bytes span_id = 2; string trace_state = 3; bytes parent_span_id = 4; string name = 5; int32 kind = 6;
-  fixed64 start_time_unix_nano = 7; fixed64 end_time_unix_nano = 8; repeated KeyValue attributes = 9;
-  uint32 dropped_attributes_count = 10; repeated Event events = 11; repeated Link links = 13; Status status = 15;
-  fixed32 flags = 16;
-}
-message Event { fixed64 time_unix_nano = 1; string name = 2; repeated KeyValue attributes = 3; }
-message Link { bytes trace_id = 1; bytes span_id = 2; }
-message Status { string message = 2; int32 code = 3; }
-message Logs { repeated ResourceLogs resource_logs = 1; }
-message ResourceLogs { Resource resource = 1; repeated ScopeLogs scope_logs = 2; string schema_url = 3; }
-message ScopeLogs { Scope scope = 1; repeated LogRecord log_records = 2; string schema_url = 3; }
-message LogRecord {
-  fixed64 time_unix_nano = 1; int32 severity_number = 2; string severity_text = 3; AnyValue body = 5;
-  repeated KeyValue attributes = 6; fixed32 flags = 8; bytes trace_id = 9; bytes span_id = 10;
-  fixed64 observed_time_unix_nano = 11; string event_name = 12;
-}
-message Resource { repeated KeyValue attributes = 1; }
-message Scope { string name = 1; string version = 2; }
-message KeyValue { string key = 1; AnyValue value = 2; }
-message AnyValue { oneof value { string string_value = 1; bool bool_value = 2; int64 int_value = 3; double double_value = 4; } }`).root;
-
-interface KeyValue {
-  readonly key: string;
-  readonly value?: Readonly<Record<string, string | number | boolean>>;
-}
 type Attributes = Readonly<Record<string, unknown>>;
 
 export interface SentSpan {
@@ -75,7 +44,7 @@ const msOf = (nanos: string) => Number(BigInt(nanos) / 1_000_000n);
 type Decoded = any;
 
 function decoded(receiver: OtlpReceiver, path: string, message: string): Decoded[] {
-  const type = MESSAGES.lookupType(message);
+  const type = messageType(message);
   return receiver.posts
     .filter((post) => post.path === path)
     .map(({ body }) => type.toObject(type.decode(body), { longs: String, arrays: true, defaults: true }));
