@@ -2,13 +2,11 @@
 // relay's machine, whatever was killed meanwhile.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import os from 'node:os';
+import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { setUpStreams } from '../src/nats/streams.ts';
 import { KillableBridge } from './killable-bridge.ts';
-import { connected, NatsServer, natsConfig } from './nats/nats-server.ts';
+import { startStreams } from './nats/nats-server.ts';
 import { freePort, until } from './prometheus-server.ts';
 import { samplesOf } from './scrape.ts';
 import { CANARY, inJson, inProtobuf, recordings, send } from './sources/otlp-fixture.ts';
@@ -16,14 +14,7 @@ import { CANARY, inJson, inProtobuf, recordings, send } from './sources/otlp-fix
 const RECORDINGS = recordings().filter(({ name }) => !name.startsWith('oc-'));
 
 test('what agents export to a relay is counted by the bridge, whatever is killed between them', async (t) => {
-  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
-  const server = await NatsServer.start({ dir });
-  t.after(() => server.kill());
-  const connection = await connected(server);
-  t.after(() => connection.close());
-  const nats = { servers: [server.url], replica: 'a' };
-  await setUpStreams(connection, natsConfig(nats));
+  const { dir, server, nats } = await startStreams(t);
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const bridge = new KillableBridge({ dir: path.join(dir, 'b'), port: await freePort(), config: { nats } });

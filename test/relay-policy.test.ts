@@ -2,8 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { Bridge } from '../src/bridge.ts';
@@ -11,7 +10,7 @@ import { parseConfig } from '../src/config.ts';
 import { setUpStreams } from '../src/nats/streams.ts';
 import type { VerdictAnswer } from '../src/policy/verdict-desk.ts';
 import { Relay } from '../src/relay.ts';
-import { connected, NatsServer, natsConfig } from './nats/nats-server.ts';
+import { natsConfig, startStreams } from './nats/nats-server.ts';
 import { until } from './prometheus-server.ts';
 import { post, readableLog } from './sources/intake-fixture.ts';
 
@@ -44,14 +43,7 @@ const RULES = {
 };
 
 async function start(t: TestContext) {
-  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
-  const server = await NatsServer.start({ dir });
-  t.after(() => server.kill());
-  const connection = await connected(server);
-  t.after(() => connection.close());
-  const nats = { servers: [server.url], replica: 'a' };
-  await setUpStreams(connection, natsConfig(nats));
+  const { dir, server, connection, nats } = await startStreams(t);
   const env = { CANARY_TOKEN: 'CANARY-secret', CANARY_VARIABLE: 'CANARY-key' };
   const configOf = (name: string, more: object) => {
     const config = parseConfig({

@@ -1,10 +1,13 @@
 // A real nats-server on free ports, with what is stored in the test's own folder.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
+import type { TestContext } from 'node:test';
 import { connect, type NatsConnection } from 'nats';
 import { nats as natsSchema } from '../../src/config-nats.ts';
+import { setUpStreams } from '../../src/nats/streams.ts';
 import { freePort, until } from '../prometheus-server.ts';
 
 export interface NatsServerOptions {
@@ -91,4 +94,18 @@ export function natsConfig(stated: object) {
 
 export async function connected(server: { readonly url: string }): Promise<NatsConnection> {
   return connect({ servers: server.url, maxReconnectAttempts: -1, reconnectTimeWait: 100 });
+}
+
+/** A server with the streams of a bridge in it, in a folder of the test's own that goes when the test ends. */
+export async function startStreams(t: TestContext) {
+  const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const server = await NatsServer.start({ dir });
+  t.after(() => server.kill());
+  const connection = await connected(server);
+  t.after(() => connection.close());
+  /** The key `nats` of a configuration that uses it. */
+  const nats = { servers: [server.url], replica: 'a' };
+  await setUpStreams(connection, natsConfig(nats));
+  return { dir, server, connection, nats };
 }
