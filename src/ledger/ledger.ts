@@ -129,6 +129,7 @@ export class Ledger implements LedgerReading {
     this.#balances = new BalanceBook(db, this.#totals);
     const { timeZone, policy = { budgets: [], caps: [] } } = options;
     this.#spend = new SpendBook(db, { dimensions: this.#dimensions, timeZone, policy, now: this.#now });
+    this.#sessions = new SessionCounts(db);
     const parts = {
       totals: this.#totals,
       caps: this.#caps,
@@ -136,6 +137,7 @@ export class Ledger implements LedgerReading {
       dimensions: this.#dimensions,
       balances: this.#balances,
       spend: this.#spend,
+      sessions: this.#sessions,
     };
     this.#turns = new TurnBook(db, parts);
     this.#tools = new ToolBook(db, { ...parts, turns: this.#turns });
@@ -148,7 +150,6 @@ export class Ledger implements LedgerReading {
     const { value: id } = db.prepare("SELECT value FROM meta WHERE key = 'ledger_id'").get() as { value: number };
     this.id = id.toString(36);
     this.#retention = new Retention(db, { retentionMs: options.retentionMs, createdMs: this.createdMs });
-    this.#sessions = new SessionCounts(db);
     this.#positions = new StreamPositions(db);
     this.#commits = new CommitQueue({
       db,
@@ -267,7 +268,7 @@ export class Ledger implements LedgerReading {
   }
 
   windowSessions(window: Window, upstreamProviders: readonly string[]): number {
-    return this.#sessions.count(this.#windows.startMs(window, this.#now()), upstreamProviders);
+    return this.#sessions.count(window, this.#windows.startMs(window, this.#now()), upstreamProviders);
   }
 
   unfinishedTurns(): { agent: string; provider: string; turns: number }[] {
@@ -355,7 +356,6 @@ export class Ledger implements LedgerReading {
         const turn = this.#held.admit(event, nowMs);
         if ('outcome' in turn) return turn;
         const booking = this.#turns.book(turn, { nowMs, receivedMs, horizonMs: this.#retention.horizonMs });
-        this.#sessions.forget();
         if (booking.outcome.type === 'rejected' && booking.outcome.reason === 'overflow') this.#tellOfOverflow();
         if (booking.outcome.type === 'recorded') {
           this.#tools.release(event.agent, event.sessionId, event.messageId);
@@ -393,6 +393,7 @@ export class Ledger implements LedgerReading {
   #flush(): void {
     this.#totals.flush(this.#db);
     this.#turns.flush();
+    this.#sessions.flush();
     this.#caps.flush(this.#db);
     this.#windows.flush();
     this.#spend.flush();
@@ -409,7 +410,7 @@ export class Ledger implements LedgerReading {
     this.#polls.load();
     this.#held.load();
     this.#retention.load();
-    this.#sessions.forget();
+    this.#sessions.load();
   }
 
   #tellOfOverflow(): void {

@@ -24,6 +24,8 @@ export interface HistogramPoint {
    */
   readonly counts: readonly number[];
   readonly sum: number;
+  /** All observations: the sum of `counts`. */
+  readonly count: number;
 }
 
 export const WINDOWS = ['today', '3d', '7d', '30d', 'month', 'all'] as const;

@@ -32,6 +32,7 @@ interface Histogram {
   /** Replaced at the first observation of a transaction: what was read stays as it was. */
   counts: number[];
   sum: number;
+  count: number;
 }
 
 function pick(family: MetricFamily, values: LabelValues, fold: boolean): Labels {
@@ -178,7 +179,7 @@ export class Totals {
     const key = keyOf(family, labels);
     let found = series.get(key);
     if (!found) {
-      found = { labels, counts: new Array(buckets.length + 1).fill(0), sum: 0 };
+      found = { labels, counts: new Array(buckets.length + 1).fill(0), sum: 0, count: 0 };
       series.set(key, found);
       this.#seriesCount += buckets.length + 3;
     }
@@ -193,6 +194,7 @@ export class Totals {
     if (!this.#dirtyHistograms.has(histogram)) histogram.counts = [...histogram.counts];
     histogram.counts[index] = (histogram.counts[index] as number) + 1;
     histogram.sum += value;
+    histogram.count += 1;
     this.#dirtyHistograms.set(histogram, family.name);
   }
 
@@ -238,7 +240,9 @@ export class Totals {
       if (!family) continue;
       const labels: Labels = Object.freeze(JSON.parse(row.labels as string));
       const counts = JSON.parse(row.counts as string) as number[];
-      this.#family(this.#histograms, family).set(keyOf(family, labels), { labels, counts, sum: row.sum as number });
+      const count = counts.reduce((total, each) => total + each, 0);
+      const histogram = { labels, counts, sum: row.sum as number, count };
+      this.#family(this.#histograms, family).set(keyOf(family, labels), histogram);
       this.#seriesCount += counts.length + 2;
     }
   }

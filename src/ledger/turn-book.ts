@@ -19,6 +19,7 @@ import type { LabelCaps } from './label-caps.ts';
 import { isAhead, plausibleDurationMs } from './plausible-time.ts';
 import { PricingStates } from './pricing-states.ts';
 import type { ModelPricing } from './reading.ts';
+import type { SessionCounts } from './session-counts.ts';
 import type { SpendBook } from './spend-book.ts';
 import { type LabelValues, OTHER, type Totals } from './totals.ts';
 import {
@@ -55,6 +56,7 @@ interface Parts {
   readonly windows: Windows;
   readonly dimensions: Dimensions;
   readonly spend: Pick<SpendBook, 'book' | 'noteTurn'>;
+  readonly sessions: Pick<SessionCounts, 'note'>;
 }
 
 /** When a vector is booked and when it came, Unix ms: from a stream it may have come long before. */
@@ -73,11 +75,8 @@ export class TurnBook {
   readonly #update: StatementSync;
   readonly #markCounted: StatementSync;
   readonly #markUnpriced: StatementSync;
-  readonly #touchSession: StatementSync;
   readonly #finishedLongAgo: StatementSync;
   readonly #pricing: PricingStates;
-  /** What the transaction under way learned of sessions, to be written once. */
-  readonly #sessions = new Map<string, readonly [agent: string, session: string, upstream: string, lastMs: number]>();
 
   constructor(db: DatabaseSync, parts: Parts) {
     this.#parts = parts;
@@ -95,10 +94,6 @@ export class TurnBook {
     this.#update = db.prepare(`UPDATE turn SET (${columns}) = (${values}) WHERE id = ?`);
     this.#markCounted = db.prepare('UPDATE turn SET counted = 1, timed = ? WHERE id = ?');
     this.#markUnpriced = db.prepare('UPDATE turn SET unpriced = ? WHERE id = ?');
-    this.#touchSession = db.prepare(
-      `INSERT INTO session_upstream (agent, session_id, upstream_provider, last_ms) VALUES (?, ?, ?, ?)
-       ON CONFLICT DO UPDATE SET last_ms = max(last_ms, excluded.last_ms)`,
-    );
     this.#pricing = new PricingStates(db);
     this.#finishedLongAgo = db.prepare(
       'SELECT * FROM turn WHERE settled = 0 AND phase > 0 AND counted = 0 AND received_ms <= ? ORDER BY received_ms LIMIT ?',
@@ -171,14 +166,11 @@ export class TurnBook {
 
   /** Writes what changed; call it inside the transaction that books the cause. */
   flush(): void {
-    for (const session of this.#sessions.values()) this.#touchSession.run(...session);
     this.#pricing.flush();
-    this.forget();
   }
 
   /** Forgets what was not written. */
   forget(): void {
-    this.#sessions.clear();
     this.#pricing.forget();
   }
 
@@ -326,10 +318,7 @@ export class TurnBook {
 
   /** When a session last had a turn that an upstream provider served. */
   #noteSession({ agent, session_id, dated_ms }: TurnRow, { upstream_provider }: Dimension): void {
-    const key = `${agent}\0${session_id}\0${upstream_provider}`;
-    const noted = this.#sessions.get(key);
-    if (noted && noted[3] >= dated_ms) return;
-    this.#sessions.set(key, [agent, session_id, upstream_provider, dated_ms]);
+    this.#parts.sessions.note(agent, session_id, upstream_provider, dated_ms);
   }
 
   /** How a model is priced is told by its newest turn that used anything. */

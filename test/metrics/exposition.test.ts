@@ -77,7 +77,8 @@ describe('the exposition of the ledger', () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.array(change, { maxLength: 30 }), { minLength: 2, maxLength: 6 }),
-        async (rounds) => {
+        fc.constantFrom(1, 500, 16_384),
+        async (rounds, pieceBytes) => {
           const counters: CounterPoint[] = [];
           const histograms: HistogramPoint[] = [];
           const buckets = (TOLL.turnDuration.buckets ?? []).length + 1;
@@ -94,7 +95,8 @@ describe('the exposition of the ledger', () => {
             const at = points.findIndex(({ labels }) => (labels as { model?: string }).model === model);
             return at >= 0 ? at : points.push(make({ model })) - 1;
           };
-          const exposition = new Exposition();
+          const exposition = new Exposition({ pieceBytes });
+          const earlier: { pieces: readonly Buffer[]; text: string }[] = [];
           for (const round of rounds) {
             for (const { series, what, by } of round) {
               if (what === 'observe') {
@@ -102,12 +104,14 @@ describe('the exposition of the ledger', () => {
                   labels,
                   counts: new Array<number>(buckets).fill(0),
                   sum: 0,
+                  count: 0,
                 }));
-                const { labels, counts, sum } = histograms[at]!;
+                const { labels, counts, sum, count } = histograms[at]!;
                 histograms[at] = {
                   labels,
-                  counts: counts.map((count, n) => count + (n === by % buckets ? 1 : 0)),
+                  counts: counts.map((each, n) => each + (n === by % buckets ? 1 : 0)),
                   sum: sum + by,
+                  count: count + 1,
                 };
               } else {
                 const at = of(counters, series, (labels) => ({ labels, value: 0 }));
@@ -116,12 +120,20 @@ describe('the exposition of the ledger', () => {
               }
             }
             const result = await producerOf(hand, []).collect();
-            const ours = parseExposition(await rendered(exposition, metricsOf(result)));
+            const pieces = await exposition.render(metricsOf(result));
+            const text = Buffer.concat(pieces).toString();
+            const ours = parseExposition(text);
             assert.deepEqual([...ours.samples].sort(), [...parseExposition(oracleText(result)).samples].sort());
+            const models = [...text.matchAll(/toll_cost_usd_total\{model="(.+)"\}/g)].map(([, model]) => model);
+            assert.deepEqual(models, models.toSorted(), 'sorted, whatever came when');
+            earlier.push({ pieces, text });
+          }
+          for (const { pieces, text } of earlier) {
+            assert.equal(Buffer.concat(pieces).toString(), text, 'what was handed out stays as it was');
           }
         },
       ),
-      { numRuns: 60 },
+      { numRuns: 120 },
     );
   });
 
@@ -139,7 +151,7 @@ describe('the exposition of the ledger', () => {
     const [metric] = metricsOf(
       await producerOf({
         histograms: {
-          [TOLL.toolDuration.name]: [{ labels: {}, counts: [1, 0, 2, ...Array(10).fill(0), 1], sum: 2500 }],
+          [TOLL.toolDuration.name]: [{ labels: {}, counts: [1, 0, 2, ...Array(10).fill(0), 1], sum: 2500, count: 4 }],
         },
       }).collect(),
     );

@@ -80,9 +80,10 @@ export function fullHand(): HandMade {
     model: 'claude-sonnet-4-5',
   };
   const point = (labels: Record<string, string>, value: number) => [{ labels, value }];
-  const spread = (labels: Record<string, string>, bounds: readonly number[]) => [
-    { labels, counts: [...bounds.map((_, index) => index % 3), 2], sum: 1_234_567 },
-  ];
+  const spread = (labels: Record<string, string>, bounds: readonly number[]) => {
+    const counts = [...bounds.map((_, index) => index % 3), 2];
+    return [{ labels, counts, sum: 1_234_567, count: counts.reduce((total, each) => total + each) }];
+  };
   const genAi = {
     gen_ai_operation_name: 'chat',
     gen_ai_provider_name: 'anthropic',
