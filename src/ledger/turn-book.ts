@@ -230,8 +230,9 @@ export class TurnBook {
       // The whole turn folds, once and for good: its corrections must find what they correct.
       for (const name of Object.keys(exported) as (keyof Dimension)[]) if (exported[name]) exported[name] = OTHER;
     }
+    const isAsStated = (Object.keys(stated) as (keyof Dimension)[]).every((name) => exported[name] === stated[name]);
     const dimension_id = dimensions.idOf(stated);
-    const series_id = dimensions.idOf(exported);
+    const series_id = isAsStated ? dimension_id : dimensions.idOf(exported);
     if (series_id !== dimension_id) totals.add(TOLL.seriesOverflow, { metric: TOLL.turns.name }, 1);
     const cell_id = dimensions.cellOf({
       upstreamProvider: exported.upstream_provider,

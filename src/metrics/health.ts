@@ -11,7 +11,7 @@ import { messageOf } from '../failure.ts';
 import { DROP_REASONS, type DropReason } from '../otlp-sender.ts';
 import type { PollOutcome } from '../poll/poll-result.ts';
 import type { SourceStatus } from '../status.ts';
-import type { Booking } from '../turn/turn-event.ts';
+import type { Booking, Outcome } from '../turn/turn-event.ts';
 import { BRIDGE, type MetricFamily } from './catalogue.ts';
 import { Exposition } from './exposition.ts';
 import { LEDGER_SCOPE } from './producer.ts';
@@ -103,20 +103,33 @@ export class Health {
     this.#instruments.received.add(events, { source });
   }
 
-  /** What became of one event. */
-  booked(source: string, { outcome, redated, conflicts, unitCorrections, identityMismatch, ...noted }: Booking): void {
+  /** What became of events. */
+  booked(source: string, bookings: readonly Booking[]): void {
     const { events } = this.#source(source);
-    const { ignored, rejected, ...plain } = this.#instruments;
-    events[outcome.type] += 1;
-    if (outcome.type === 'ignored') ignored.add(1, { source, kind: outcome.kind });
-    else if (outcome.type === 'rejected') rejected.add(1, { source, reason: outcome.reason });
-    else plain[outcome.type].add(1, { source });
-    if (identityMismatch) this.identityMismatch(source);
-    if (noted.inconsistent) plain.inconsistent.add(1, { source });
-    if (noted.twin) plain.twins.add(1, { source });
-    if (redated) plain.redated.add(1, { source });
-    for (const field of conflicts ?? []) plain.conflicting.add(1, { source, field });
-    if (unitCorrections) plain.unitCorrections.add(unitCorrections.values, { provider: unitCorrections.provider });
+    const counted: Partial<Record<Outcome['type'], number>> = {};
+    for (const booking of bookings) {
+      const { type } = booking.outcome;
+      counted[type] = (counted[type] ?? 0) + 1;
+      this.#noted(source, booking);
+    }
+    for (const [type, count] of Object.entries(counted) as [Outcome['type'], number][]) {
+      events[type] += count;
+      // The others are told apart by more than their source.
+      if (type !== 'ignored' && type !== 'rejected') this.#instruments[type].add(count, { source });
+    }
+  }
+
+  #noted(source: string, booking: Booking): void {
+    const { outcome, conflicts, unitCorrections } = booking;
+    const counters = this.#instruments;
+    if (outcome.type === 'ignored') counters.ignored.add(1, { source, kind: outcome.kind });
+    else if (outcome.type === 'rejected') counters.rejected.add(1, { source, reason: outcome.reason });
+    if (booking.identityMismatch) this.identityMismatch(source);
+    if (booking.inconsistent) counters.inconsistent.add(1, { source });
+    if (booking.twin) counters.twins.add(1, { source });
+    if (booking.redated) counters.redated.add(1, { source });
+    for (const field of conflicts ?? []) counters.conflicting.add(1, { source, field });
+    if (unitCorrections) counters.unitCorrections.add(unitCorrections.values, { provider: unitCorrections.provider });
   }
 
   /** A sender left in the middle of a request. */

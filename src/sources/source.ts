@@ -30,8 +30,8 @@ export type Refusal = 'backlog' | 'ledger' | 'connections' | 'rate_limit' | 'una
 /** Where the counts of all sources go. */
 export interface SourceMeter {
   received(source: string, events: number): void;
-  /** One call per received event. */
-  booked(source: string, booking: Booking): void;
+  /** What became of events that were received. */
+  booked(source: string, bookings: readonly Booking[]): void;
   truncated(source: string): void;
   /**
    * A sender was told to come again later, or (`unauthorized`) with a credential; or what it asked is no question
@@ -163,7 +163,7 @@ export class Intake {
   #count(source: string, bookings: readonly Booking[]): void {
     if (bookings.length === 0) return;
     this.#meter.received(source, bookings.length);
-    for (const booking of bookings) this.#meter.booked(source, booking);
+    this.#meter.booked(source, bookings);
     if (bookings.some(({ outcome }) => outcome.type !== 'rejected')) this.#meter.success(source, this.#now());
   }
 }

@@ -241,12 +241,17 @@ function read<T>(schema: z.ZodType<T>, record: Record<string, unknown>, decode: 
 
 const isBlank = (value: unknown) => value === null || value === '';
 
+function hasBlanks(stated: Record<string, unknown>, depth: number): boolean {
+  for (const key in stated) {
+    const value = stated[key];
+    if (isBlank(value) || (depth > 0 && isObject(value) && hasBlanks(value, depth - 1))) return true;
+  }
+  return false;
+}
+
 /** The record without what is null or '', one object deep: the same as absent. Most have nothing of the kind. */
 function withoutBlanks(stated: Record<string, unknown>, depth = 1): Record<string, unknown> {
-  const isClean = Object.values(stated).every(
-    (value) => !isBlank(value) && (depth === 0 || !isObject(value) || withoutBlanks(value, depth - 1) === value),
-  );
-  if (isClean) return stated;
+  if (!hasBlanks(stated, depth)) return stated;
   const entries = Object.entries(stated).filter(([, value]) => !isBlank(value));
   return Object.fromEntries(
     entries.map(([key, value]) => [key, depth > 0 && isObject(value) ? withoutBlanks(value, depth - 1) : value]),

@@ -43,14 +43,37 @@ const NUMERIC = /^[+-]?\d{1,25}(?:\.\d{1,25})?(?:e[+-]?\d{1,3})?$/i;
 const ISO_TIME = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)(Z|[+-]\d\d:?\d\d)?)?$/i;
 /** Characters that turn the reading direction round for what follows, in a table or a log line as well. */
 const TURNING = /\p{Bidi_Control}/gu;
+const IS_TURNING = /\p{Bidi_Control}/u;
 /** No control characters, no line breaks of any kind, no half characters; something to see. */
 const VISIBLE_TEXT = /^(?=.*\S)[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]+$/u;
+/** The same, and nothing that begins as a key does. */
+const MODEL = /^(?=.*\S)(?!\s*[Ss][Kk]-[A-Za-z0-9_-]{8})[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]+$/u;
 
-const straight = (stated: string) => stated.replaceAll(TURNING, '');
+const straight = (stated: string) => (IS_TURNING.test(stated) ? stated.replaceAll(TURNING, '') : stated);
+const trimmed = (stated: string) => straight(stated).trim();
 
-function text(expectation: string, maxChars: number, pattern: RegExp) {
-  const error = { error: `expected ${expectation}` };
-  return z.string(error).overwrite(straight).trim().min(1, error).max(maxChars, error).regex(pattern, error);
+interface TextForm {
+  readonly error: string;
+  readonly maxChars: number;
+  readonly pattern: RegExp;
+  /** What is read of what was stated. */
+  readonly tidy?: (stated: string) => string;
+}
+
+/** A text, looked at once: a chain of checks costs several times as much, and every record has a dozen of them. */
+function text({ error, maxChars, pattern, tidy = (stated) => stated }: TextForm) {
+  return z
+    .string({ error })
+    .check((payload) => {
+      const read = tidy(payload.value);
+      payload.value = read;
+      if (read.length > maxChars) {
+        payload.issues.push({ code: 'too_big', origin: 'string', maximum: maxChars, input: read, message: error });
+      } else if (!pattern.test(read)) {
+        payload.issues.push({ code: 'invalid_format', format: 'regex', input: read, message: error });
+      }
+    })
+    .meta({ minLength: 1, maxLength: maxChars, pattern: pattern.source });
 }
 
 /** What is no id stays none: it is refused by what it is. */
@@ -80,21 +103,42 @@ function asUnixMs(stated: unknown): unknown {
   return Number.isNaN(ms) ? stated : ms;
 }
 
-const idText = '1 to 200 printable ASCII characters without spaces';
-const tokensText = { error: `expected a whole number from 0 to ${TOKENS_MAX}` };
-const usdText = { error: `expected a number of USD from 0 to ${COST_MAX_USD}` };
-const timeText = { error: 'expected a time between 2020 and 2100, in Unix ms or ISO 8601' };
+interface NumberForm {
+  readonly error: string;
+  /** What is looked at of what was stated. */
+  readonly tidy: (stated: unknown) => unknown;
+  readonly min: number;
+  readonly max: number;
+  readonly isWhole?: boolean;
+}
+
+/** A number, looked at once as well. */
+function number({ error, tidy, min, max, isWhole = false }: NumberForm) {
+  return z.unknown().transform((stated, context): number => {
+    const read = tidy(stated);
+    if (typeof read === 'number' && read >= min && read <= max && (!isWhole || Number.isInteger(read))) {
+      // -0 would be told apart from 0 by an equality that compares bits.
+      return read + 0;
+    }
+    const wrong =
+      typeof read === 'number'
+        ? ({ code: 'custom' } as const)
+        : ({ code: 'invalid_type', expected: 'number' } as const);
+    context.issues.push({ ...wrong, input: stated, message: error });
+    return z.NEVER;
+  });
+}
+
+const idText = 'expected 1 to 200 printable ASCII characters without spaces';
 
 /**
  * An id is taken as it stands: a space around it is a mistake of the sender, not decoration. Of one that tells more than
  * which it is, a digest is kept, which tells two apart as well.
  */
-export const id = z
-  .string({ error: `expected ${idText}` })
-  .overwrite((stated) => (TELLING_ID.test(stated) ? digestOf(stated) : stated))
-  .min(1, { error: `expected ${idText}` })
-  .max(ID_MAX_CHARS, { error: `expected ${idText}` })
-  .regex(ID, { error: `expected ${idText}` });
+export const id = text({
+  ...{ error: idText, maxChars: ID_MAX_CHARS, pattern: ID },
+  tidy: (stated) => (TELLING_ID.test(stated) ? digestOf(stated) : stated),
+});
 /** What else something belongs to, beside what it is: it is not lost for an id that does not fit. */
 export const relatedId = z
   .unknown()
@@ -115,26 +159,26 @@ export const agentName = z
   .string({ error: 'expected the name of an agent, such as opencode' })
   .regex(/^[a-z][a-z0-9_-]{0,31}$/, { error: 'expected 1 to 32 of a-z 0-9 _ -, starting with a letter' });
 /** Lower-cased: the same provider is spelled in more than one way. */
-export const provider = text(
-  'a provider id: 1 to 64 of A-Z a-z 0-9 . _ / -, beginning with a letter or digit, and no key',
-  PROVIDER_MAX_CHARS,
-  /^(?![Ss][Kk]-)[A-Za-z0-9][A-Za-z0-9._/-]*$/,
-).toLowerCase();
+export const provider = text({
+  error: 'expected a provider id: 1 to 64 of A-Z a-z 0-9 . _ / -, beginning with a letter or digit, and no key',
+  maxChars: PROVIDER_MAX_CHARS,
+  pattern: /^(?![Ss][Kk]-)[A-Za-z0-9][A-Za-z0-9._/-]*$/,
+  tidy: (stated) => straight(stated).trim().toLowerCase(),
+});
 /** Kept as stated, spaces included; of a path only the base name, because the rest tells whose machine it is. */
-export const model = z
-  .string({ error: 'expected the id of a model' })
-  .overwrite((stated) => (FILE_PATH.test(stated) ? (pathSegments(stated).at(-1) ?? '') : stated))
-  .overwrite(straight)
-  .min(1, { error: 'expected the id of a model' })
-  .max(NAME_MAX_CHARS, { error: `expected at most ${NAME_MAX_CHARS} characters` })
-  .regex(VISIBLE_TEXT, { error: 'expected no control characters' })
-  .refine((stated) => !KEY_LIKE.test(stated), { error: 'expected the id of a model, not a key' });
+export const model = text({
+  error: `expected the id of a model: 1 to ${NAME_MAX_CHARS} characters, none of them a control character, and no key`,
+  maxChars: NAME_MAX_CHARS,
+  pattern: MODEL,
+  tidy: (stated) => straight(FILE_PATH.test(stated) ? (pathSegments(stated).at(-1) ?? '') : stated),
+});
 /** What begins with a slash is the path of a program, not the name of a tool. */
-export const toolName = text(
-  `a tool's name: 1 to ${NAME_MAX_CHARS} of A-Z a-z 0-9 _ . - / :, and no path`,
-  NAME_MAX_CHARS,
-  /^(?!\/|[A-Za-z]:\/|[Ss][Kk]-[A-Za-z0-9_-]{8})[A-Za-z0-9_.\-/:]+$/,
-);
+export const toolName = text({
+  error: `expected a tool's name: 1 to ${NAME_MAX_CHARS} of A-Z a-z 0-9 _ . - / :, and no path`,
+  maxChars: NAME_MAX_CHARS,
+  pattern: /^(?!\/|[A-Za-z]:\/|[Ss][Kk]-[A-Za-z0-9_-]{8})[A-Za-z0-9_.\-/:]+$/,
+  tidy: trimmed,
+});
 /** The id of an account, strict because it becomes a label: senders put e-mails, paths and keys there. */
 export const accountId = z.string({ error: accountIdText }).trim().regex(ACCOUNT_ID, { error: accountIdText });
 /** The same beside a turn, which is not lost for it: what does not fit counts as not stated. */
@@ -154,27 +198,34 @@ export const optionalServerName = z
   .optional()
   .meta({ type: 'string', pattern: SERVER_NAME.source, description: 'What does not fit is left out.' });
 /** A project or an upstream provider, as people name them. */
-export const name = text(
-  `1 to ${NAME_MAX_CHARS} characters, none of them a control character`,
-  NAME_MAX_CHARS,
-  VISIBLE_TEXT,
-);
+export const name = text({
+  error: `expected 1 to ${NAME_MAX_CHARS} characters, none of them a control character`,
+  maxChars: NAME_MAX_CHARS,
+  pattern: VISIBLE_TEXT,
+  tidy: trimmed,
+});
 
-export const tokenCount = z
-  .preprocess(asNumber, z.int(tokensText).min(0, tokensText).max(TOKENS_MAX, tokensText))
-  // -0 would be told apart from 0 by an equality that compares bits.
-  .transform((count) => count + 0)
-  .meta({
-    type: ['integer', 'string'],
-    minimum: 0,
-    maximum: TOKENS_MAX,
-    description: 'Whole number, or the same as a string.',
-  });
+export const tokenCount = number({
+  error: `expected a whole number from 0 to ${TOKENS_MAX}`,
+  tidy: asNumber,
+  min: 0,
+  max: TOKENS_MAX,
+  isWhole: true,
+}).meta({
+  type: ['integer', 'string'],
+  minimum: 0,
+  maximum: TOKENS_MAX,
+  description: 'Whole number, or the same as a string.',
+});
 
 /** A cost in USD, read into nano-USD. */
-export const costNano = z
-  .preprocess(asNumber, z.number(usdText).min(0, usdText).max(COST_MAX_USD, usdText))
-  .transform((usd) => Math.round(usd * NANO_PER_USD) + 0)
+export const costNano = number({
+  error: `expected a number of USD from 0 to ${COST_MAX_USD}`,
+  tidy: asNumber,
+  min: 0,
+  max: COST_MAX_USD,
+})
+  .transform((usd) => Math.round(usd * NANO_PER_USD))
   .meta({
     type: ['number', 'string'],
     minimum: 0,
@@ -182,12 +233,15 @@ export const costNano = z
     description: 'USD. Leave out when unknown; 0 means that 0 was stated.',
   });
 
-export const unixMs = z
-  .preprocess(asUnixMs, z.number(timeText).min(EARLIEST_MS, timeText).max(LATEST_MS, timeText))
-  .meta({
-    type: ['number', 'string'],
-    description: 'Unix time in ms, or ISO 8601.',
-  });
+export const unixMs = number({
+  error: 'expected a time between 2020 and 2100, in Unix ms or ISO 8601',
+  tidy: asUnixMs,
+  min: EARLIEST_MS,
+  max: LATEST_MS,
+}).meta({
+  type: ['number', 'string'],
+  description: 'Unix time in ms, or ISO 8601.',
+});
 
 /** Any text; whatever is not one of the known reasons is `other`, so that a new reason never costs a turn. */
 export const errorReason = z

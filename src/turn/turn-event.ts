@@ -12,7 +12,8 @@ export interface TokenCounts {
 }
 export const TOKEN_TYPES = ['input', 'output', 'reasoning', 'cache_read', 'cache_write'] as const;
 export type TokenType = (typeof TOKEN_TYPES)[number];
-export const totalTokens = (tokens: TokenCounts): number => TOKEN_TYPES.reduce((sum, type) => sum + tokens[type], 0);
+export const totalTokens = ({ input, output, reasoning, cache_read, cache_write }: TokenCounts): number =>
+  input + output + reasoning + cache_read + cache_write;
 export const NO_TOKENS: TokenCounts = { input: 0, output: 0, reasoning: 0, cache_read: 0, cache_write: 0 };
 
 export const TURN_STATUSES = ['ok', 'error', 'aborted'] as const;

@@ -17,13 +17,15 @@ function healthOver(t: TestContext, producers: readonly MetricProducer[], source
 /** Makes every health family appear. */
 async function useAll(health: Health): Promise<void> {
   health.received('socket', 7);
-  health.booked('socket', { outcome: { type: 'recorded' }, redated: true });
-  health.booked('socket', { outcome: { type: 'updated' }, conflicts: ['model', 'project'] });
-  health.booked('socket', { outcome: { type: 'duplicate' } });
-  health.booked('socket', { outcome: { type: 'ignored', kind: 'delta' } });
-  health.booked('socket', { outcome: { type: 'ignored', kind: 'fork_copy' } });
-  health.booked('socket', { outcome: { type: 'rejected', reason: 'too_late', detail: 'older than the horizon' } });
-  health.booked('socket', { outcome: { type: 'updated' }, unitCorrections: { provider: 'opencode', values: 2 } });
+  health.booked('socket', [
+    { outcome: { type: 'recorded' }, redated: true },
+    { outcome: { type: 'updated' }, conflicts: ['model', 'project'] },
+    { outcome: { type: 'duplicate' } },
+    { outcome: { type: 'ignored', kind: 'delta' } },
+    { outcome: { type: 'ignored', kind: 'fork_copy' } },
+    { outcome: { type: 'rejected', reason: 'too_late', detail: 'older than the horizon' } },
+    { outcome: { type: 'updated' }, unitCorrections: { provider: 'opencode', values: 2 } },
+  ]);
   health.routeUp({ provider: 'opencode', account: 'default', route: 'models' }, true);
   health.truncated('socket');
   health.up('socket', true);

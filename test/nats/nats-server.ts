@@ -1,10 +1,11 @@
 // A real nats-server on free ports, with what is stored in the test's own folder.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import type { TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { connect, type NatsConnection } from 'nats';
 import { nats as natsSchema } from '../../src/config-nats.ts';
 import { setUpStreams } from '../../src/nats/streams.ts';
@@ -84,6 +85,13 @@ export class NatsServer {
 
   signal(signal: NodeJS.Signals): void {
     this.#child?.kill(signal);
+  }
+
+  /** Makes it stand still; returns when it does, where that can be seen. */
+  async pause(): Promise<void> {
+    this.signal('SIGSTOP');
+    const stat = `/proc/${this.#child?.pid}/stat`;
+    while (existsSync(stat) && !/\) T /.test(readFileSync(stat, 'utf8'))) await delay(5);
   }
 }
 

@@ -89,7 +89,10 @@ export class CountingMeter implements SourceMeter {
   identityMismatch(source: string): void {
     this.mismatches[source] = (this.mismatches[source] ?? 0) + 1;
   }
-  booked(source: string, { outcome, unitCorrections, identityMismatch, inconsistent, twin }: Booking): void {
+  booked(source: string, bookings: readonly Booking[]): void {
+    for (const booking of bookings) this.#booked(source, booking);
+  }
+  #booked(source: string, { outcome, unitCorrections, identityMismatch, inconsistent, twin }: Booking): void {
     if (inconsistent) this.#add(source, 'inconsistent');
     if (twin) this.#add(source, 'twin');
     if (identityMismatch) this.identityMismatch(source);

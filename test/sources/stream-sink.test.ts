@@ -98,7 +98,7 @@ test('while the server is away it waits on disk; it is published when the server
 
 test('a server that stands still without a word costs a pause, and then the disk is used', async (t) => {
   const { server, sink, queue, stored } = await start(t);
-  server.signal('SIGSTOP');
+  await server.pause();
   try {
     assert.equal((await sink.submit([turn(1), turn(2)], { identity })).length, 2);
     assert.equal(queue.events, 2);
