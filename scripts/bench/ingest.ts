@@ -20,7 +20,7 @@ import { startOurs } from './scrape.ts';
 
 const ROUNDS = 7;
 const WARM_UP_ROUNDS = 2;
-const EVENTS = 6000;
+const EVENTS = 24_000;
 const LOUD = createLog('error');
 
 const bodiesOf = (events: number, perBody: number) =>
