@@ -43,7 +43,8 @@ function testGroups(): TestGroup[] {
   // A real OpenCode is given the machine to itself.
   const withOpencode = { files: files.filter((file) => file.startsWith(OPENCODE_TESTS)), concurrency: 1 };
   if (values.opencode) return [withOpencode];
-  return [{ files: files.filter((file) => !file.startsWith(OPENCODE_TESTS)), concurrency: 2 }, withOpencode];
+  // Many wait for other programs, so three keep two cores busy.
+  return [{ files: files.filter((file) => !file.startsWith(OPENCODE_TESTS)), concurrency: 3 }, withOpencode];
 }
 
 const isWhole = positionals.length === 0 && !values.opencode && !values.agents;
