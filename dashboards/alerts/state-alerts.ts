@@ -324,6 +324,35 @@ export const STATE_ALERTS: readonly Alert[] = [
     ],
   },
   {
+    name: 'TollCertificateEnds',
+    severity: 'warning',
+    expr: `min by (instance, listener) (${BRIDGE.certificateEnd.name}) - time() < 3 * 86400`,
+    for: '1h',
+    summary: 'the certificate of {{ $labels.listener }} at {{ $labels.instance }} ends within three days',
+    meaning: 'After that no reader or sender connects any more, and senders keep what they have.',
+    steps: [
+      'Renew it. The files are looked at again and again: a new certificate and key are served without a restart.',
+      'Renewed and still here? The log says why the new files cannot be used, and the old ones stay.',
+    ],
+    fires: [
+      {
+        name: 'nobody renews it',
+        series: { 'tollbridge_certificate_end_timestamp_seconds{instance="a",listener="metrics.tls"}': '200000x120' },
+        ...{ at: '2h', labels: { instance: 'a', listener: 'metrics.tls' } },
+        summary: 'the certificate of metrics.tls at a ends within three days',
+      },
+    ],
+    silent: [
+      {
+        name: 'it was renewed',
+        series: {
+          'tollbridge_certificate_end_timestamp_seconds{instance="a",listener="metrics.tls"}': '200000x30 8000000x120',
+        },
+        at: '2h',
+      },
+    ],
+  },
+  {
     name: 'TollBooksDoNotBalance',
     severity: 'critical',
     expr:

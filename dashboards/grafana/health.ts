@@ -125,7 +125,8 @@ export const HEALTH: DashboardSpec = {
         chart({
           key: 'trouble',
           title: 'Rejected, refused, lost, conflicting',
-          description: 'Per minute, by reason. Refused senders that wait lose nothing.',
+          description:
+            'Per minute, by reason. Refused senders that wait lose nothing; what is not traced is metered; what went ahead unasked was not judged by any rule.',
           ...{ w: 8, h: 8, mayBeEmpty: NONE_WRONG },
           look: { decimals: 1 },
           queries: [
@@ -145,6 +146,14 @@ export const HEALTH: DashboardSpec = {
             { expr: `60 * sum(rate(${BRIDGE.redated.name}[$__rate_interval])) > 0`, legend: 'dated ahead' },
             { expr: `60 * sum(rate(${BRIDGE.truncated.name}[$__rate_interval])) > 0`, legend: 'cut off' },
             { expr: `60 * sum(rate(${BRIDGE.identityMismatch.name}[$__rate_interval])) > 0`, legend: 'other identity' },
+            {
+              expr: `60 * ${by('reason', `rate(${BRIDGE.otlpDropped.name}[$__rate_interval])`)} > 0`,
+              legend: 'not traced, {{reason}}',
+            },
+            {
+              expr: `60 * ${total('agent', `rate(${TOLL.policyUnchecked.name}[$__rate_interval])`)} > 0`,
+              legend: 'unasked by {{agent}}',
+            },
           ],
         }),
         chart({

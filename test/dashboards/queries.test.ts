@@ -129,6 +129,7 @@ describe('every query', () => {
 const ONLY_WHEN_IT_HAPPENS = new Set([
   'tollbridge_requests_lost_total',
   'tollbridge_relay_queue_events',
+  'tollbridge_certificate_end_timestamp_seconds',
   'tollbridge_series_overflow_total',
   'toll_policy_unchecked_total',
   'tollbridge_polls_total',
