@@ -1,7 +1,7 @@
 // Which label values get series of their own. Exact, monotone, one-way: a value that has its own series keeps it, a
 // value that came too late counts under `other`, and every sum stays exact whatever is folded.
 
-import type { DatabaseSync } from 'node:sqlite';
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { OTHER } from './totals.ts';
 
 /** This share of the slots goes to first comers; the rest waits for latecomers that turn out to matter. */
@@ -26,6 +26,7 @@ export class LabelCaps {
   readonly #limits: Readonly<Record<string, number>>;
   readonly #labels = new Map<string, Label>();
   readonly #dirty = new Map<Value, readonly [label: string, value: string]>();
+  #upsert: StatementSync | undefined;
 
   /** @param limits label name → how many values get series of their own */
   constructor(limits: Readonly<Record<string, number>>) {
@@ -65,10 +66,12 @@ export class LabelCaps {
   /** Writes what changed; call it inside the transaction that books the cause. */
   flush(db: DatabaseSync): void {
     if (this.#dirty.size === 0) return;
-    const upsert = db.prepare(
+    this.#upsert ??= db.prepare(
       'INSERT INTO label_value (label, value, weight, admitted) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET weight = excluded.weight, admitted = excluded.admitted',
     );
-    for (const [state, [label, value]] of this.#dirty) upsert.run(label, value, state.weight, state.admitted ? 1 : 0);
+    for (const [state, [label, value]] of this.#dirty) {
+      this.#upsert.run(label, value, state.weight, state.admitted ? 1 : 0);
+    }
     this.#dirty.clear();
   }
 

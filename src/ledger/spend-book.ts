@@ -3,7 +3,7 @@
 // Everything here can be told from rows alone: the quarters for budgets, the turns of the last hours for caps. A rule's
 // state is built from them when it is first asked for, and moved along by every booking after that.
 
-import type { DatabaseSync } from 'node:sqlite';
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { BudgetRule, CapRule, PolicyConfig, Scope } from '../config-policy.ts';
 import { isInScope } from '../turn/scope.ts';
 import { periodAt, type Span } from './budget-period.ts';
@@ -83,6 +83,7 @@ export interface SpendBookOptions {
 
 export class SpendBook {
   readonly #db: DatabaseSync;
+  readonly #upsert: StatementSync;
   readonly #dimensions: Dimensions;
   readonly #timeZone: string;
   readonly #budgets: readonly BudgetMeter[];
@@ -92,6 +93,11 @@ export class SpendBook {
 
   constructor(db: DatabaseSync, { dimensions, timeZone, policy, now }: SpendBookOptions) {
     this.#db = db;
+    this.#upsert = db.prepare(
+      `INSERT INTO spend (bucket, dimension_id, cost_nano, estimated_nano, tokens, turns) VALUES (?, ?, ?, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET cost_nano = cost_nano + excluded.cost_nano, estimated_nano = estimated_nano + excluded.estimated_nano,
+         tokens = tokens + excluded.tokens, turns = turns + excluded.turns`,
+    );
     this.#now = now;
     this.#dimensions = dimensions;
     this.#timeZone = timeZone;
@@ -138,14 +144,8 @@ export class SpendBook {
 
   /** Writes what changed; call it inside the transaction that books the cause. */
   flush(): void {
-    if (this.#dirty.size === 0) return;
-    const upsert = this.#db.prepare(
-      `INSERT INTO spend (bucket, dimension_id, cost_nano, estimated_nano, tokens, turns) VALUES (?, ?, ?, ?, ?, ?)
-       ON CONFLICT DO UPDATE SET cost_nano = cost_nano + excluded.cost_nano, estimated_nano = estimated_nano + excluded.estimated_nano,
-         tokens = tokens + excluded.tokens, turns = turns + excluded.turns`,
-    );
     for (const { bucket, dimension, change } of this.#dirty.values()) {
-      upsert.run(bucket, dimension, change.costNano, change.estimatedNano, change.tokens, change.turns);
+      this.#upsert.run(bucket, dimension, change.costNano, change.estimatedNano, change.tokens, change.turns);
     }
     this.#dirty.clear();
   }

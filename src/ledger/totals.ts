@@ -2,7 +2,7 @@
 // They only grow. A change becomes visible in memory and is flushed in the same synchronous transaction; when that
 // fails, the ledger loads them anew, so memory never shows what the disk does not hold.
 
-import type { DatabaseSync } from 'node:sqlite';
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { type MetricFamily, TOLL } from '../metrics/catalogue.ts';
 import type { CounterPoint, HistogramPoint, Labels } from './reading.ts';
 
@@ -81,6 +81,8 @@ export class Totals {
   #known = new WeakMap<LabelValues, SeriesOf>();
   readonly #maxSeries: number;
   #seriesCount = 0;
+  #upsertCounter: StatementSync | undefined;
+  #upsertHistogram: StatementSync | undefined;
 
   /** @param maxSeries beyond this many series, new label sets fold into `other` */
   constructor(maxSeries: number) {
@@ -200,20 +202,18 @@ export class Totals {
 
   /** Writes what changed; call it inside the transaction that books the cause. */
   flush(db: DatabaseSync): void {
-    if (this.#dirtyCounters.size > 0) {
-      const upsert = db.prepare(
-        'INSERT INTO counter (family, labels, value) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value',
-      );
-      for (const [counter, name] of this.#dirtyCounters)
-        upsert.run(name, JSON.stringify(counter.labels), counter.value);
+    this.#upsertCounter ??= db.prepare(
+      'INSERT INTO counter (family, labels, value) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value',
+    );
+    for (const [counter, name] of this.#dirtyCounters) {
+      this.#upsertCounter.run(name, JSON.stringify(counter.labels), counter.value);
     }
-    if (this.#dirtyHistograms.size > 0) {
-      const upsert = db.prepare(
-        'INSERT INTO histogram (family, labels, counts, sum) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET counts = excluded.counts, sum = excluded.sum',
-      );
-      for (const [histogram, name] of this.#dirtyHistograms) {
-        upsert.run(name, JSON.stringify(histogram.labels), JSON.stringify(histogram.counts), histogram.sum);
-      }
+    this.#upsertHistogram ??= db.prepare(
+      'INSERT INTO histogram (family, labels, counts, sum) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET counts = excluded.counts, sum = excluded.sum',
+    );
+    for (const [histogram, name] of this.#dirtyHistograms) {
+      const { labels, counts, sum } = histogram;
+      this.#upsertHistogram.run(name, JSON.stringify(labels), JSON.stringify(counts), sum);
     }
     this.#forgetDirty();
   }

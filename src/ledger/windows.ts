@@ -3,7 +3,7 @@
 //
 // A quarter of an hour, because local midnight lies on one in every time zone of today.
 
-import type { DatabaseSync } from 'node:sqlite';
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { WINDOWS, type Window, type WindowRow } from './reading.ts';
 import { startOfDayMs, startOfMonthMs } from './time-zone.ts';
 
@@ -49,6 +49,7 @@ const SUMS =
 export class Windows {
   readonly #db: DatabaseSync;
   readonly #timeZone: string;
+  readonly #upsert: StatementSync;
   readonly #windows = new Map<Window, WindowState>();
   readonly #cells = new Map<number, Cell>();
   readonly #dirty = new Map<string, { bucket: number; cell: number; change: Amounts }>();
@@ -58,6 +59,11 @@ export class Windows {
   constructor(db: DatabaseSync, timeZone: string) {
     this.#db = db;
     this.#timeZone = timeZone;
+    this.#upsert = db.prepare(
+      `INSERT INTO rollup (bucket, cell_id, cost_nano, tokens, cache_read, turns, priced_turns) VALUES (?, ?, ?, ?, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET cost_nano = cost_nano + excluded.cost_nano, tokens = tokens + excluded.tokens,
+         cache_read = cache_read + excluded.cache_read, turns = turns + excluded.turns, priced_turns = priced_turns + excluded.priced_turns`,
+    );
   }
 
   /** The Unix ms at which a window that ends at `nowMs` begins. */
@@ -106,14 +112,16 @@ export class Windows {
 
   /** Writes what changed; call it inside the transaction that books the cause. */
   flush(): void {
-    if (this.#dirty.size === 0) return;
-    const upsert = this.#db.prepare(
-      `INSERT INTO rollup (bucket, cell_id, cost_nano, tokens, cache_read, turns, priced_turns) VALUES (?, ?, ?, ?, ?, ?, ?)
-       ON CONFLICT DO UPDATE SET cost_nano = cost_nano + excluded.cost_nano, tokens = tokens + excluded.tokens,
-         cache_read = cache_read + excluded.cache_read, turns = turns + excluded.turns, priced_turns = priced_turns + excluded.priced_turns`,
-    );
     for (const { bucket, cell, change } of this.#dirty.values()) {
-      upsert.run(bucket, cell, change.costNano, change.tokens, change.cacheRead, change.turns, change.pricedTurns);
+      this.#upsert.run(
+        bucket,
+        cell,
+        change.costNano,
+        change.tokens,
+        change.cacheRead,
+        change.turns,
+        change.pricedTurns,
+      );
     }
     this.#dirty.clear();
   }

@@ -20,6 +20,10 @@ const PULL_EXPIRES_MS = 5000;
  * pull that has brought as many is ended.
  */
 const PULL_MESSAGES = 100;
+/** As many are handed on together while more are stored: each batch is a commit. Far below what may be unacknowledged. */
+const BATCH_MESSAGES = 1000;
+/** What more there is comes at once, or not at all. */
+const MORE_EXPIRES_MS = 1000;
 
 export interface StreamMessage {
   readonly subject: string;
@@ -115,20 +119,33 @@ export class StreamReader {
     const maxBytes = Math.max(PULL_MAX_BYTES, 2 * (connection.info?.max_payload ?? 0));
     let deliveries = info.delivered.consumer_seq;
     let lastSeq = afterSeq;
+    let gathered: StreamMessage[] = [];
+    let bytes = 0;
     while (!signal.aborted) {
-      for await (const batch of pull(consumer, maxBytes, signal)) {
-        const fresh: JsMsg[] = [];
+      let isMoreStored = false;
+      const expiresMs = gathered.length > 0 ? MORE_EXPIRES_MS : PULL_EXPIRES_MS;
+      for await (const batch of pull(consumer, { maxBytes, expiresMs, signal })) {
         for (const message of batch) {
           deliveries += 1;
           if (message.info.deliverySequence !== deliveries) throw new OutOfStep('deliveries of the stream were lost');
           // Delivered again: it was booked, and its acknowledgement came late or was lost.
           if (message.seq <= lastSeq) message.ack();
-          else fresh.push(message);
+          else gathered.push(toMessage(message));
+          bytes += message.data.length;
           lastSeq = Math.max(lastSeq, message.seq);
+          isMoreStored = message.info.pending > 0;
         }
-        if (fresh.length > 0) yield fresh.map(toMessage);
+        if (isMoreStored && gathered.length < BATCH_MESSAGES && bytes < PULL_MAX_BYTES) continue;
+        if (gathered.length > 0) yield gathered;
+        [gathered, bytes] = [[], 0];
+      }
+      // The pull brought nothing, so what was said to be stored does not come.
+      if (!isMoreStored && gathered.length > 0) {
+        yield gathered;
+        [gathered, bytes] = [[], 0];
       }
     }
+    if (gathered.length > 0) yield gathered;
   }
 
   /** The consumer, standing exactly after `afterSeq`: as it is, or made anew. */
@@ -158,8 +175,15 @@ export class StreamReader {
 }
 
 /** What one pull brings, in batches of what has come. Ends when the pull is used up, or `signal` aborts. */
-async function* pull(consumer: Consumer, maxBytes: number, signal: AbortSignal): AsyncGenerator<JsMsg[]> {
-  const pulled = await consumer.fetch({ max_bytes: maxBytes, expires: PULL_EXPIRES_MS });
+async function* pull(
+  consumer: Consumer,
+  {
+    maxBytes,
+    expiresMs,
+    signal,
+  }: { readonly maxBytes: number; readonly expiresMs: number; readonly signal: AbortSignal },
+): AsyncGenerator<JsMsg[]> {
+  const pulled = await consumer.fetch({ max_bytes: maxBytes, expires: expiresMs });
   const stop = () => pulled.stop();
   signal.addEventListener('abort', stop);
   // It may have aborted while the pull was sent off.

@@ -15,6 +15,7 @@ import { identityIn } from '../nats/subjects.ts';
 import { streamTrouble } from '../nats/trouble.ts';
 import { type Decoded, rejected } from '../turn/decoded.ts';
 import { decodeBody } from '../turn/normalize.ts';
+import type { Identity } from '../turn/turn-event.ts';
 import { type Intake, placeOf, type Source, type SourceMeter } from './source.ts';
 import { guarded } from './subject-guard.ts';
 
@@ -53,6 +54,7 @@ export interface JetStreamSourceOptions {
 interface Read {
   readonly message: StreamMessage;
   readonly step: StreamStep;
+  readonly identity: Identity;
   readonly items: readonly { readonly index: number; readonly decoded: Decoded }[];
 }
 
@@ -220,19 +222,20 @@ export class JetStreamSource implements Source {
   }
 
   #decode(message: StreamMessage, after: number): Read {
-    const { seq, storedMs, data } = message;
+    const { seq, storedMs, data, subject } = message;
     const step = { stream: this.#stream, after, seq, storedMs };
     if (data.length > MESSAGE_MAX_BYTES) {
       const detail = `a message may hold ${MESSAGE_MAX_BYTES} bytes`;
-      return { message, step, items: [{ index: 0, decoded: rejected({ reason: 'too_large', detail }) }] };
+      const decoded = rejected({ reason: 'too_large', detail });
+      return { message, step, identity: identityIn(subject) ?? {}, items: [{ index: 0, decoded }] };
     }
     const items = decodeBody(Buffer.from(data.buffer, data.byteOffset, data.byteLength));
-    if (items.length === 0) return { message, step, items: [{ index: 0, decoded: EMPTY }] };
-    const { decoded } = guarded(
-      message.subject,
+    if (items.length === 0) items.push({ index: 0, decoded: EMPTY });
+    const { decoded, identity } = guarded(
+      subject,
       items.map((item) => item.decoded),
     );
-    return { message, step, items: items.map(({ index }, place) => ({ index, decoded: decoded[place]! })) };
+    return { message, step, identity, items: items.map(({ index }, place) => ({ index, decoded: decoded[place]! })) };
   }
 
   /**
@@ -248,11 +251,11 @@ export class JetStreamSource implements Source {
       if (canNote) canNote = await this.#noteRejections(publisher, read, rejectionsOf(read.items));
     }
     const bookings = await Promise.allSettled(
-      batch.map(({ message, step, items }) =>
+      batch.map(({ identity, step, items }) =>
         intake.accept(
           SOURCE,
           items.map(({ decoded }) => decoded),
-          identityIn(message.subject) ?? {},
+          identity,
           step,
         ),
       ),
@@ -283,14 +286,13 @@ export class JetStreamSource implements Source {
   /** @returns whether it could be noted, or nothing had to be */
   async #noteRejections(
     publisher: StreamPublisher,
-    { message }: Read,
+    { message, identity }: Read,
     rejections: DeadLetter['rejections'],
   ): Promise<boolean> {
     if (rejections.length === 0) return true;
-    const { subject, seq, data } = message;
-    // Not the subject itself: anybody may have written anything into it.
-    const identity = identityIn(subject) ?? {};
+    const { seq, data } = message;
     try {
+      // Not the subject itself: anybody may have written anything into it.
       await publisher.deadLetter({ stream: this.#stream, seq, identity, bytes: data.length, rejections });
       return true;
     } catch (error) {
