@@ -23,9 +23,11 @@ export class RunExport {
   readonly #traces: Outbox<Span> | undefined;
   readonly #logs: Outbox<LogRecord> | undefined;
   readonly #runs: Runs;
+  readonly #log: Log;
   readonly #sweeping: NodeJS.Timeout;
 
   constructor({ traces, logs, meter, log, now = Date.now }: RunExportOptions) {
+    this.#log = log;
     const own = { meter, log };
     this.#traces =
       traces &&
@@ -48,9 +50,15 @@ export class RunExport {
     this.#sweeping = setInterval(() => this.#runs.sweep(), SWEEP_EVERY_MS);
   }
 
-  /** Tells what was committed: one booking per event, in order. */
+  /** Tells what was committed: one booking per event, in order. Never throws: who sent it must hear that it is booked. */
   booked(events: readonly MeterEvent[], bookings: readonly Booking[]): void {
-    this.#runs.booked(events, bookings);
+    try {
+      this.#runs.booked(events, bookings);
+    } catch (error) {
+      // Its name alone: a message may quote what it is about.
+      const { name } = error instanceof Error ? error : new Error();
+      this.#log.error({ error: name }, 'a fault of Tollbridge: runs were not told of; what is counted is not touched');
+    }
   }
 
   /** Tells that a policy warned, or refused a call. */

@@ -2,6 +2,8 @@
 // the sub-agents they started. A call and a tool are told when they end, under the ids that the run will have; the run
 // itself when it is over. What is remembered here is bounded and goes with the process: only the ledger counts money.
 
+import { isAhead, plausibleDurationMs } from '../ledger/plausible-time.ts';
+import { SETTLE_MS } from '../ledger/turn-book.ts';
 import type { Booking, ErrorEvent, MeterEvent, SessionEvent, ToolEvent, TurnEvent } from '../turn/turn-event.ts';
 import { spanIdOf, traceIdOf } from './span-ids.ts';
 import {
@@ -49,6 +51,8 @@ interface Call {
   isOpen: boolean;
   /** What was told of it last. */
   told?: { readonly costNano: number | undefined };
+  /** It finished, and waits to be said to be completed. */
+  finished?: { readonly turn: TurnEvent; readonly sinceMs: number } | undefined;
 }
 
 interface Session {
@@ -115,7 +119,9 @@ export class Runs {
 
   /** Tells what is new of what was just committed. What was known before still says where later things belong. */
   booked(events: readonly MeterEvent[], bookings: readonly Booking[]): void {
-    for (const [index, event] of events.entries()) {
+    const nowMs = this.#now();
+    for (const [index, stated] of events.entries()) {
+      const event = plausiblyDated(stated, nowMs);
       const { type } = bookings[index]!.outcome;
       const isNews = type === 'recorded' || type === 'updated';
       if (!isNews && type !== 'duplicate') continue;
@@ -126,9 +132,10 @@ export class Runs {
     }
   }
 
-  /** Ends the runs that are over. To be called every few seconds. */
+  /** Tells the calls that finished and were never completed, which count by now, and ends the runs that are over. To be called every few seconds. */
   sweep(): void {
     const nowMs = this.#now();
+    this.#tellFinished(nowMs - SETTLE_MS);
     for (const [key, run] of this.#runs.entries()) {
       const quietMs = nowMs - run.heardMs;
       if (quietMs >= GIVEN_UP_MS || (quietMs >= QUIET_MS && run.open === 0)) this.#end(key);
@@ -137,6 +144,7 @@ export class Runs {
 
   /** Ends every run, and gives up on what waits for its own. */
   endAll(): void {
+    this.#tellFinished(Number.POSITIVE_INFINITY);
     for (const [key] of this.#runs.entries()) this.#end(key);
     for (const [asker] of this.#early.entries()) this.#forget(this.#early.take(asker));
   }
@@ -151,14 +159,31 @@ export class Runs {
 
   #turn(turn: TurnEvent, isNews: boolean): void {
     const call = this.#noteCall(turn);
-    const { place, run } = call;
-    const isOpen = turn.phase !== 'completed';
-    if (run && isNews && isOpen !== call.isOpen) {
-      run.open += isOpen ? 1 : -1;
-      call.isOpen = isOpen;
+    if (!isNews) return;
+    // What was told counts already, whatever is still said of it.
+    const isOpen = turn.phase !== 'completed' && !call.told;
+    if (call.run && isOpen !== call.isOpen) call.run.open += isOpen ? 1 : -1;
+    call.isOpen = isOpen;
+    call.finished = isOpen && turn.phase === 'finished' ? { turn, sinceMs: this.#now() } : undefined;
+    if (!isOpen) this.#tellTurn(turn, call);
+  }
+
+  /** A turn that finished counts after a while, also when nobody says that it is completed. */
+  #tellFinished(untilMs: number): void {
+    for (const [, call] of this.#calls.entries()) {
+      if (!call.finished || call.finished.sinceMs > untilMs) continue;
+      const { turn } = call.finished;
+      call.finished = undefined;
+      call.isOpen = false;
+      if (call.run) call.run.open -= 1;
+      this.#tellTurn(turn, call);
     }
+  }
+
+  #tellTurn(turn: TurnEvent, call: Call): void {
+    const { place, run } = call;
     const endMs = turn.completedMs ?? turn.startedMs;
-    if (isOpen || !isNews || this.#isOld(endMs, ['span', 'record'])) return;
+    if (this.#isOld(endMs, ['span', 'record'])) return;
     if (run) addCall(run, turn, call.told);
     call.told = { costNano: turn.costNano };
     if (run) this.#heard(run, endMs);
@@ -179,8 +204,9 @@ export class Runs {
       spanId: spanIdOf('call', agent, sessionId, messageId),
       parentSpanId: run?.place.spanId ?? session.startedBy?.spanId,
     };
-    const call = { place, run, isOpen: false };
-    this.#calls.set(key, call);
+    const call: Call = { place, run, isOpen: false };
+    const forgotten = this.#calls.set(key, call);
+    if (forgotten?.finished) this.#tellTurn(forgotten.finished.turn, forgotten);
     if (!session.newest || turn.startedMs >= session.newest.startedMs) {
       session.newest = { place, startedMs: turn.startedMs };
     }
@@ -299,6 +325,20 @@ export class Runs {
 }
 
 const keyOf = (...parts: string[]) => parts.join('\0');
+
+/** As the ledger dates it: what lies ahead by receipt, and without a duration that no clock can have measured. A store refuses both. */
+function plausiblyDated(event: MeterEvent, nowMs: number): MeterEvent {
+  if (event.kind === 'error') return isAhead(event.failedMs, nowMs) ? { ...event, failedMs: nowMs } : event;
+  if (event.kind !== 'turn' && event.kind !== 'tool') return event;
+  const { startedMs, completedMs } = event;
+  const statedMs = completedMs ?? startedMs;
+  if (statedMs === undefined) return event;
+  const endMs = isAhead(statedMs, nowMs) ? nowMs : statedMs;
+  const durationMs = plausibleDurationMs(startedMs ?? null, completedMs ?? null);
+  if (durationMs !== undefined) return { ...event, startedMs: endMs - durationMs, completedMs: endMs };
+  const { completedMs: _, ...unmeasured } = event;
+  return { ...unmeasured, startedMs: endMs };
+}
 
 /** Adds a call to its run, or what is new of it where it was told before. */
 function addCall(run: Run, turn: TurnEvent, told: Call['told']): void {

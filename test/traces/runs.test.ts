@@ -85,6 +85,54 @@ test('a run with a call under way goes on, until nobody believes in it any more'
   assert.deepEqual(told(), ['chat m', 'invoke_agent opencode'], 'what never had a call that ended is no run');
 });
 
+test('a call that finished and is never said to be completed is told when it counts, and once more when it is', () => {
+  const { runs, spans, records, clock, book, told } = stage();
+  const { completedMs: _, ...finished } = turn('m1', { phase: 'finished' });
+  book(finished);
+  clock.nowMs += 59_000;
+  runs.sweep();
+  assert.equal(records.length, 0, 'it may be completed yet');
+  clock.nowMs += 1_000;
+  runs.sweep();
+  assert.deepEqual(told(), ['chat m']);
+  assert.equal(records.splice(0).length, 1);
+  book(turn('m1', { costNano: 3_000_000 }), { outcome: { type: 'updated' } });
+  clock.nowMs += 60_000;
+  runs.sweep();
+  assert.equal(records.length, 1);
+  const run = spans.at(-1)!;
+  assert.deepEqual(told(), ['chat m', 'invoke_agent opencode']);
+  assert.equal(run.attributes['toll.run.calls'], 1);
+  assert.equal(run.attributes['toll.run.cost.usd'], 0.003);
+  book({ ...finished, messageId: 'm2', promptId: 'p2' });
+  runs.endAll();
+  assert.deepEqual(told(), ['chat m', 'invoke_agent opencode'], 'at the end it is told too');
+});
+
+test('what is dated ahead is dated by receipt, and what no clock can have measured has no duration', () => {
+  const { runs, spans, records, clock, book } = stage();
+  const day = 86_400_000;
+  const ahead = { startedMs: clock.nowMs + day - 1000, completedMs: clock.nowMs + day };
+  book(turn('m1', ahead));
+  book(tool('c1', ahead));
+  book(turn('m2', { startedMs: START_MS - 2000 * day }));
+  book({
+    ...{ kind: 'error', agent: 'opencode', sessionId: 's', attemptId: 'a', failedMs: clock.nowMs + day },
+    ...{ provider: 'anthropic', model: 'm', upstreamProvider: 'anthropic', reason: 'other' },
+  });
+  runs.endAll();
+  const ms = ([s, ns]: readonly [number, number]) => s * 1000 + ns / 1e6;
+  for (const { name, startTime, endTime } of spans) {
+    assert.ok(ms(endTime) <= clock.nowMs, `${name} ends ahead`);
+    assert.ok(ms(endTime) - ms(startTime) <= day, `${name} lasts too long`);
+  }
+  assert.ok(records.every(({ hrTime }) => ms(hrTime) <= clock.nowMs));
+  assert.deepEqual(
+    records.map(({ attributes }) => attributes['toll.duration_ms']),
+    [1000, undefined, undefined],
+  );
+});
+
 test('what is told again is told under the same id, and counted in its run once', () => {
   const { runs, spans, book } = stage();
   book(turn('m1'));
