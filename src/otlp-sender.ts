@@ -1,10 +1,9 @@
-// How anything is handed to an OTLP receiver: over one connection pool of its own, within a time that no receiver can
+// How anything is handed to an OTLP receiver: over connections of its own, within a time that no receiver can
 // stretch, and with what went wrong told by number or name, because a receiver's own words may quote what it was sent.
 // That it fails is told when it begins and when it ends, and not each time.
 
-import http, { validateHeaderName, validateHeaderValue } from 'node:http';
-import https from 'node:https';
-import { type ExportResult, ExportResultCode } from '@opentelemetry/core';
+import { validateHeaderName, validateHeaderValue } from 'node:http';
+import { Agent, request } from 'undici';
 import { PermanentFailure } from './failure.ts';
 import type { Log } from './log.ts';
 
@@ -12,21 +11,26 @@ import type { Log } from './log.ts';
 export const DROP_REASONS = ['queue_full', 'refused', 'too_old', 'no_turn', 'stopped'] as const;
 export type DropReason = (typeof DROP_REASONS)[number];
 
-/** What the exporters of metrics, spans and log records have in common. */
-interface Exporter<T> {
-  export(batch: T, done: (result: ExportResult) => void): void;
+/** What a receiver of one signal may say of a request that it took. */
+interface Taken {
+  readonly partialSuccess?: {
+    readonly rejectedSpans?: number;
+    readonly rejectedLogRecords?: number;
+    readonly rejectedDataPoints?: number;
+  };
 }
 
-interface ExporterOptions {
-  readonly url: string;
-  readonly timeoutMillis: number;
-  readonly httpAgentOptions: () => http.Agent;
-  readonly headers: () => Promise<Record<string, string>>;
+/** As OpenTelemetry's serializers of metrics, spans and log records are. */
+export interface OtlpSerializer<T> {
+  serializeRequest(batch: T): Uint8Array | undefined;
+  deserializeResponse(answer: Uint8Array): Taken;
 }
 
 const STOP_MAX_MS = 5_000;
 /** A receiver that was away before is hardly back now, and nobody likes to wait for a program that stops. */
 const STOP_MAX_WHILE_FAILING_MS = 1_000;
+/** An answer has two short fields. Of one that is longer, as of one that cannot be read, counts that it is no refusal. */
+const ANSWER_MAX_BYTES = 64 * 1024;
 
 export interface OtlpSenderOptions<T> {
   /** As configured, for messages. */
@@ -34,53 +38,39 @@ export interface OtlpSenderOptions<T> {
   /** Of the signal, with its path. */
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
-  /** What one try may take, retries within it included. */
+  /** What one try may take. */
   readonly timeoutMs: number;
-  readonly exporter: (options: ExporterOptions) => Exporter<T>;
+  readonly serializer: OtlpSerializer<T>;
   /** How it is said that sending fails, and what that means; and that it goes well again. */
   readonly words: { readonly failing: string; readonly again: string };
   readonly onEnd: (result: 'ok' | 'error') => void;
   readonly log: Log;
 }
 
-/** Why something could not be handed over. */
+/** Why something could not be handed over, or not all of it. */
 export interface SendProblem {
   /** One line for people, after "cannot be sent:". */
   readonly text: string;
-  /** The receiver read it and does not want it: the same again would be refused again. */
-  readonly isRefusal: boolean;
+  /** How much of it the receiver read and does not want: the same again would be refused again. Absent where none. */
+  readonly refused?: 'all' | number;
+  /** How long the receiver wants to be left alone. */
+  readonly retryAfterMs?: number;
 }
 
 /** What a receiver answers that cannot read, or does not want, what it was sent. */
-const REFUSALS: ReadonlySet<unknown> = new Set([400, 413, 422]);
+const REFUSALS: ReadonlySet<number> = new Set([400, 413, 422]);
 
 /** Sends batches of one kind to one receiver. */
 export class OtlpSender<T> {
   readonly #options: OtlpSenderOptions<T>;
-  readonly #agent: http.Agent;
-  readonly #exporter: Exporter<T>;
-  #problem: string | undefined;
-  #lastOkMs: number | undefined;
+  readonly #dispatcher = new Agent();
   #isGivenUp = false;
   #cutShort: () => void = () => {};
+  #problem: string | undefined;
+  #lastOkMs: number | undefined;
 
   constructor(options: OtlpSenderOptions<T>) {
     this.#options = options;
-    const { url, headers, timeoutMs, exporter } = options;
-    const Agent = url.startsWith('https:') ? https.Agent : http.Agent;
-    this.#agent = new Agent({ keepAlive: true });
-    this.#exporter = withoutOtelVariables(() =>
-      exporter({
-        url,
-        timeoutMillis: timeoutMs,
-        httpAgentOptions: () => this.#agent,
-        // Asked for at every try, and the exporter tries again by itself: the one way to stop it.
-        headers: async () => {
-          if (this.#isGivenUp) throw new Error('given up');
-          return { ...headers };
-        },
-      }),
-    );
   }
 
   /** As configured. */
@@ -102,9 +92,22 @@ export class OtlpSender<T> {
     return this.#isGivenUp;
   }
 
-  /** Never rejects; undefined when the batch was taken. One batch at a time. */
+  /** Never rejects; undefined when all of the batch was taken. One batch at a time. */
   async send(batch: T): Promise<SendProblem | undefined> {
-    const problem = await this.#try(batch).catch(sendProblem);
+    const { timeoutMs } = this.#options;
+    const ending = new AbortController();
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      ending.abort();
+    }, timeoutMs);
+    this.#cutShort = () => ending.abort();
+    if (this.#isGivenUp) ending.abort();
+    const problem = await this.#try(batch, ending.signal).catch((error): SendProblem => {
+      if (this.#isGivenUp) return { text: 'it did not answer before the bridge stopped' };
+      return isLate ? { text: `it did not answer within ${timeoutMs / 1e3} s` } : { text: unreachable(error) };
+    });
+    clearTimeout(timer);
     this.ended(problem?.text);
     return problem;
   }
@@ -128,33 +131,74 @@ export class OtlpSender<T> {
     } finally {
       clearTimeout(bound);
       this.#giveUp();
+      await this.#dispatcher.destroy();
     }
-  }
-
-  #try(batch: T): Promise<SendProblem | undefined> {
-    const { timeoutMs } = this.#options;
-    return new Promise((resolve) => {
-      // The exporter's own timeout only notices a connection on which nothing moves.
-      const cut = (text: string) => {
-        resolve({ text, isRefusal: false });
-        this.#agent.destroy();
-      };
-      this.#cutShort = () => cut('it did not answer before the bridge stopped');
-      if (this.#isGivenUp) return this.#cutShort();
-      const timer = setTimeout(() => cut(`it did not answer within ${timeoutMs / 1e3} s`), timeoutMs);
-      this.#exporter.export(batch, ({ code, error }) => {
-        clearTimeout(timer);
-        resolve(code === ExportResultCode.SUCCESS ? undefined : sendProblem(error));
-      });
-    });
   }
 
   /** Ends what is under way, and sends nothing more. */
   #giveUp(): void {
     this.#isGivenUp = true;
     this.#cutShort();
-    this.#agent.destroy();
   }
+
+  async #try(batch: T, signal: AbortSignal): Promise<SendProblem | undefined> {
+    const { url, headers, serializer } = this.#options;
+    const bytes = serialized(serializer, batch);
+    if (!bytes) return { text: 'a fault of Tollbridge: it could not be put into OTLP', refused: 'all' };
+    const { statusCode, body, ...answer } = await request(url, {
+      method: 'POST',
+      dispatcher: this.#dispatcher,
+      headers: { 'user-agent': 'tollbridge', ...headers, 'content-type': 'application/x-protobuf' },
+      body: bytes,
+      signal,
+    });
+    if (statusCode < 200 || statusCode > 299) {
+      await body.dump({ limit: ANSWER_MAX_BYTES });
+      const retryAfterS = Number(answer.headers['retry-after']);
+      return {
+        text: `it answers with HTTP ${statusCode}`,
+        ...(REFUSALS.has(statusCode) && { refused: 'all' }),
+        ...(retryAfterS > 0 && { retryAfterMs: retryAfterS * 1e3 }),
+      };
+    }
+    const chunks: Buffer[] = [];
+    let answered = 0;
+    for await (const chunk of body) {
+      chunks.push(chunk);
+      answered += (chunk as Buffer).length;
+      if (answered > ANSWER_MAX_BYTES) return undefined;
+    }
+    const refused = refusedOf(serializer, Buffer.concat(chunks));
+    return refused === 0 ? undefined : { text: `it took all but ${refused}`, refused };
+  }
+}
+
+/** Undefined where it cannot be done: tried again it would hold up all that follows. */
+function serialized<T>(serializer: OtlpSerializer<T>, batch: T): Uint8Array | undefined {
+  try {
+    return serializer.serializeRequest(batch);
+  } catch {
+    return undefined;
+  }
+}
+
+/** An error by its name: its text may quote what was sent, or what a receiver thought fit to say. */
+function unreachable(error: unknown): string {
+  const { code, name } = (error ?? {}) as { code?: unknown; name?: unknown };
+  return `it cannot be reached (${[code, name].find((one) => typeof one === 'string') ?? 'unknown error'})`;
+}
+
+/** How many a receiver took not; none where what it answers cannot be read: it said that it took them. */
+function refusedOf(serializer: Pick<OtlpSerializer<never>, 'deserializeResponse'>, answer: Buffer): number {
+  let taken: Taken;
+  try {
+    taken = serializer.deserializeResponse(answer);
+  } catch {
+    return 0;
+  }
+  const { rejectedSpans, rejectedLogRecords, rejectedDataPoints } = taken.partialSuccess ?? {};
+  const refused = Number(rejectedSpans ?? rejectedLogRecords ?? rejectedDataPoints ?? 0);
+  return Math.max(0, refused);
 }
 
 /**
@@ -191,30 +235,4 @@ export function otlpHeaders(
     }
   });
   return Object.fromEntries(entries);
-}
-
-/**
- * The exporter adds what OTEL_EXPORTER_OTLP_* say to what it is told, the headers with their keys among it; those are
- * meant for the receiver of another program. It reads them once, while it is built.
- */
-function withoutOtelVariables<T>(build: () => T): T {
-  const hidden = Object.entries(process.env).filter(([name]) => name.startsWith('OTEL_EXPORTER_OTLP_'));
-  for (const [name] of hidden) delete process.env[name];
-  try {
-    return build();
-  } finally {
-    Object.assign(process.env, Object.fromEntries(hidden));
-  }
-}
-
-/** An error by its number and name: its text may quote what was sent, or what a receiver thought fit to say. */
-function sendProblem(error: unknown): SendProblem {
-  const { code, name, message } = (error ?? {}) as { code?: unknown; name?: unknown; message?: unknown };
-  const problem = (text: string) => ({ text, isRefusal: REFUSALS.has(code) });
-  if (typeof code === 'number') return problem(`it answers with HTTP ${code}`);
-  if (typeof code === 'string') return problem(`it cannot be reached (${code})`);
-  // The exporter keeps no number of an answer after which it may try again.
-  if (message === 'Export failed with retryable status') return problem('it answers that it cannot take them now');
-  if (message === 'Request timed out') return problem('it did not answer in time');
-  return problem(`it cannot be reached (${typeof name === 'string' ? name : 'unknown error'})`);
 }

@@ -150,7 +150,8 @@ test('a receiver that is away gets what happened meanwhile, and is told of once'
   await until(() => receiver.requests > 0, 'a first try');
   await receiver.down();
   await send(turn('m2'));
-  await until(() => bridge.status().otlp!.every(({ problem }) => problem), 'the trouble');
+  const refused = /ECONNREFUSED/;
+  await until(() => bridge.status().otlp!.every(({ problem }) => refused.test(problem ?? '')), 'the trouble');
   const home = scratchFolder(t);
   const report = await doctor({ json: true, env: {}, home, nowMs: Date.now(), loadConfig: () => config });
   assert.match(
@@ -163,7 +164,7 @@ test('a receiver that is away gets what happened meanwhile, and is told of once'
   assert.equal(await counted('toll_turns_total'), 2);
   assert.equal(await counted('tollbridge_otlp_dropped_total'), 0);
   assert.ok((await counted('tollbridge_otlp_exports_total', { result: 'error' })) > 0);
-  const trouble = lines.filter((line) => line.includes('cannot be sent by OTLP')).length;
+  const trouble = lines.filter((line) => line.includes('are not all taken by OTLP')).length;
   assert.ok(trouble >= 2 && trouble <= 4, `${trouble} lines about two signals`);
 });
 
@@ -180,6 +181,33 @@ test('what a receiver refuses is counted and not sent again, and the next is sen
   await until(() => receiver.posts.length === 1, 'the next');
   assert.equal(sentSpans(receiver).length, 1);
   await bridge.stop();
+});
+
+test('what a receiver takes in part is counted by what it did not take, and is not sent again', async (t) => {
+  const receiver = await OtlpReceiver.start(t);
+  const { bridge, lines, send, counted } = await startBridge(t, { otlp: { endpoint: receiver.url, logs: true } });
+  receiver.answer = { rejects: 2 };
+  for (const message of ['m1', 'm2', 'm3']) await send(turn(message));
+  const refused = { signal: 'logs', reason: 'refused' };
+  while ((await counted('tollbridge_otlp_dropped_total', refused)) === 0) await setTimeout(20);
+  assert.equal(await counted('tollbridge_otlp_dropped_total', refused), 2);
+  assert.match(bridge.status().otlp!.find(({ signal }) => signal === 'logs')!.problem!, /^it took all but 2$/);
+  // More than there was is not believed.
+  receiver.answer = { rejects: 100 };
+  await send(turn('m4'));
+  while ((await counted('tollbridge_otlp_dropped_total', refused)) === 2) await setTimeout(20);
+  assert.equal(await counted('tollbridge_otlp_dropped_total', refused), 3);
+  for (const says of [Buffer.alloc(100, 0xff), Buffer.from('{"partialSuccess":1}'), Buffer.alloc(70_000, 0x0a)]) {
+    receiver.answer = { says };
+    const { requests } = receiver;
+    await send(turn(`m5-${says.length}`));
+    await until(() => receiver.requests > requests, 'a request');
+  }
+  receiver.answer = 'take';
+  await until(() => bridge.status().otlp!.every(({ problem }) => !problem), 'all to be well again');
+  assert.equal(await counted('tollbridge_otlp_dropped_total', refused), 3);
+  assert.doesNotMatch(lines.join(''), /CANARY/);
+  assert.equal(await counted('toll_turns_total'), 7);
 });
 
 test('a receiver that hangs holds neither a turn nor a stop', async (t) => {

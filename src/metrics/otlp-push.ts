@@ -2,7 +2,7 @@
 // brings: nothing is queued, and a receiver that is away costs nothing.
 
 import { ExportResultCode } from '@opentelemetry/core';
-import { OTLPMetricExporter } from '@opentelemetry/exporter-metrics-otlp-proto';
+import { ProtobufMetricsSerializer } from '@opentelemetry/otlp-transformer';
 import {
   AggregationTemporality,
   type MetricData,
@@ -50,7 +50,7 @@ export class OtlpPush {
     this.sender = new OtlpSender<ResourceMetrics>({
       ...{ endpoint: target.endpoint, url: target.url, headers, onEnd, log },
       timeoutMs: Math.min(TIMEOUT_MAX_MS, intervalMs * TIMEOUT_SHARE),
-      exporter: (options) => new OTLPMetricExporter(options),
+      serializer: ProtobufMetricsSerializer,
       words: {
         failing:
           'metrics cannot be pushed by OTLP; it is tried again, and nothing is lost, because totals are cumulative',

@@ -27,7 +27,7 @@ export interface Receiver extends OtlpTarget {
 export interface OutboxOptions<T> {
   readonly signal: Exclude<OtlpSignal, 'metrics'>;
   readonly to: Receiver;
-  readonly exporter: OtlpSenderOptions<T[]>['exporter'];
+  readonly serializer: OtlpSenderOptions<T[]>['serializer'];
   readonly meter: ExportMeter;
   readonly log: Log;
 }
@@ -42,16 +42,18 @@ export class Outbox<T> {
   #timer: NodeJS.Timeout | undefined;
   #sending: Promise<void> | undefined;
   #retryMs = RETRY_MIN_MS;
+  /** How long the receiver wants to be left alone. */
+  #askedToWaitMs = 0;
   #isStopped = false;
 
-  constructor({ signal, to, exporter, meter, log }: OutboxOptions<T>) {
+  constructor({ signal, to, serializer, meter, log }: OutboxOptions<T>) {
     this.signal = signal;
     this.#meter = meter;
     this.#log = log;
     this.sender = new OtlpSender<T[]>({
-      ...{ endpoint: to.endpoint, url: to.url, headers: to.headers, timeoutMs: TIMEOUT_MS, exporter, log },
+      ...{ endpoint: to.endpoint, url: to.url, headers: to.headers, timeoutMs: TIMEOUT_MS, serializer, log },
       words: {
-        failing: `${signal} cannot be sent by OTLP; up to ${QUEUE_MAX} wait and are tried again, and what is counted is not touched`,
+        failing: `${signal} are not all taken by OTLP: what the receiver refuses is dropped, else up to ${QUEUE_MAX} wait and are tried again. What is metered is not touched`,
         again: `${signal} are sent by OTLP again`,
       },
       onEnd: (result) => meter.exported(signal, result),
@@ -104,7 +106,7 @@ export class Outbox<T> {
   #nextRetryMs(): number {
     const ms = this.#retryMs;
     this.#retryMs = Math.min(RETRY_MAX_MS, ms * 2);
-    return ms;
+    return Math.min(RETRY_MAX_MS, Math.max(ms, this.#askedToWaitMs));
   }
 
   /** Sends batch after batch until nothing waits, or one could not be sent. Never rejects. */
@@ -116,10 +118,12 @@ export class Outbox<T> {
         this.#retryMs = RETRY_MIN_MS;
         continue;
       }
-      if (problem.isRefusal) {
-        this.#meter.dropped(this.signal, 'refused', batch.length);
+      if (problem.refused !== undefined) {
+        const refused = problem.refused === 'all' ? batch.length : Math.min(problem.refused, batch.length);
+        this.#meter.dropped(this.signal, 'refused', refused);
         continue;
       }
+      this.#askedToWaitMs = problem.retryAfterMs ?? 0;
       const room = QUEUE_MAX - this.#queue.length;
       const lost = Math.max(0, batch.length - room);
       if (lost > 0) this.#meter.dropped(this.signal, 'queue_full', lost);

@@ -1,7 +1,6 @@
 // Runs on their way out: what was booked and judged becomes spans and log records, and each kind goes to its receiver.
 
-import { OTLPLogExporter } from '@opentelemetry/exporter-logs-otlp-proto';
-import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
+import { ProtobufLogsSerializer, ProtobufTraceSerializer } from '@opentelemetry/otlp-transformer';
 import type { Log } from '../log.ts';
 import type { Booking, MeterEvent } from '../turn/turn-event.ts';
 import { type ExportMeter, Outbox, type Receiver } from './outbox.ts';
@@ -33,11 +32,10 @@ export class RunExport {
       traces &&
       new Outbox<Span>({
         ...{ ...own, signal: 'traces', to: traces },
-        exporter: (options) => new OTLPTraceExporter(options),
+        serializer: ProtobufTraceSerializer,
       });
     this.#logs =
-      logs &&
-      new Outbox<LogRecord>({ ...own, signal: 'logs', to: logs, exporter: (options) => new OTLPLogExporter(options) });
+      logs && new Outbox<LogRecord>({ ...own, signal: 'logs', to: logs, serializer: ProtobufLogsSerializer });
     this.#runs = new Runs({
       now,
       span: (span) => this.#traces?.add(span),

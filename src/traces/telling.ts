@@ -11,8 +11,7 @@ import {
   SpanStatusCode,
   TraceFlags,
 } from '@opentelemetry/api';
-import type { OTLPLogExporter } from '@opentelemetry/exporter-logs-otlp-proto';
-import type { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
+import type { ProtobufLogsSerializer, ProtobufTraceSerializer } from '@opentelemetry/otlp-transformer';
 import { type Resource, resourceFromAttributes } from '@opentelemetry/resources';
 import {
   type ErrorEvent,
@@ -23,8 +22,8 @@ import {
   totalTokens,
 } from '../turn/turn-event.ts';
 
-export type Span = Parameters<OTLPTraceExporter['export']>[0][number];
-export type LogRecord = Parameters<OTLPLogExporter['export']>[0][number];
+export type Span = Parameters<typeof ProtobufTraceSerializer.serializeRequest>[0][number];
+export type LogRecord = Parameters<typeof ProtobufLogsSerializer.serializeRequest>[0][number];
 
 /** Where a span stands. */
 export interface SpanPlace {

@@ -221,7 +221,7 @@ describe('a receiver that is not well', () => {
     assert.equal(push.sender.problem, 'it answers with HTTP 401');
     assert.doesNotMatch(lines.join(''), /s3cret/);
     receiver.answer = 503;
-    await until(() => push.sender.problem === 'it answers that it cannot take them now', 'another failure');
+    await until(() => push.sender.problem === 'it answers with HTTP 503', 'another failure');
     assert.equal(lines.length, 1, 'still the same trouble');
   });
 

@@ -68,7 +68,7 @@ function decoded(body: Buffer): Pick<Push, 'resource' | 'metrics'> {
 
 export const pointsOf = ({ gauge, sum, histogram }: Metric): Points => (gauge ?? sum ?? histogram)!;
 
-type Answer = 'take' | 'hang' | 'drip' | number;
+type Answer = 'take' | 'hang' | 'drip' | number | { readonly rejects: number } | { readonly says: Buffer };
 
 /** Listens at a port of its own until the test ends. */
 export class OtlpReceiver {
@@ -77,7 +77,10 @@ export class OtlpReceiver {
   readonly posts: Post[] = [];
   /** Every request that arrived whole, whatever was answered. */
   requests = 0;
-  /** What it does with the next requests: take them, say nothing, say something for ever, or fail with a status. */
+  /**
+   * What it does with the next requests: take them, say nothing, say something for ever, fail with a status, take all but
+   * some of what they hold, or take them and say something of its own.
+   */
   answer: Answer = 'take';
   readonly #server = http.createServer((request, response) => void this.#take(request, response));
   #port = 0;
@@ -135,8 +138,17 @@ export class OtlpReceiver {
     const [to = '', body] = [request.url, Buffer.concat(chunks)];
     if (to.endsWith('/v1/metrics')) this.pushes.push({ path: to, headers: request.headers, ...decoded(body) });
     else this.posts.push({ path: to, headers: request.headers, body });
-    response.writeHead(200, { 'content-type': 'application/x-protobuf' }).end();
+    response.writeHead(200, { 'content-type': 'application/x-protobuf' });
+    if (this.answer === 'take') response.end();
+    else response.end('says' in this.answer ? this.answer.says : partialSuccess(this.answer.rejects));
   }
+}
+
+/** The same message for every signal: how many were rejected, and why, which may quote them. */
+function partialSuccess(rejected: number): Buffer {
+  const why = Buffer.from('CANARY');
+  const partial = Buffer.from([0x08, rejected, 0x12, why.length, ...why]);
+  return Buffer.from([0x0a, partial.length, ...partial]);
 }
 
 const UNIT_SUFFIXES: Readonly<Record<string, string>> = { s: 'seconds', ms: 'milliseconds', By: 'bytes' };
