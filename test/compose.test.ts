@@ -181,7 +181,14 @@ test('with Tempo and Loki the bridge is the same but for where runs go, and each
     parse(read('deploy/grafana/runs-dashboards.yaml')) as { providers: { options: { path: string } }[] }
   ).providers;
   assert.ok(tracesServices.grafana!.volumes!.includes(`./dashboards/runs:${provider!.options.path}:ro`));
-  assert.deepEqual(Object.keys(tracesServices).sort(), ['bridge', 'grafana', 'loki', 'tempo']);
+  assert.deepEqual(Object.keys(tracesServices).sort(), ['bridge', 'grafana', 'loki', 'tempo', 'tempo-folder']);
+  // Neither is root, and each writes to its own volume and its own disk only.
+  const isReadOnly = 'its file system can be written';
+  assert.deepEqual(rightsOf(tracesServices.tempo!), [isReadOnly]);
+  assert.deepEqual(rightsOf(tracesServices.loki!), [isReadOnly]);
+  assert.deepEqual(rightsOf(tracesServices['tempo-folder']!), []);
+  assert.deepEqual(tracesServices['tempo-folder']!.volumes, ['tempo-data:/var/tempo']);
+  assert.ok(tracesServices.tempo!.volumes!.includes('tempo-data:/var/tempo'));
 });
 
 test('what is ours runs without rights, on a file system that it cannot write to', () => {

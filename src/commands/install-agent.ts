@@ -14,7 +14,8 @@ import { backupName, type Place, refuseLink, textAt, writeWhole } from './instal
 /** The variable that holds the token which the agent is to bear. */
 const TOKEN_VARIABLE = 'TOLLBRIDGE_TOKEN';
 const [BEGIN, END] = ['# Tollbridge telemetry, begin', '# Tollbridge telemetry, end'];
-const BLOCK = new RegExp(`\\n?${BEGIN}\\n[\\s\\S]*?${END}\\n`);
+/** An editor may have turned its line ends, or taken the last one away. */
+const BLOCK = new RegExp(`(?:\\r?\\n)?${BEGIN}\\r?\\n[\\s\\S]*?${END}(?:\\r?\\n|$)`);
 /** Settings may hold keys, so a new file is its user's alone. */
 const NEW_FILE_MODE = 0o600;
 
@@ -179,7 +180,7 @@ function plan(
     const rest = standing.replace(BLOCK, '');
     const conflicts = hasTable(rest, wanted.table) ? [`[${wanted.table}]`] : [];
     const text = BLOCK.test(standing)
-      ? standing.replace(BLOCK, (found) => (found.startsWith('\n') ? `\n${block}` : block))
+      ? standing.replace(BLOCK, (found) => `${/^\r?\n/.exec(found)?.[0] ?? ''}${block}`)
       : `${rest}${rest === '' || rest.endsWith('\n') ? '' : '\n'}${rest === '' ? '' : '\n'}${block}`;
     return { text, conflicts, ours: {} };
   }

@@ -159,6 +159,24 @@ for (const agent of EXPORTING_AGENTS) {
   });
 }
 
+for (const [how, edited] of [
+  ['with other line ends', (text: string) => text.replaceAll('\n', '\r\n')],
+  ['without its last line end', (text: string) => text.trimEnd()],
+] as const) {
+  test(`what an editor saved ${how} is known as ours`, (t) => {
+    const { installation, configured, write, read } = newPlace(t);
+    write('codex', OWN.codex);
+    installAgent('codex', installation);
+    write('codex', edited(read('codex')));
+    assert.equal(agentState('codex', installation).state, 'current');
+    const moved = configured({ otlp_in: { listen: '127.0.0.1:5000' } });
+    installAgent('codex', moved);
+    assert.equal(read('codex').match(/^\[otel\]/gm)?.length, 1);
+    uninstallAgent('codex', moved);
+    assert.equal(read('codex').replaceAll('\r\n', '\n'), OWN.codex);
+  });
+}
+
 const FOREIGN: readonly [ExportingAgent, string, RegExp][] = [
   ['claude-code', '{"env":{"OTEL_EXPORTER_OTLP_ENDPOINT":"https://otel.example"}}', /OTEL_EXPORTER_OTLP_ENDPOINT/],
   ['codex', '[otel]\nenvironment = "dev"\n', /\[otel\]/],
