@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsConnection } from 'nats';
 import { Bridge } from '../../src/bridge.ts';
 import { parseConfig } from '../../src/config.ts';
@@ -45,7 +46,15 @@ async function start(t: TestContext, { replicas = ['a'], conf = '' } = {}) {
 
 async function ask(connection: NatsConnection, subject: string, question: object | string | Uint8Array = QUESTION) {
   const body = typeof question === 'string' || question instanceof Uint8Array ? question : JSON.stringify(question);
-  return (await connection.request(subject, body)).json<VerdictAnswer & { error?: string }>();
+  for (let tries = 100; ; tries--) {
+    try {
+      return (await connection.request(subject, body)).json<VerdictAnswer & { error?: string }>();
+    } catch (error) {
+      // A bridge that is ready takes turns; that it hears questions follows within a moment.
+      if (tries === 0 || !(error instanceof Error) || !error.message.includes('no responders')) throw error;
+      await delay(20);
+    }
+  }
 }
 
 async function samples(bridge: Bridge, name: string) {
