@@ -57,8 +57,12 @@ test('with the plugin, what the provider billed is booked to the last token, tit
   const billed = llm.calls.filter(({ outcome }) => outcome === 'billed');
   const titles = billed.filter(({ purpose }) => purpose === 'title').length;
   const tokens = billed.reduce((sum, call) => sum + totalTokens(call.tokens), 0);
-  await until('Every token', async () => sumOf(await bridge.metrics(), 'toll_tokens_total') >= tokens);
-  const text = await bridge.metrics();
+  let text = '';
+  // A turn's tokens are told when it finishes, the turn itself when it completes.
+  await until('Every token of every turn', async () => {
+    text = await bridge.metrics();
+    return sumOf(text, 'toll_tokens_total') >= tokens && sumOf(text, 'toll_turns_total') >= billed.length;
+  });
   assert.equal(sumOf(text, 'toll_tokens_total'), tokens);
   assert.equal(sumOf(text, 'toll_turns_total'), billed.length);
   assert.equal(sumOf(text, 'toll_turns_total', { model: 'small', project: PROJECT }), titles);
