@@ -38,7 +38,7 @@ export class Outbox<T> {
   readonly sender: OtlpSender<T[]>;
   readonly #meter: ExportMeter;
   readonly #log: Log;
-  #queue: T[] = [];
+  readonly #queue = new Queue<T>();
   #timer: NodeJS.Timeout | undefined;
   #sending: Promise<void> | undefined;
   #retryMs = RETRY_MIN_MS;
@@ -66,9 +66,9 @@ export class Outbox<T> {
       this.#meter.dropped(this.signal, 'stopped', 1);
       return;
     }
-    this.#queue.push(record);
-    if (this.#queue.length > QUEUE_MAX) {
-      this.#queue.splice(0, this.#queue.length - QUEUE_MAX);
+    this.#queue.add(record);
+    if (this.#queue.size > QUEUE_MAX) {
+      this.#queue.take(1);
       this.#meter.dropped(this.signal, 'queue_full', 1);
     }
     this.#sendIn(GATHER_MS);
@@ -82,9 +82,8 @@ export class Outbox<T> {
       await this.#sending;
       await this.#sendAll();
     });
-    const left = this.#queue.length;
+    const left = this.#queue.take(QUEUE_MAX).length;
     if (left === 0) return;
-    this.#queue = [];
     this.#meter.dropped(this.signal, 'stopped', left);
     this.#log.warn(
       { signal: this.signal, records: left },
@@ -98,7 +97,7 @@ export class Outbox<T> {
       this.#timer = undefined;
       this.#sending = this.#sendAll().finally(() => {
         this.#sending = undefined;
-        if (this.#queue.length > 0) this.#sendIn(this.sender.problem === undefined ? GATHER_MS : this.#nextRetryMs());
+        if (this.#queue.size > 0) this.#sendIn(this.sender.problem === undefined ? GATHER_MS : this.#nextRetryMs());
       });
     }, ms);
   }
@@ -111,8 +110,8 @@ export class Outbox<T> {
 
   /** Sends batch after batch until nothing waits, or one could not be sent. Never rejects. */
   async #sendAll(): Promise<void> {
-    while (this.#queue.length > 0) {
-      const batch = this.#queue.splice(0, BATCH_MAX);
+    while (this.#queue.size > 0) {
+      const batch = this.#queue.take(BATCH_MAX);
       const problem = await this.sender.send(batch);
       if (!problem) {
         this.#retryMs = RETRY_MIN_MS;
@@ -124,11 +123,41 @@ export class Outbox<T> {
         continue;
       }
       this.#askedToWaitMs = problem.retryAfterMs ?? 0;
-      const room = QUEUE_MAX - this.#queue.length;
+      const room = QUEUE_MAX - this.#queue.size;
       const lost = Math.max(0, batch.length - room);
       if (lost > 0) this.#meter.dropped(this.signal, 'queue_full', lost);
-      this.#queue.unshift(...batch.slice(lost));
+      this.#queue.putBack(batch.slice(lost));
       return;
     }
+  }
+}
+
+/** First in, first out. What was taken is let go of now and then: to move everything up each time costs more than a turn. */
+class Queue<T> {
+  #items: T[] = [];
+  #taken = 0;
+
+  get size(): number {
+    return this.#items.length - this.#taken;
+  }
+
+  add(item: T): void {
+    this.#items.push(item);
+  }
+
+  /** The first `count`, or as many as there are. */
+  take(count: number): T[] {
+    const first = this.#items.slice(this.#taken, this.#taken + count);
+    this.#taken += first.length;
+    if (this.#taken >= BATCH_MAX || this.size === 0) {
+      this.#items.splice(0, this.#taken);
+      this.#taken = 0;
+    }
+    return first;
+  }
+
+  putBack(items: readonly T[]): void {
+    this.#items = [...items, ...this.#items.slice(this.#taken)];
+    this.#taken = 0;
   }
 }
