@@ -116,6 +116,16 @@ function truthOf({ records: _, ...truth }: Stream) {
   return truth;
 }
 
+/** Whether something of the stream waits; looked for again and again, because a bridge is quicker than what comes. */
+async function seenToWait({ connection }: Bus): Promise<boolean> {
+  for (let look = 0; look < 100; look++) {
+    const state = await consumerState(connection);
+    if (state && state.num_pending + state.num_ack_pending > 0) return true;
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  return false;
+}
+
 async function assertExact(bus: Bus, stream: Stream): Promise<void> {
   const text = await bus.bridge.scrape();
   assert.deepEqual(shownBy(text), truthOf(stream));
@@ -140,9 +150,8 @@ test(`${EVENTS} events through JetStream and ${KILLS} kills of the bridge: exact
   const publishing = publishAll(bus.connection, stream.records);
   let killedUnderway = 0;
   for (let kill = 0; kill < KILLS; kill++) {
-    await new Promise((resolve) => setTimeout(resolve, 300 + random() * 900));
-    const state = await consumerState(bus.connection);
-    if (state && state.num_pending + state.num_ack_pending > 0) killedUnderway += 1;
+    await new Promise((resolve) => setTimeout(resolve, 200 + random() * 500));
+    if (await seenToWait(bus)) killedUnderway += 1;
     await bus.bridge.kill();
     await bus.bridge.start({ isReady: false });
   }
