@@ -140,6 +140,22 @@ test('a bridge tells runs, failures and verdicts, each to its receiver with its 
   await assert.rejects(() => counted('toll_turns_total'), 'the bridge has stopped');
 });
 
+test('a turn that is told again has the labels that it is counted under', async (t) => {
+  const receiver = await OtlpReceiver.start(t);
+  const { send, scrape } = await startBridge(t, { otlp: { endpoint: receiver.url, traces: true, logs: true } });
+  await send(turn('m1', { event_id: 'e1' }));
+  await send(turn('m1', { event_id: 'e2', project: 'other', model: 'anthropic/claude-y', cost_usd: 0.9 }));
+  await until(() => sentSpans(receiver).length === 2 && sentRecords(receiver).length === 2, 'it to be told twice');
+  const told = [...sentSpans(receiver), ...sentRecords(receiver)].map(({ attributes }) => attributes);
+  assert.deepEqual([...new Set(told.map((attributes) => attributes['toll.project']))], ['shop']);
+  assert.deepEqual([...new Set(told.map((attributes) => attributes['gen_ai.request.model']))], ['anthropic/claude-x']);
+  const costs = samplesOf(await scrape()).filter(({ name, value }) => name === 'toll_cost_usd_total' && value > 0);
+  assert.deepEqual(
+    costs.map(({ labels, value }) => [labels.project, labels.model, value]),
+    [['shop', 'anthropic/claude-x', Math.max(...told.map((attributes) => Number(attributes['toll.cost.usd'])))]],
+  );
+});
+
 test('a receiver that is away gets what happened meanwhile, and is told of once', async (t) => {
   const receiver = await OtlpReceiver.start(t);
   const { bridge, config, lines, send, counted } = await startBridge(t, {

@@ -4,7 +4,16 @@
 
 import { isAhead, plausibleDurationMs } from '../ledger/plausible-time.ts';
 import { SETTLE_MS } from '../ledger/turn-book.ts';
-import type { Booking, ErrorEvent, MeterEvent, SessionEvent, ToolEvent, TurnEvent } from '../turn/turn-event.ts';
+import { present } from '../turn/fields.ts';
+import type {
+  Booking,
+  ErrorEvent,
+  Identity,
+  MeterEvent,
+  SessionEvent,
+  ToolEvent,
+  TurnEvent,
+} from '../turn/turn-event.ts';
 import { spanIdOf, traceIdOf } from './span-ids.ts';
 import {
   chatSpan,
@@ -44,11 +53,15 @@ interface Run extends RunSummary {
   heardMs: number;
 }
 
+type Labels = Pick<TurnEvent, 'provider' | 'model' | 'upstreamProvider' | 'account' | keyof Identity>;
+
 interface Call {
   readonly place: SpanPlace;
   /** Absent where its agent names no prompt. */
   readonly run: Run | undefined;
   isOpen: boolean;
+  /** As the first vector that counts stated them: what a later one says otherwise is booked under these all the same. */
+  labels?: Labels;
   /** What was told of it last. */
   told?: { readonly costNano: number | undefined };
   /** It finished, and waits to be said to be completed. */
@@ -157,9 +170,11 @@ export class Runs {
     if (startedBy) session.startedBy ??= startedBy;
   }
 
-  #turn(turn: TurnEvent, isNews: boolean): void {
-    const call = this.#noteCall(turn);
+  #turn(stated: TurnEvent, isNews: boolean): void {
+    const call = this.#noteCall(stated);
     if (!isNews) return;
+    if (stated.phase !== 'in_progress') call.labels ??= labelsOf(stated);
+    const turn = call.labels ? underLabels(stated, call.labels) : stated;
     // What was told counts already, whatever is still said of it.
     const isOpen = turn.phase !== 'completed' && !call.told;
     if (call.run && isOpen !== call.isOpen) call.run.open += isOpen ? 1 : -1;
@@ -338,6 +353,14 @@ function plausiblyDated(event: MeterEvent, nowMs: number): MeterEvent {
   if (durationMs !== undefined) return { ...event, startedMs: endMs - durationMs, completedMs: endMs };
   const { completedMs: _, ...unmeasured } = event;
   return { ...unmeasured, startedMs: endMs };
+}
+
+const labelsOf = ({ provider, model, upstreamProvider, account, team, user, project }: TurnEvent): Labels =>
+  present({ provider, model, upstreamProvider, account, team, user, project });
+
+function underLabels(stated: TurnEvent, labels: Labels): TurnEvent {
+  const { account: _account, team: _team, user: _user, project: _project, ...turn } = stated;
+  return { ...turn, ...labels };
 }
 
 /** Adds a call to its run, or what is new of it where it was told before. */
