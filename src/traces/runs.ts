@@ -35,10 +35,13 @@ const GIVEN_UP_MS = 3_600_000;
 /** Older than this it is history that was brought in later; stores of logs refuse what is much older. */
 const OLD_MS = 24 * 3_600_000;
 const REMEMBERED_MAX = 10_000;
+/** Sessions that start each other. */
+const DEPTH_MAX = 32;
 /** Tool calls of one call of a model that came before it. */
 const EARLY_OF_ONE_MAX = 100;
 
 interface Run extends RunSummary {
+  readonly key: string;
   readonly place: SpanPlace;
   /** The run of the same prompt, where this one is a sub-agent's. */
   readonly above?: Run | undefined;
@@ -48,6 +51,8 @@ interface Run extends RunSummary {
   toolCalls: number;
   costNano?: number;
   errorType?: string | undefined;
+  /** When its last call began that was told. */
+  lastStartedMs: number;
   /** Calls that are under way. */
   open: number;
   heardMs: number;
@@ -71,6 +76,8 @@ interface Call {
 interface Session {
   /** The newest call, which is the one that starts other sessions. */
   newest?: { readonly place: SpanPlace; readonly startedMs: number };
+  /** The session that started this one, by its key. */
+  above?: string;
   /** The call that started this session. */
   startedBy?: SpanPlace;
   /** Its runs that are not over: of one prompt, by their keys. */
@@ -164,10 +171,22 @@ export class Runs {
 
   #noteSession({ agent, sessionId, parentSessionId }: SessionEvent): void {
     if (parentSessionId === undefined) return;
+    const above = keyOf(agent, parentSessionId);
+    if (this.#isBelow(above, keyOf(agent, sessionId))) return;
     const session = this.#session(agent, sessionId);
+    session.above ??= above;
+    if (session.above !== above) return;
     const startedBy = this.#session(agent, parentSessionId).newest?.place;
     // It is told again whenever something of it changes; what matters is who was at work when it began.
     if (startedBy) session.startedBy ??= startedBy;
+  }
+
+  /** Whether a session is another one, or somewhere below it; of one that is too deep it is not known, and counts as if. */
+  #isBelow(key: string, other: string): boolean {
+    let at: string | undefined = key;
+    for (let depth = 0; at !== undefined && at !== other && depth < DEPTH_MAX; depth += 1)
+      at = this.#sessions.get(at)?.above;
+    return at !== undefined;
   }
 
   #turn(stated: TurnEvent, isNews: boolean): void {
@@ -240,6 +259,7 @@ export class Runs {
     const { startedBy, runs } = this.#session(agent, sessionId);
     const run: Run = {
       ...{
+        key,
         agent,
         sessionId,
         promptId,
@@ -253,17 +273,17 @@ export class Runs {
         spanId: spanIdOf('run', agent, sessionId, ...ids),
         parentSpanId: above?.place.spanId ?? startedBy?.spanId,
       },
-      ...{ startMs: turn.startedMs, endMs: turn.startedMs, calls: 0, toolCalls: 0, open: 0, heardMs: this.#now() },
+      ...{ startMs: turn.startedMs, endMs: turn.startedMs, lastStartedMs: turn.startedMs, heardMs: this.#now() },
+      ...{ calls: 0, toolCalls: 0, open: 0 },
     };
     if (this.#ended.get(key)) return run;
-    // A session works on one prompt at a time.
+    // A session works on one prompt at a time; one that is heard of late ends none that came after it.
     if (!above) {
-      for (const other of runs) this.#end(other);
-      runs.clear();
+      for (const other of runs) if (this.#runs.get(other)!.startMs <= run.startMs) this.#end(other);
     }
     runs.add(key);
     const forgotten = this.#runs.set(key, run);
-    if (forgotten) this.#tellRun(forgotten);
+    if (forgotten) this.#over(forgotten);
     return run;
   }
 
@@ -276,9 +296,12 @@ export class Runs {
 
   #end(key: string): void {
     const run = this.#runs.take(key);
-    if (!run) return;
-    this.#ended.set(key, true);
-    this.#sessions.get(keyOf(run.agent, run.sessionId))?.runs.delete(key);
+    if (run) this.#over(run);
+  }
+
+  #over(run: Run): void {
+    this.#ended.set(run.key, true);
+    this.#sessions.get(keyOf(run.agent, run.sessionId))?.runs.delete(run.key);
     this.#tellRun(run);
   }
 
@@ -368,6 +391,8 @@ function addCall(run: Run, turn: TurnEvent, told: Call['told']): void {
   if (!told) run.calls += 1;
   run.startMs = Math.min(run.startMs, turn.startedMs);
   if (turn.costNano !== undefined) run.costNano = (run.costNano ?? 0) + turn.costNano - (told?.costNano ?? 0);
+  if (turn.startedMs < run.lastStartedMs) return;
+  run.lastStartedMs = turn.startedMs;
   // The last one's: an agent that got on after a failure has not failed.
   run.errorType = errorTypeOf(turn);
 }

@@ -262,3 +262,43 @@ test('a turn that is told again is told under the labels it was booked under fir
   assert.deepEqual(records[1]!.attributes, { ...records[0]!.attributes, ...cost });
   assert.equal(spans[1]!.name, 'chat m');
 });
+
+test('a session is never below itself', () => {
+  const { runs, spans, book } = stage();
+  const session = (sessionId: string, parentSessionId: string): SessionEvent => ({
+    ...{ kind: 'session', agent: 'opencode', sessionId, parentSessionId },
+  });
+  book(turn('m1'));
+  book(session('s', 's'));
+  book(session('child', 's'));
+  book(turn('m2', { sessionId: 'child' }));
+  book(session('s', 'child'));
+  book(turn('m3', { promptId: 'p2' }));
+  runs.endAll();
+  const roots = spans.filter(({ parentSpanContext }) => parentSpanContext === undefined);
+  assert.deepEqual(
+    roots.map(({ attributes }) => [attributes['gen_ai.conversation.id'], attributes['toll.run.calls']]),
+    [
+      ['s', 1],
+      ['s', 1],
+    ],
+  );
+  assert.equal(new Set(roots.map((span) => span.spanContext().traceId)).size, 2);
+});
+
+test('what comes out of order ends no later run, and a run has failed as its last call has', () => {
+  const { runs, spans, book } = stage();
+  book(turn('m3', { promptId: 'p2', startedMs: START_MS + 300 }));
+  book(turn('m2', { startedMs: START_MS + 100 }));
+  book(turn('m1', { status: 'error', reason: 'network' }));
+  book(turn('m4', { promptId: 'p2', startedMs: START_MS + 400 }));
+  runs.endAll();
+  const told = spans.filter(({ name }) => name.startsWith('invoke_agent'));
+  assert.deepEqual(
+    told.map(({ attributes }) => [attributes['toll.run.calls'], attributes['error.type']]),
+    [
+      [2, undefined],
+      [2, undefined],
+    ],
+  );
+});
