@@ -42,6 +42,7 @@ const EARLY_OF_ONE_MAX = 100;
 
 interface Run extends RunSummary {
   readonly key: string;
+  readonly owner: string;
   readonly place: SpanPlace;
   /** The run of the same prompt, where this one is a sub-agent's. */
   readonly above?: Run | undefined;
@@ -73,13 +74,19 @@ interface Call {
   finished?: { readonly turn: TurnEvent; readonly sinceMs: number } | undefined;
 }
 
+interface Starter {
+  readonly place: SpanPlace;
+  readonly startedMs: number;
+  readonly owner: string;
+}
+
 interface Session {
   /** The newest call, which is the one that starts other sessions. */
-  newest?: { readonly place: SpanPlace; readonly startedMs: number };
+  newest?: Starter;
   /** The session that started this one, by its key. */
   above?: string;
   /** The call that started this session. */
-  startedBy?: SpanPlace;
+  startedBy?: Starter;
   /** Its runs that are not over: of one prompt, by their keys. */
   readonly runs: Set<string>;
 }
@@ -126,6 +133,8 @@ export class Runs {
   readonly #options: RunsOptions;
   readonly #now: () => number;
   readonly #runs = new Recent<Run>();
+  /** Of runs of the agent itself, by session and prompt. */
+  readonly #runKeys = new Recent<string>();
   readonly #ended = new Recent<true>();
   readonly #sessions = new Recent<Session>();
   readonly #calls = new Recent<Call>();
@@ -176,7 +185,7 @@ export class Runs {
     const session = this.#session(agent, sessionId);
     session.above ??= above;
     if (session.above !== above) return;
-    const startedBy = this.#session(agent, parentSessionId).newest?.place;
+    const startedBy = this.#session(agent, parentSessionId).newest;
     // It is told again whenever something of it changes; what matters is who was at work when it began.
     if (startedBy) session.startedBy ??= startedBy;
   }
@@ -232,17 +241,18 @@ export class Runs {
     const known = this.#calls.get(key);
     if (known) return known;
     const session = this.#session(agent, sessionId);
+    const startedBy = placeFor(turn, session);
     const run = promptId === undefined ? undefined : this.#runOf(turn, promptId, turn.subagentId);
     const place = {
-      traceId: run?.place.traceId ?? session.startedBy?.traceId ?? traceIdOf(agent, sessionId, messageId),
+      traceId: run?.place.traceId ?? startedBy?.traceId ?? traceIdOf(agent, sessionId, messageId),
       spanId: spanIdOf('call', agent, sessionId, messageId),
-      parentSpanId: run?.place.spanId ?? session.startedBy?.spanId,
+      parentSpanId: run?.place.spanId ?? startedBy?.spanId,
     };
     const call: Call = { place, run, isOpen: false };
     const forgotten = this.#calls.set(key, call);
     if (forgotten?.finished) this.#tellTurn(forgotten.finished.turn, forgotten);
     if (!session.newest || turn.startedMs >= session.newest.startedMs) {
-      session.newest = { place, startedMs: turn.startedMs };
+      session.newest = { place, startedMs: turn.startedMs, owner: ownerOf(turn) };
     }
     for (const tool of this.#early.take(key) ?? []) this.#tellTool(tool, call);
     return call;
@@ -251,15 +261,20 @@ export class Runs {
   /** The run of a prompt, or of a sub-agent within it. One that is over says where a late call belongs, and is not told again. */
   #runOf(turn: TurnEvent, promptId: string, subagentId: string | undefined): Run {
     const { agent, sessionId, team, user, project } = turn;
+    const owner = ownerOf(turn);
+    // Whose ids it is that another one uses too, by mistake or on purpose: their sums must not be one.
+    const ownSession = owner === '' ? sessionId : `${sessionId}\n${owner}`;
     const ids = subagentId === undefined ? [promptId] : [promptId, subagentId];
-    const key = keyOf(agent, sessionId, ...ids);
+    const key = keyOf(agent, ownSession, ...ids);
     const known = this.#runs.get(key);
     if (known) return known;
     const above = subagentId === undefined ? undefined : this.#runOf(turn, promptId, undefined);
-    const { startedBy, runs } = this.#session(agent, sessionId);
+    const session = this.#session(agent, sessionId);
+    const startedBy = placeFor(turn, session);
     const run: Run = {
       ...{
         key,
+        owner,
         agent,
         sessionId,
         promptId,
@@ -269,8 +284,8 @@ export class Runs {
         ...(project && { project }),
       },
       place: {
-        traceId: startedBy?.traceId ?? traceIdOf(agent, sessionId, promptId),
-        spanId: spanIdOf('run', agent, sessionId, ...ids),
+        traceId: startedBy?.traceId ?? traceIdOf(agent, ownSession, promptId),
+        spanId: spanIdOf('run', agent, ownSession, ...ids),
         parentSpanId: above?.place.spanId ?? startedBy?.spanId,
       },
       ...{ startMs: turn.startedMs, endMs: turn.startedMs, lastStartedMs: turn.startedMs, heardMs: this.#now() },
@@ -279,9 +294,15 @@ export class Runs {
     if (this.#ended.get(key)) return run;
     // A session works on one prompt at a time; one that is heard of late ends none that came after it.
     if (!above) {
-      for (const other of runs) if (this.#runs.get(other)!.startMs <= run.startMs) this.#end(other);
+      for (const other of session.runs) {
+        const { startMs, owner: others } = this.#runs.get(other)!;
+        if (others === owner && startMs <= run.startMs) this.#end(other);
+      }
     }
-    runs.add(key);
+    session.runs.add(key);
+    // Of a tool call it is not known whose it is: it is told below the run that has the prompt's name first.
+    const promptKey = keyOf(agent, sessionId, promptId);
+    if (!above && !this.#runs.get(this.#runKeys.get(promptKey) ?? '')) this.#runKeys.set(promptKey, key);
     const forgotten = this.#runs.set(key, run);
     if (forgotten) this.#over(forgotten);
     return run;
@@ -316,7 +337,8 @@ export class Runs {
     const { agent, sessionId, messageId, promptId } = tool;
     const asker = messageId === undefined ? undefined : keyOf(agent, sessionId, messageId);
     // Of some calls no more is known than the prompt that they were made for.
-    const run = promptId === undefined ? undefined : this.#runs.get(keyOf(agent, sessionId, promptId));
+    const runKey = promptId && this.#runKeys.get(keyOf(agent, sessionId, promptId));
+    const run = runKey ? this.#runs.get(runKey) : undefined;
     const above = asker === undefined ? run && { place: run.place, run } : this.#calls.get(asker);
     if (above) this.#tellTool(tool, above);
     else if (asker === undefined) this.#options.onDropped('span', 'no_turn');
@@ -363,6 +385,12 @@ export class Runs {
 }
 
 const keyOf = (...parts: string[]) => parts.join('\0');
+/** Whose credential a turn came with; empty where it names nobody. */
+const ownerOf = ({ team = '', user = '' }: Identity) => (team || user ? `${team}\n${user}` : '');
+
+/** The call that started a session, for a turn of the same owner: whoever guesses a session's id is not shown in its trace. */
+const placeFor = (turn: TurnEvent, { startedBy }: Session): SpanPlace | undefined =>
+  startedBy?.owner === ownerOf(turn) ? startedBy.place : undefined;
 
 /** As the ledger dates it: what lies ahead by receipt, and without a duration that no clock can have measured. A store refuses both. */
 function plausiblyDated(event: MeterEvent, nowMs: number): MeterEvent {

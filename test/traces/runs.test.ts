@@ -263,6 +263,34 @@ test('a turn that is told again is told under the labels it was booked under fir
   assert.equal(spans[1]!.name, 'chat m');
 });
 
+test('turns of two owners are never one trace, whatever their agents call session and prompt', () => {
+  const { runs, spans, book } = stage();
+  const [ana, bo] = [
+    { team: 'core', user: 'ana' },
+    { team: 'web', user: 'bo' },
+  ];
+  book(turn('m1', ana));
+  book(turn('m2', { ...bo, startedMs: START_MS + 10 }));
+  book(turn('m3', ana));
+  book({ kind: 'session', agent: 'opencode', sessionId: 'child', parentSessionId: 's' });
+  book(turn('m4', { ...ana, sessionId: 'child', promptId: undefined! }));
+  runs.endAll();
+  const teams = new Map<string, Set<unknown>>();
+  for (const span of spans) {
+    const { traceId } = span.spanContext();
+    teams.set(traceId, (teams.get(traceId) ?? new Set()).add(span.attributes['toll.team']));
+  }
+  assert.ok(teams.size > 1 && [...teams.values()].every(({ size }) => size === 1));
+  const costs = spans.flatMap(({ attributes }) => {
+    const cost = attributes['toll.run.cost.usd'];
+    return cost === undefined ? [] : [[attributes['toll.user'], cost]];
+  });
+  assert.deepEqual(costs.sort(), [
+    ['ana', 0.002],
+    ['bo', 0.001],
+  ]);
+});
+
 test('a session is never below itself', () => {
   const { runs, spans, book } = stage();
   const session = (sessionId: string, parentSessionId: string): SessionEvent => ({
