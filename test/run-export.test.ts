@@ -16,7 +16,7 @@ import { drawn, sentRecords, sentSpans } from './traces/run-receiver.ts';
 async function startBridge(t: TestContext, settings: Record<string, unknown>) {
   const config = scratchConfig(t, { metrics: { listen: '127.0.0.1:0' }, ...settings });
   const { log, lines } = readableLog();
-  const env = { OF_TRACES: 'x-scope=tr4ces', OF_LOGS: 'x-scope=l0gs' };
+  const env = { OF_TRACES: 'X-Scope=tr4ces,Content-Type=text/plain', OF_LOGS: 'x-scope=l0gs' };
   const bridge = await Bridge.start({ config, log, env });
   t.after(() => bridge.stop());
   const send = async (...records: object[]) => {
@@ -132,6 +132,11 @@ test('a bridge tells runs, failures and verdicts, each to its receiver with its 
   );
   assert.equal(records[3]!.attributes['toll.team'], 'platform');
   assert.deepEqual([...new Set(tempo.posts.map(({ headers }) => headers['x-scope']))], ['tr4ces']);
+  assert.deepEqual(
+    [...new Set(tempo.posts.map(({ headers }) => headers['content-type']))],
+    ['application/x-protobuf'],
+    'a header of the same name, however it is spelled, does not say otherwise',
+  );
   assert.deepEqual([...new Set(loki.posts.map(({ headers }) => headers['x-scope']))], ['l0gs']);
   assert.equal(tempo.pushes.length + loki.pushes.length, 0, 'no metrics: they have no receiver');
   assert.doesNotMatch(`${told}${text}${lines.join('')}`, /tr4ces|l0gs/);
