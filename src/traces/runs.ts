@@ -418,7 +418,8 @@ function underLabels(stated: TurnEvent, labels: Labels): TurnEvent {
 function addCall(run: Run, turn: TurnEvent, told: Call['told']): void {
   if (!told) run.calls += 1;
   run.startMs = Math.min(run.startMs, turn.startedMs);
-  if (turn.costNano !== undefined) run.costNano = (run.costNano ?? 0) + turn.costNano - (told?.costNano ?? 0);
+  const { costNano = told && 0 } = turn;
+  if (costNano !== undefined) run.costNano = (run.costNano ?? 0) + costNano - (told?.costNano ?? 0);
   if (turn.startedMs < run.lastStartedMs) return;
   run.lastStartedMs = turn.startedMs;
   // The last one's: an agent that got on after a failure has not failed.

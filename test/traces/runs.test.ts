@@ -330,3 +330,13 @@ test('what comes out of order ends no later run, and a run has failed as its las
     ],
   );
 });
+
+test('a cost that is taken back is not in the sum of its run', () => {
+  const { runs, spans, book } = stage();
+  book(turn('m1'));
+  book(turn('m2', { costNano: 5_000_000 }));
+  const { costNano: _, ...unpriced } = turn('m2', { pricing: 'unknown' });
+  book(unpriced, { outcome: { type: 'updated' } });
+  runs.endAll();
+  assert.equal(spans.at(-1)!.attributes['toll.run.cost.usd'], 0.001);
+});
