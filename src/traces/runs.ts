@@ -65,6 +65,7 @@ interface Call {
   readonly place: SpanPlace;
   /** Absent where its agent names no prompt. */
   readonly run: Run | undefined;
+  readonly owner: string;
   isOpen: boolean;
   /** As the first vector that counts stated them: what a later one says otherwise is booked under these all the same. */
   labels?: Labels;
@@ -199,7 +200,7 @@ export class Runs {
   }
 
   #turn(stated: TurnEvent, isNews: boolean): void {
-    const call = this.#noteCall(stated);
+    const call = this.#noteCall(stated, isNews);
     if (!isNews) return;
     if (stated.phase !== 'in_progress') call.labels ??= labelsOf(stated);
     const turn = call.labels ? underLabels(stated, call.labels) : stated;
@@ -235,11 +236,14 @@ export class Runs {
   }
 
   /** Remembers where a turn stands in its trace, for the tools and sessions that it starts, and tells the tools that were early. */
-  #noteCall(turn: TurnEvent): Call {
+  #noteCall(turn: TurnEvent, isNews: boolean): Call {
     const { agent, sessionId, messageId, promptId } = turn;
     const key = keyOf(agent, sessionId, messageId);
+    const owner = ownerOf(turn);
     const known = this.#calls.get(key);
-    if (known) return known;
+    // Until it counts for somebody it may turn out to be another one's.
+    if (known && (known.labels || !isNews || known.owner === owner)) return known;
+    if (known?.run && known.isOpen) known.run.open -= 1;
     const session = this.#session(agent, sessionId);
     const startedBy = placeFor(turn, session);
     const run = promptId === undefined ? undefined : this.#runOf(turn, promptId, turn.subagentId);
@@ -248,11 +252,11 @@ export class Runs {
       spanId: spanIdOf('call', agent, sessionId, messageId),
       parentSpanId: run?.place.spanId ?? startedBy?.spanId,
     };
-    const call: Call = { place, run, isOpen: false };
+    const call: Call = { place, run, owner, isOpen: false };
     const forgotten = this.#calls.set(key, call);
     if (forgotten?.finished) this.#tellTurn(forgotten.finished.turn, forgotten);
     if (!session.newest || turn.startedMs >= session.newest.startedMs) {
-      session.newest = { place, startedMs: turn.startedMs, owner: ownerOf(turn) };
+      session.newest = { place, startedMs: turn.startedMs, owner };
     }
     for (const tool of this.#early.take(key) ?? []) this.#tellTool(tool, call);
     return call;

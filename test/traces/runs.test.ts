@@ -340,3 +340,19 @@ test('a cost that is taken back is not in the sum of its run', () => {
   runs.endAll();
   assert.equal(spans.at(-1)!.attributes['toll.run.cost.usd'], 0.001);
 });
+
+test('a turn that began under another credential belongs to the one that it is counted for', () => {
+  const { runs, spans, clock, book } = stage();
+  book(turn('m1', { team: 'web' }));
+  book(turn('m2', { team: 'web', phase: 'in_progress' }));
+  book(turn('m2', { team: 'core' }), { outcome: { type: 'updated' } });
+  clock.nowMs += 60_000;
+  runs.sweep();
+  const sums = spans.flatMap(({ attributes }) =>
+    attributes['toll.run.calls'] === undefined ? [] : [[attributes['toll.team'], attributes['toll.run.cost.usd']]],
+  );
+  assert.deepEqual(sums, [
+    ['web', 0.001],
+    ['core', 0.001],
+  ]);
+});
