@@ -226,7 +226,7 @@ export function otlpHeaders(
       if (at < 1) throw new Error('no name');
       validateHeaderName(name);
       validateHeaderValue(name, value);
-      return [name, value];
+      return [name.toLowerCase(), value];
     } catch {
       throw new PermanentFailure(
         `${key} names ${variable}, but number ${index + 1} of what it holds is no header. ` +

@@ -16,7 +16,7 @@ import { drawn, sentRecords, sentSpans } from './traces/run-receiver.ts';
 async function startBridge(t: TestContext, settings: Record<string, unknown>) {
   const config = scratchConfig(t, { metrics: { listen: '127.0.0.1:0' }, ...settings });
   const { log, lines } = readableLog();
-  const env = { OF_TRACES: 'x-scope=tr4ces', OF_LOGS: 'x-scope=l0gs' };
+  const env = { OF_TRACES: 'X-Scope=tr4ces,Content-Type=text/plain', OF_LOGS: 'x-scope=l0gs' };
   const bridge = await Bridge.start({ config, log, env });
   t.after(() => bridge.stop());
   const send = async (...records: object[]) => {
@@ -132,12 +132,33 @@ test('a bridge tells runs, failures and verdicts, each to its receiver with its 
   );
   assert.equal(records[3]!.attributes['toll.team'], 'platform');
   assert.deepEqual([...new Set(tempo.posts.map(({ headers }) => headers['x-scope']))], ['tr4ces']);
+  assert.deepEqual(
+    [...new Set(tempo.posts.map(({ headers }) => headers['content-type']))],
+    ['application/x-protobuf'],
+    'a header of the same name, however it is spelled, does not say otherwise',
+  );
   assert.deepEqual([...new Set(loki.posts.map(({ headers }) => headers['x-scope']))], ['l0gs']);
   assert.equal(tempo.pushes.length + loki.pushes.length, 0, 'no metrics: they have no receiver');
   assert.doesNotMatch(`${told}${text}${lines.join('')}`, /tr4ces|l0gs/);
   assert.match(text, /tollbridge_otlp_exports_total\{signal="traces",result="ok"\} [1-9]/);
   assert.match(text, /tollbridge_otlp_dropped_total\{signal="logs",reason="queue_full"\} 0/);
   await assert.rejects(() => counted('toll_turns_total'), 'the bridge has stopped');
+});
+
+test('a turn that is told again has the labels that it is counted under', async (t) => {
+  const receiver = await OtlpReceiver.start(t);
+  const { send, scrape } = await startBridge(t, { otlp: { endpoint: receiver.url, traces: true, logs: true } });
+  await send(turn('m1', { event_id: 'e1' }));
+  await send(turn('m1', { event_id: 'e2', project: 'other', model: 'anthropic/claude-y', cost_usd: 0.9 }));
+  await until(() => sentSpans(receiver).length === 2 && sentRecords(receiver).length === 2, 'it to be told twice');
+  const told = [...sentSpans(receiver), ...sentRecords(receiver)].map(({ attributes }) => attributes);
+  assert.deepEqual([...new Set(told.map((attributes) => attributes['toll.project']))], ['shop']);
+  assert.deepEqual([...new Set(told.map((attributes) => attributes['gen_ai.request.model']))], ['anthropic/claude-x']);
+  const costs = samplesOf(await scrape()).filter(({ name, value }) => name === 'toll_cost_usd_total' && value > 0);
+  assert.deepEqual(
+    costs.map(({ labels, value }) => [labels.project, labels.model, value]),
+    [['shop', 'anthropic/claude-x', Math.max(...told.map((attributes) => Number(attributes['toll.cost.usd'])))]],
+  );
 });
 
 test('a receiver that is away gets what happened meanwhile, and is told of once', async (t) => {

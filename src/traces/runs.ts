@@ -4,7 +4,16 @@
 
 import { isAhead, plausibleDurationMs } from '../ledger/plausible-time.ts';
 import { SETTLE_MS } from '../ledger/turn-book.ts';
-import type { Booking, ErrorEvent, MeterEvent, SessionEvent, ToolEvent, TurnEvent } from '../turn/turn-event.ts';
+import { present } from '../turn/fields.ts';
+import type {
+  Booking,
+  ErrorEvent,
+  Identity,
+  MeterEvent,
+  SessionEvent,
+  ToolEvent,
+  TurnEvent,
+} from '../turn/turn-event.ts';
 import { spanIdOf, traceIdOf } from './span-ids.ts';
 import {
   chatSpan,
@@ -26,10 +35,14 @@ const GIVEN_UP_MS = 3_600_000;
 /** Older than this it is history that was brought in later; stores of logs refuse what is much older. */
 const OLD_MS = 24 * 3_600_000;
 const REMEMBERED_MAX = 10_000;
+/** Sessions that start each other. */
+const DEPTH_MAX = 32;
 /** Tool calls of one call of a model that came before it. */
 const EARLY_OF_ONE_MAX = 100;
 
 interface Run extends RunSummary {
+  readonly key: string;
+  readonly owner: string;
   readonly place: SpanPlace;
   /** The run of the same prompt, where this one is a sub-agent's. */
   readonly above?: Run | undefined;
@@ -39,27 +52,42 @@ interface Run extends RunSummary {
   toolCalls: number;
   costNano?: number;
   errorType?: string | undefined;
+  /** When its last call began that was told. */
+  lastStartedMs: number;
   /** Calls that are under way. */
   open: number;
   heardMs: number;
 }
 
+type Labels = Pick<TurnEvent, 'provider' | 'model' | 'upstreamProvider' | 'account' | keyof Identity>;
+
 interface Call {
   readonly place: SpanPlace;
   /** Absent where its agent names no prompt. */
   readonly run: Run | undefined;
+  readonly owner: string;
   isOpen: boolean;
+  /** As the first vector that counts stated them: what a later one says otherwise is booked under these all the same. */
+  labels?: Labels;
   /** What was told of it last. */
   told?: { readonly costNano: number | undefined };
   /** It finished, and waits to be said to be completed. */
   finished?: { readonly turn: TurnEvent; readonly sinceMs: number } | undefined;
 }
 
+interface Starter {
+  readonly place: SpanPlace;
+  readonly startedMs: number;
+  readonly owner: string;
+}
+
 interface Session {
   /** The newest call, which is the one that starts other sessions. */
-  newest?: { readonly place: SpanPlace; readonly startedMs: number };
+  newest?: Starter;
+  /** The session that started this one, by its key. */
+  above?: string;
   /** The call that started this session. */
-  startedBy?: SpanPlace;
+  startedBy?: Starter;
   /** Its runs that are not over: of one prompt, by their keys. */
   readonly runs: Set<string>;
 }
@@ -106,6 +134,8 @@ export class Runs {
   readonly #options: RunsOptions;
   readonly #now: () => number;
   readonly #runs = new Recent<Run>();
+  /** Of runs of the agent itself, by session and prompt. */
+  readonly #runKeys = new Recent<string>();
   readonly #ended = new Recent<true>();
   readonly #sessions = new Recent<Session>();
   readonly #calls = new Recent<Call>();
@@ -151,15 +181,29 @@ export class Runs {
 
   #noteSession({ agent, sessionId, parentSessionId }: SessionEvent): void {
     if (parentSessionId === undefined) return;
+    const above = keyOf(agent, parentSessionId);
+    if (this.#isBelow(above, keyOf(agent, sessionId))) return;
     const session = this.#session(agent, sessionId);
-    const startedBy = this.#session(agent, parentSessionId).newest?.place;
+    session.above ??= above;
+    if (session.above !== above) return;
+    const startedBy = this.#session(agent, parentSessionId).newest;
     // It is told again whenever something of it changes; what matters is who was at work when it began.
     if (startedBy) session.startedBy ??= startedBy;
   }
 
-  #turn(turn: TurnEvent, isNews: boolean): void {
-    const call = this.#noteCall(turn);
+  /** Whether a session is another one, or somewhere below it; of one that is too deep it is not known, and counts as if. */
+  #isBelow(key: string, other: string): boolean {
+    let at: string | undefined = key;
+    for (let depth = 0; at !== undefined && at !== other && depth < DEPTH_MAX; depth += 1)
+      at = this.#sessions.get(at)?.above;
+    return at !== undefined;
+  }
+
+  #turn(stated: TurnEvent, isNews: boolean): void {
+    const call = this.#noteCall(stated, isNews);
     if (!isNews) return;
+    if (stated.phase !== 'in_progress') call.labels ??= labelsOf(stated);
+    const turn = call.labels ? underLabels(stated, call.labels) : stated;
     // What was told counts already, whatever is still said of it.
     const isOpen = turn.phase !== 'completed' && !call.told;
     if (call.run && isOpen !== call.isOpen) call.run.open += isOpen ? 1 : -1;
@@ -192,23 +236,27 @@ export class Runs {
   }
 
   /** Remembers where a turn stands in its trace, for the tools and sessions that it starts, and tells the tools that were early. */
-  #noteCall(turn: TurnEvent): Call {
+  #noteCall(turn: TurnEvent, isNews: boolean): Call {
     const { agent, sessionId, messageId, promptId } = turn;
     const key = keyOf(agent, sessionId, messageId);
+    const owner = ownerOf(turn);
     const known = this.#calls.get(key);
-    if (known) return known;
+    // Until it counts for somebody it may turn out to be another one's.
+    if (known && (known.labels || !isNews || known.owner === owner)) return known;
+    if (known?.run && known.isOpen) known.run.open -= 1;
     const session = this.#session(agent, sessionId);
+    const startedBy = placeFor(turn, session);
     const run = promptId === undefined ? undefined : this.#runOf(turn, promptId, turn.subagentId);
     const place = {
-      traceId: run?.place.traceId ?? session.startedBy?.traceId ?? traceIdOf(agent, sessionId, messageId),
+      traceId: run?.place.traceId ?? startedBy?.traceId ?? traceIdOf(agent, sessionId, messageId),
       spanId: spanIdOf('call', agent, sessionId, messageId),
-      parentSpanId: run?.place.spanId ?? session.startedBy?.spanId,
+      parentSpanId: run?.place.spanId ?? startedBy?.spanId,
     };
-    const call: Call = { place, run, isOpen: false };
+    const call: Call = { place, run, owner, isOpen: false };
     const forgotten = this.#calls.set(key, call);
     if (forgotten?.finished) this.#tellTurn(forgotten.finished.turn, forgotten);
     if (!session.newest || turn.startedMs >= session.newest.startedMs) {
-      session.newest = { place, startedMs: turn.startedMs };
+      session.newest = { place, startedMs: turn.startedMs, owner };
     }
     for (const tool of this.#early.take(key) ?? []) this.#tellTool(tool, call);
     return call;
@@ -217,14 +265,20 @@ export class Runs {
   /** The run of a prompt, or of a sub-agent within it. One that is over says where a late call belongs, and is not told again. */
   #runOf(turn: TurnEvent, promptId: string, subagentId: string | undefined): Run {
     const { agent, sessionId, team, user, project } = turn;
+    const owner = ownerOf(turn);
+    // Whose ids it is that another one uses too, by mistake or on purpose: their sums must not be one.
+    const ownSession = owner === '' ? sessionId : `${sessionId}\n${owner}`;
     const ids = subagentId === undefined ? [promptId] : [promptId, subagentId];
-    const key = keyOf(agent, sessionId, ...ids);
+    const key = keyOf(agent, ownSession, ...ids);
     const known = this.#runs.get(key);
     if (known) return known;
     const above = subagentId === undefined ? undefined : this.#runOf(turn, promptId, undefined);
-    const { startedBy, runs } = this.#session(agent, sessionId);
+    const session = this.#session(agent, sessionId);
+    const startedBy = placeFor(turn, session);
     const run: Run = {
       ...{
+        key,
+        owner,
         agent,
         sessionId,
         promptId,
@@ -234,21 +288,27 @@ export class Runs {
         ...(project && { project }),
       },
       place: {
-        traceId: startedBy?.traceId ?? traceIdOf(agent, sessionId, promptId),
-        spanId: spanIdOf('run', agent, sessionId, ...ids),
+        traceId: startedBy?.traceId ?? traceIdOf(agent, ownSession, promptId),
+        spanId: spanIdOf('run', agent, ownSession, ...ids),
         parentSpanId: above?.place.spanId ?? startedBy?.spanId,
       },
-      ...{ startMs: turn.startedMs, endMs: turn.startedMs, calls: 0, toolCalls: 0, open: 0, heardMs: this.#now() },
+      ...{ startMs: turn.startedMs, endMs: turn.startedMs, lastStartedMs: turn.startedMs, heardMs: this.#now() },
+      ...{ calls: 0, toolCalls: 0, open: 0 },
     };
     if (this.#ended.get(key)) return run;
-    // A session works on one prompt at a time.
+    // A session works on one prompt at a time; one that is heard of late ends none that came after it.
     if (!above) {
-      for (const other of runs) this.#end(other);
-      runs.clear();
+      for (const other of session.runs) {
+        const { startMs, owner: others } = this.#runs.get(other)!;
+        if (others === owner && startMs <= run.startMs) this.#end(other);
+      }
     }
-    runs.add(key);
+    session.runs.add(key);
+    // Of a tool call it is not known whose it is: it is told below the run that has the prompt's name first.
+    const promptKey = keyOf(agent, sessionId, promptId);
+    if (!above && !this.#runs.get(this.#runKeys.get(promptKey) ?? '')) this.#runKeys.set(promptKey, key);
     const forgotten = this.#runs.set(key, run);
-    if (forgotten) this.#tellRun(forgotten);
+    if (forgotten) this.#over(forgotten);
     return run;
   }
 
@@ -261,9 +321,12 @@ export class Runs {
 
   #end(key: string): void {
     const run = this.#runs.take(key);
-    if (!run) return;
-    this.#ended.set(key, true);
-    this.#sessions.get(keyOf(run.agent, run.sessionId))?.runs.delete(key);
+    if (run) this.#over(run);
+  }
+
+  #over(run: Run): void {
+    this.#ended.set(run.key, true);
+    this.#sessions.get(keyOf(run.agent, run.sessionId))?.runs.delete(run.key);
     this.#tellRun(run);
   }
 
@@ -278,7 +341,8 @@ export class Runs {
     const { agent, sessionId, messageId, promptId } = tool;
     const asker = messageId === undefined ? undefined : keyOf(agent, sessionId, messageId);
     // Of some calls no more is known than the prompt that they were made for.
-    const run = promptId === undefined ? undefined : this.#runs.get(keyOf(agent, sessionId, promptId));
+    const runKey = promptId && this.#runKeys.get(keyOf(agent, sessionId, promptId));
+    const run = runKey ? this.#runs.get(runKey) : undefined;
     const above = asker === undefined ? run && { place: run.place, run } : this.#calls.get(asker);
     if (above) this.#tellTool(tool, above);
     else if (asker === undefined) this.#options.onDropped('span', 'no_turn');
@@ -325,6 +389,12 @@ export class Runs {
 }
 
 const keyOf = (...parts: string[]) => parts.join('\0');
+/** Whose credential a turn came with; empty where it names nobody. */
+const ownerOf = ({ team = '', user = '' }: Identity) => (team || user ? `${team}\n${user}` : '');
+
+/** The call that started a session, for a turn of the same owner: whoever guesses a session's id is not shown in its trace. */
+const placeFor = (turn: TurnEvent, { startedBy }: Session): SpanPlace | undefined =>
+  startedBy?.owner === ownerOf(turn) ? startedBy.place : undefined;
 
 /** As the ledger dates it: what lies ahead by receipt, and without a duration that no clock can have measured. A store refuses both. */
 function plausiblyDated(event: MeterEvent, nowMs: number): MeterEvent {
@@ -340,11 +410,22 @@ function plausiblyDated(event: MeterEvent, nowMs: number): MeterEvent {
   return { ...unmeasured, startedMs: endMs };
 }
 
+const labelsOf = ({ provider, model, upstreamProvider, account, team, user, project }: TurnEvent): Labels =>
+  present({ provider, model, upstreamProvider, account, team, user, project });
+
+function underLabels(stated: TurnEvent, labels: Labels): TurnEvent {
+  const { account: _account, team: _team, user: _user, project: _project, ...turn } = stated;
+  return { ...turn, ...labels };
+}
+
 /** Adds a call to its run, or what is new of it where it was told before. */
 function addCall(run: Run, turn: TurnEvent, told: Call['told']): void {
   if (!told) run.calls += 1;
   run.startMs = Math.min(run.startMs, turn.startedMs);
-  if (turn.costNano !== undefined) run.costNano = (run.costNano ?? 0) + turn.costNano - (told?.costNano ?? 0);
+  const { costNano = told && 0 } = turn;
+  if (costNano !== undefined) run.costNano = (run.costNano ?? 0) + costNano - (told?.costNano ?? 0);
+  if (turn.startedMs < run.lastStartedMs) return;
+  run.lastStartedMs = turn.startedMs;
   // The last one's: an agent that got on after a failure has not failed.
   run.errorType = errorTypeOf(turn);
 }

@@ -251,3 +251,108 @@ test('a stranger who invents sessions, prompts, calls and tools without end is n
   assert.equal(spans.length, 10_000, 'the runs that were still known');
   assert.equal(dropped.length, rounds, 'and each tool is accounted for');
 });
+
+test('a turn that is told again is told under the labels it was booked under first', () => {
+  const { spans, records, book } = stage();
+  book(turn('m1', { project: 'shop', account: 'a' }));
+  const others = { project: 'other', model: 'n', provider: 'x', upstreamProvider: 'y', team: 'core', user: 'bo' };
+  book(turn('m1', { ...others, costNano: 3_000_000 }), { outcome: { type: 'updated' } });
+  const cost = { 'toll.cost.usd': 0.003 };
+  assert.deepEqual(spans[1]!.attributes, { ...spans[0]!.attributes, ...cost });
+  assert.deepEqual(records[1]!.attributes, { ...records[0]!.attributes, ...cost });
+  assert.equal(spans[1]!.name, 'chat m');
+});
+
+test('turns of two owners are never one trace, whatever their agents call session and prompt', () => {
+  const { runs, spans, book } = stage();
+  const [ana, bo] = [
+    { team: 'core', user: 'ana' },
+    { team: 'web', user: 'bo' },
+  ];
+  book(turn('m1', ana));
+  book(turn('m2', { ...bo, startedMs: START_MS + 10 }));
+  book(turn('m3', ana));
+  book({ kind: 'session', agent: 'opencode', sessionId: 'child', parentSessionId: 's' });
+  book(turn('m4', { ...ana, sessionId: 'child', promptId: undefined! }));
+  runs.endAll();
+  const teams = new Map<string, Set<unknown>>();
+  for (const span of spans) {
+    const { traceId } = span.spanContext();
+    teams.set(traceId, (teams.get(traceId) ?? new Set()).add(span.attributes['toll.team']));
+  }
+  assert.ok(teams.size > 1 && [...teams.values()].every(({ size }) => size === 1));
+  const costs = spans.flatMap(({ attributes }) => {
+    const cost = attributes['toll.run.cost.usd'];
+    return cost === undefined ? [] : [[attributes['toll.user'], cost]];
+  });
+  assert.deepEqual(costs.sort(), [
+    ['ana', 0.002],
+    ['bo', 0.001],
+  ]);
+});
+
+test('a session is never below itself', () => {
+  const { runs, spans, book } = stage();
+  const session = (sessionId: string, parentSessionId: string): SessionEvent => ({
+    ...{ kind: 'session', agent: 'opencode', sessionId, parentSessionId },
+  });
+  book(turn('m1'));
+  book(session('s', 's'));
+  book(session('child', 's'));
+  book(turn('m2', { sessionId: 'child' }));
+  book(session('s', 'child'));
+  book(turn('m3', { promptId: 'p2' }));
+  runs.endAll();
+  const roots = spans.filter(({ parentSpanContext }) => parentSpanContext === undefined);
+  assert.deepEqual(
+    roots.map(({ attributes }) => [attributes['gen_ai.conversation.id'], attributes['toll.run.calls']]),
+    [
+      ['s', 1],
+      ['s', 1],
+    ],
+  );
+  assert.equal(new Set(roots.map((span) => span.spanContext().traceId)).size, 2);
+});
+
+test('what comes out of order ends no later run, and a run has failed as its last call has', () => {
+  const { runs, spans, book } = stage();
+  book(turn('m3', { promptId: 'p2', startedMs: START_MS + 300 }));
+  book(turn('m2', { startedMs: START_MS + 100 }));
+  book(turn('m1', { status: 'error', reason: 'network' }));
+  book(turn('m4', { promptId: 'p2', startedMs: START_MS + 400 }));
+  runs.endAll();
+  const told = spans.filter(({ name }) => name.startsWith('invoke_agent'));
+  assert.deepEqual(
+    told.map(({ attributes }) => [attributes['toll.run.calls'], attributes['error.type']]),
+    [
+      [2, undefined],
+      [2, undefined],
+    ],
+  );
+});
+
+test('a cost that is taken back is not in the sum of its run', () => {
+  const { runs, spans, book } = stage();
+  book(turn('m1'));
+  book(turn('m2', { costNano: 5_000_000 }));
+  const { costNano: _, ...unpriced } = turn('m2', { pricing: 'unknown' });
+  book(unpriced, { outcome: { type: 'updated' } });
+  runs.endAll();
+  assert.equal(spans.at(-1)!.attributes['toll.run.cost.usd'], 0.001);
+});
+
+test('a turn that began under another credential belongs to the one that it is counted for', () => {
+  const { runs, spans, clock, book } = stage();
+  book(turn('m1', { team: 'web' }));
+  book(turn('m2', { team: 'web', phase: 'in_progress' }));
+  book(turn('m2', { team: 'core' }), { outcome: { type: 'updated' } });
+  clock.nowMs += 60_000;
+  runs.sweep();
+  const sums = spans.flatMap(({ attributes }) =>
+    attributes['toll.run.calls'] === undefined ? [] : [[attributes['toll.team'], attributes['toll.run.cost.usd']]],
+  );
+  assert.deepEqual(sums, [
+    ['web', 0.001],
+    ['core', 0.001],
+  ]);
+});
