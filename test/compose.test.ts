@@ -13,6 +13,7 @@ import { parseConfig } from '../src/config.ts';
 import { nats } from '../src/config-nats.ts';
 import { type OtlpConfig, otlpTargets } from '../src/config-otlp.ts';
 import { serverConf } from '../src/nats/server-conf.ts';
+import { OLD_MS } from '../src/traces/runs.ts';
 import { KillableBridge } from './killable-bridge.ts';
 import { NatsServer } from './nats/nats-server.ts';
 import { freePort, until } from './prometheus-server.ts';
@@ -182,13 +183,31 @@ test('with Tempo and Loki the bridge is the same but for where runs go, and each
   ).providers;
   assert.ok(tracesServices.grafana!.volumes!.includes(`./dashboards/runs:${provider!.options.path}:ro`));
   assert.deepEqual(Object.keys(tracesServices).sort(), ['bridge', 'grafana', 'loki', 'tempo', 'tempo-folder']);
-  // Neither is root, and each writes to its own volume and its own disk only.
-  const isReadOnly = 'its file system can be written';
-  assert.deepEqual(rightsOf(tracesServices.tempo!), [isReadOnly]);
-  assert.deepEqual(rightsOf(tracesServices.loki!), [isReadOnly]);
-  assert.deepEqual(rightsOf(tracesServices['tempo-folder']!), []);
+  // Neither is root, and each writes to its own volume and to a folder for what is passing only.
+  for (const name of ['tempo', 'loki', 'tempo-folder']) assert.deepEqual(rightsOf(tracesServices[name]!), [], name);
+  for (const name of ['tempo', 'loki']) assert.deepEqual(tracesServices[name]!.tmpfs, ['/tmp'], name);
   assert.deepEqual(tracesServices['tempo-folder']!.volumes, ['tempo-data:/var/tempo']);
   assert.ok(tracesServices.tempo!.volumes!.includes('tempo-data:/var/tempo'));
+});
+
+test('what Tempo and Loki keep can be found, all of it and however late it came', () => {
+  const { compactor, query_frontend, storage } = parse(read('deploy/tempo/tempo.yaml')) as {
+    compactor: { compaction: { block_retention: string } };
+    query_frontend?: { search: { max_duration: string } };
+    storage: { trace: { wal: { ingestion_time_range_slack?: string } } };
+  };
+  const hours = (text = '') => Number(/^(\d+)h$/.exec(text)?.[1] ?? Number.NaN);
+  // Tempo searches no more than 168h at a time, unless told that there is no limit.
+  assert.ok(hours(compactor.compaction.block_retention) > 168);
+  assert.equal(query_frontend?.search.max_duration, '0s');
+  // A block is searched for the time that its spans are from, if that is not longer ago than this: else for when they came.
+  assert.ok(hours(storage.trace.wal.ingestion_time_range_slack) * 3_600_000 > OLD_MS);
+  const { limits_config } = parse(read('deploy/loki/loki.yaml')) as {
+    limits_config: { retention_period: string; max_query_series?: number };
+  };
+  assert.equal(limits_config.retention_period, compactor.compaction.block_retention);
+  // A list of the dearest sessions looks at all of them, and Loki refuses above 500.
+  assert.ok(limits_config.max_query_series! >= 10_000);
 });
 
 test('what is ours runs without rights, on a file system that it cannot write to', () => {

@@ -33,7 +33,7 @@ const QUIET_MS = 60_000;
 /** A call that never ends, because its agent was killed, must not hold its run for ever. */
 const GIVEN_UP_MS = 3_600_000;
 /** Older than this it is history that was brought in later; stores of logs refuse what is much older. */
-const OLD_MS = 24 * 3_600_000;
+export const OLD_MS = 24 * 3_600_000;
 const REMEMBERED_MAX = 10_000;
 /** Sessions that start each other. */
 const DEPTH_MAX = 32;
