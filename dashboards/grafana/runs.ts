@@ -24,12 +24,18 @@ const LOKI = { type: 'loki', uid: '${logs}' } as const;
 const RUNS_MAX = 200;
 const SESSIONS_MAX = 20;
 const LINES_MAX = 1000;
+/** Of one trace; Tempo gives three unless asked for more, and refuses to give more than this. */
+const RUNS_OF_TRACE_MAX = 100;
 const SESSION = 'gen_ai_conversation_id';
 
 /** Loki knows attributes by names with `_` for each dot. */
 const RECORDS = `{service_namespace="tollbridge", service_name=~"$agent"} | ${SESSION}=~".*$session.*"`;
+/** The sessions whose turns bear the most of a cost. */
+const dearest = (cost: string) =>
+  `topk(${SESSIONS_MAX}, sum by (service_name, ${SESSION}) (sum_over_time(${RECORDS} | ${cost} != "" | unwrap ${cost} [$__range])))`;
+/** Anchored here, because not every Tempo does it. */
 const OWN_RUNS =
-  'resource.service.namespace = "tollbridge" && resource.service.name =~ "$agent" && span.gen_ai.operation.name = "invoke_agent" && span.gen_ai.conversation.id =~ ".*$session.*"';
+  'resource.service.namespace = "tollbridge" && resource.service.name =~ "^$agent$" && span.gen_ai.operation.name = "invoke_agent" && span.gen_ai.conversation.id =~ ".*$session.*"';
 const RUN_FIELDS = [
   ...['span.gen_ai.conversation.id', 'span.toll.project', 'span.toll.user', 'span.toll.run.calls'],
   ...['span.toll.run.tool_calls', 'span.toll.run.cost.usd', 'span.error.type'],
@@ -65,6 +71,7 @@ const runs = () =>
         .queryType('traceql')
         .query(`{ ${OWN_RUNS} } | select(${RUN_FIELDS.join(', ')})`)
         .limit(RUNS_MAX)
+        .spss(RUNS_OF_TRACE_MAX)
         .tableType(SearchTableType.Spans)
         .filters([]),
     )
@@ -75,21 +82,17 @@ const sessions = () =>
   new tablePanel.PanelBuilder()
     .title('Sessions that cost the most')
     .description(
-      'What the turns of each session stated as their cost, in USD, as far as records of them arrived. What is added up to the last digit is in the metrics. A session leads to its runs.',
+      'What the turns of each session cost in USD, as far as records of them arrived: as their agent stated it, and as estimated where it stated none and a rule prices it. What is added up to the last digit is in the metrics. A session leads to its runs.',
     )
     .datasource(LOKI)
     .noValue('No cost in this time')
-    .withTarget(
-      new LokiQuery()
-        .refId('A')
-        .expr(
-          `topk(${SESSIONS_MAX}, sum by (service_name, ${SESSION}) (sum_over_time(${RECORDS} | toll_cost_usd != "" | unwrap toll_cost_usd [$__range])))`,
-        )
-        .queryType('instant')
-        .instant(true),
-    )
+    .withTarget(new LokiQuery().refId('A').expr(dearest('toll_cost_usd')).queryType('instant').instant(true))
+    .withTarget(new LokiQuery().refId('B').expr(dearest('toll_cost_estimated_usd')).queryType('instant').instant(true))
+    // A line for each session, with both.
+    .withTransformation({ id: 'merge', options: {} })
     .overrideByName(SESSION, toSession)
-    .overrideByName('Value #A', [{ id: 'displayName', value: 'Cost' }, ...usd]);
+    .overrideByName('Value #A', [{ id: 'displayName', value: 'Cost' }, ...usd])
+    .overrideByName('Value #B', [{ id: 'displayName', value: 'Estimated' }, ...usd]);
 
 const records = () =>
   new logsPanel.PanelBuilder()

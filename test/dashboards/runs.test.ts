@@ -16,6 +16,7 @@ import type { TurnEvent } from '../../src/turn/turn-event.ts';
 interface Target {
   readonly query?: string;
   readonly expr?: string;
+  readonly spss?: number;
 }
 const dashboard = JSON.parse(runsDashboardFile().text) as {
   uid: string;
@@ -56,7 +57,7 @@ const RUN = runSpan(
 
 test('every query is one, by the grammar of its store', () => {
   assert.equal(targets('tempo').length, 1);
-  assert.equal(targets('loki').length, 2);
+  assert.equal(targets('loki').length, 3);
   for (const { query } of targets('tempo')) assert.ok(isQuery(traceql, filled(query)), query);
   for (const { expr } of targets('loki')) assert.ok(isQuery(logql, filled(expr)), expr);
   assert.ok(!isQuery(traceql, '{ name = }'), 'control');
@@ -79,7 +80,7 @@ test('what queries ask for is what is sent', () => {
 
   const underscored = (attributes: object) => Object.keys(attributes).map((name) => name.replaceAll('.', '_'));
   const known = new Set([
-    ...underscored(turnLog(TURN, PLACE).attributes),
+    ...underscored(turnLog({ ...TURN, estimatedNano: 1 }, PLACE).attributes),
     ...underscored(turnLog(TURN, PLACE).resource.attributes),
     ...underscored(verdictLog({ decision: 'stop', rule: 'r', agent: 'a', provider: 'p', model: 'm' }, 1).attributes),
   ]);
@@ -88,6 +89,25 @@ test('what queries ask for is what is sent', () => {
     assert.ok(names.length > 2);
     for (const name of names) assert.ok(known.has(name), `${name} in ${expr}`);
   }
+});
+
+test('sub-agents are listed too, one agent is no other whose name contains its own, and no cost is left out', () => {
+  const [{ query = '', spss } = {}] = targets('tempo');
+  // Without a number Tempo answers with three spans of each trace; above 100 it refuses.
+  assert.equal(spss, 100);
+  // Not every Tempo anchors expressions.
+  const [, pattern] = /resource\.service\.name =~ "([^"]+)"/.exec(query.replaceAll('$agent', 'codex'))!;
+  assert.ok(new RegExp(pattern!).test('codex'));
+  assert.ok(!new RegExp(pattern!).test('my_codex_2'));
+  const summed = targets('loki').flatMap(({ expr = '' }) => /unwrap (\w+)/.exec(expr)?.[1] ?? []);
+  // Most agents state no cost: theirs is estimated where a rule prices it.
+  const ofCost = Object.keys(turnLog({ ...TURN, estimatedNano: 1 }, PLACE).attributes).filter((name) =>
+    name.startsWith('toll.cost.'),
+  );
+  assert.deepEqual(
+    summed,
+    ofCost.map((name) => name.replaceAll('.', '_')),
+  );
 });
 
 test('it is found from the other dashboards, and stands apart from them', () => {
