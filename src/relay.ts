@@ -131,6 +131,7 @@ export class Relay {
   }
 
   async #stop(): Promise<void> {
+    this.#nats.sink?.hasten();
     await this.#senders.stop();
     await this.#policy.stop();
     await this.#nats.stop();

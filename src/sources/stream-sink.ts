@@ -6,7 +6,7 @@ import type { NatsConfig } from '../config-nats.ts';
 import { RetryableFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 import type { NatsLink } from '../nats/connection.ts';
-import type { DiskQueue } from '../nats/disk-queue.ts';
+import type { DiskQueue, Queued } from '../nats/disk-queue.ts';
 import { isUnpublishable, type Outgoing, outgoing, StreamPublisher } from '../nats/publisher.ts';
 import { streamNames } from '../nats/streams.ts';
 import { streamTrouble } from '../nats/trouble.ts';
@@ -22,6 +22,8 @@ const RETRY_MIN_MS = 200;
 const RETRY_MAX_MS = 10_000;
 /** How often an idle queue is looked at; what goes into it wakes it before. */
 const LOOK_EVERY_MS = 1000;
+/** How long the stream is waited for at a stop: less than senders are. */
+const STOP_PATIENCE_MS = 1000;
 const TOO_LARGE: Booking = {
   outcome: {
     type: 'rejected',
@@ -31,7 +33,12 @@ const TOO_LARGE: Booking = {
 };
 const FORWARDED: Booking = { outcome: { type: 'forwarded' } };
 
-type Fate = 'published' | 'refused' | 'failed';
+/** What became of a message; a failure says what is wrong, where that is not the link. */
+type Fate =
+  | { readonly type: 'published' }
+  | { readonly type: 'refused' }
+  | { readonly type: 'failed'; readonly problem?: string | undefined };
+const FAILED: Fate = { type: 'failed' };
 
 export interface StreamSinkOptions {
   readonly link: NatsLink;
@@ -44,10 +51,19 @@ export interface StreamSinkOptions {
 export class StreamSink implements EventSink {
   readonly #options: StreamSinkOptions;
   readonly #stopping = new AbortController();
+  /** Resolves when the stream is not to be waited for any longer. */
+  readonly #patience = Promise.withResolvers<Fate>();
+  /**
+   * Subjects of which the stream did not take a message, and why. It waits on disk, what comes later waits behind it, and
+   * it alone is tried again: a server that stands still costs no sender a wait, and one that denies a team holds up no
+   * other team.
+   */
+  readonly #held = new Map<string, string | undefined>();
+  #saidLast: string | undefined;
   #backlogEvents = 0;
-  #problem: string | undefined;
   #publisher: { readonly connection: object; readonly publisher: StreamPublisher } | undefined;
   #wake: () => void = () => {};
+  #wakeIdle: () => void = () => {};
   #running: Promise<void> | undefined;
 
   constructor(options: StreamSinkOptions) {
@@ -61,16 +77,25 @@ export class StreamSink implements EventSink {
   /** What keeps turns from reaching the stream, one line for people. Nothing is lost by it while the queue has room. */
   problem(): string | undefined {
     const { link, queue } = this.#options;
-    return queue.problem ?? link.problem() ?? this.#problem;
+    return queue.problem ?? link.problem() ?? [...this.#held.values()].find((problem) => problem !== undefined);
   }
 
   /** Begins to publish what waits on disk. */
   start(): void {
-    this.#running ??= this.#drain();
+    if (this.#running) return;
+    const { link } = this.#options;
+    link.onChange(() => link.current && this.#wake());
+    this.#running = this.#drain();
+  }
+
+  /** The stream has a moment left for what is under way and what still comes; what it has not taken by then is kept on disk. */
+  hasten(): void {
+    setTimeout(() => this.#patience.resolve(FAILED), STOP_PATIENCE_MS).unref();
   }
 
   /** What waits stays on disk. Idempotent. */
   async stop(): Promise<void> {
+    this.hasten();
     this.#stopping.abort();
     this.#wake();
     await this.#running;
@@ -82,16 +107,16 @@ export class StreamSink implements EventSink {
       const messages = items.map((item) => outgoing(item, identity));
       const fates = await this.#publishAll(messages);
       // A reading tells of its moment: kept for later it would pass for news.
-      if (items.some(({ type }, index) => type === 'poll' && fates[index] === 'failed')) {
+      if (items.some(({ type }, index) => type === 'poll' && fates[index]!.type === 'failed')) {
         throw new RetryableFailure('NATS does not take readings now, and they are not kept for later.');
       }
-      const waiting = messages.filter((_, index) => fates[index] === 'failed');
-      if (waiting.length > 0) {
-        await this.#options.queue.put(waiting);
-        this.#wake();
-      }
-      return fates.map((fate, index) => {
-        if (fate === 'refused') return TOO_LARGE;
+      const waiting = messages.filter((_, index) => fates[index]!.type === 'failed');
+      if (waiting.length > 0) await this.#options.queue.put(waiting);
+      // Only now: what is held waits on disk, where it is tried again.
+      this.#hold(messages, fates);
+      this.#wakeIdle();
+      return fates.map(({ type }, index) => {
+        if (type === 'refused') return TOO_LARGE;
         const item = items[index]!;
         // Team and user are compared by the bridge that reads them; what a project was stated does not travel.
         const isMismatch = item.type === 'event' && contradictsProject(item.event, identity);
@@ -102,33 +127,35 @@ export class StreamSink implements EventSink {
     }
   }
 
-  /** What became of each message. Never throws. */
+  #hold(messages: readonly Outgoing[], fates: readonly Fate[]): void {
+    for (const [index, { subject }] of messages.entries()) {
+      const fate = fates[index]!;
+      if (fate.type === 'failed' && this.#held.get(subject) === undefined) this.#held.set(subject, fate.problem);
+    }
+  }
+
+  /** What became of each message that just came. Never throws. */
   async #publishAll(messages: readonly Outgoing[]): Promise<Fate[]> {
     const fates: Fate[] = [];
     for (let from = 0; from < messages.length; from += WINDOW) {
-      const publisher = this.#currentPublisher();
-      const window = messages.slice(from, from + WINDOW);
       // After a failure the rest is not tried: each would wait for its own timeout.
-      const isLost = publisher === undefined || fates.at(-1) === 'failed';
-      fates.push(...(isLost ? window.map((): Fate => 'failed') : await this.#publishWindow(publisher, window)));
+      const isLost = fates.at(-1)?.type === 'failed';
+      const publish = async (message: Outgoing) =>
+        isLost || this.#held.has(message.subject) ? FAILED : this.#publish(message);
+      fates.push(...(await Promise.all(messages.slice(from, from + WINDOW).map(publish))));
     }
     return fates;
   }
 
-  #publishWindow(publisher: StreamPublisher, window: readonly Outgoing[]): Promise<Fate[]> {
-    return Promise.all(
-      window.map(async (message): Promise<Fate> => {
-        try {
-          await publisher.publish(message);
-          this.#problem = undefined;
-          return 'published';
-        } catch (error) {
-          if (isUnpublishable(error)) return 'refused';
-          this.#note(error);
-          return 'failed';
-        }
-      }),
-    );
+  /** Never throws. */
+  async #publish(message: Outgoing): Promise<Fate> {
+    try {
+      const publishing = this.#currentPublisher()?.publish(message);
+      if (!publishing) return FAILED;
+      return await Promise.race([publishing.then((): Fate => ({ type: 'published' })), this.#patience.promise]);
+    } catch (error) {
+      return isUnpublishable(error) ? { type: 'refused' } : { type: 'failed', problem: this.#told(error) };
+    }
   }
 
   #currentPublisher(): StreamPublisher | undefined {
@@ -141,12 +168,15 @@ export class StreamSink implements EventSink {
     return this.#publisher.publisher;
   }
 
-  #note(error: unknown): void {
+  /** Says what keeps a message from the stream, once. */
+  #told(error: unknown): string | undefined {
     const { link, config, log } = this.#options;
-    if (link.problem() || this.#stopping.signal.aborted) return;
+    if (link.problem() || this.#stopping.signal.aborted) return undefined;
     const problem = `turns are kept on disk, because the stream does not take them: ${streamTrouble(error, { stream: streamNames(config).turns, isPublishing: true })}`;
-    if (problem !== this.#problem) log.warn(problem);
-    this.#problem = problem;
+    const isKnown = problem === this.#saidLast || [...this.#held.values()].includes(problem);
+    if (!isKnown) log.warn(problem);
+    this.#saidLast = problem;
+    return problem;
   }
 
   async #drain(): Promise<void> {
@@ -155,19 +185,21 @@ export class StreamSink implements EventSink {
     for (let failures = 0; !signal.aborted; ) {
       try {
         await link.connected(signal);
-        const waiting = queue.oldest(WINDOW);
+        const waiting = this.#next();
         if (waiting.length === 0) {
           failures = 0;
-          await this.#sleep(LOOK_EVERY_MS);
+          await this.#sleep(LOOK_EVERY_MS, { isIdle: true });
           continue;
         }
-        const fates = await this.#publishAll(waiting);
-        const done = waiting.filter((_, index) => fates[index] !== 'failed');
+        const fates = await Promise.all(waiting.map((message) => this.#publish(message)));
+        const done = waiting.filter((_, index) => fates[index]!.type !== 'failed');
         await queue.remove(done);
-        for (const fate of fates) if (fate === 'refused') this.#lose();
-        if (done.length === waiting.length) {
+        this.#lose(fates.filter(({ type }) => type === 'refused').length);
+        for (const { subject } of waiting) this.#release(subject);
+        this.#hold(waiting, fates);
+        if (done.length > 0) {
           failures = 0;
-          if (queue.events === 0) log.info('what waited on disk is published');
+          if (queue.events === 0) log.info('nothing waits on disk any more');
           continue;
         }
       } catch (error) {
@@ -179,17 +211,34 @@ export class StreamSink implements EventSink {
     }
   }
 
+  /** What is tried next: of each subject the oldest, in equal parts, and of one that is held the very oldest alone. */
+  #next(): Queued[] {
+    const { queue } = this.#options;
+    const subjects = queue.subjects();
+    const part = Math.ceil(WINDOW / subjects.length);
+    return subjects.flatMap((subject) => queue.oldest(subject, this.#held.has(subject) ? 1 : part));
+  }
+
+  #release(subject: string): void {
+    if (this.#held.get(subject) === this.#saidLast) this.#saidLast = undefined;
+    this.#held.delete(subject);
+  }
+
   /** A message fitted when it came, and a server that takes less was put in the place of the other. */
-  #lose(): void {
-    this.#options.meter.lost(SOURCE);
+  #lose(messages: number): void {
+    if (messages === 0) return;
+    this.#options.meter.lost(SOURCE, messages);
     this.#options.log.error(
-      'a turn that waited on disk is larger than what the NATS server takes (its max_payload), and is lost',
+      { messages },
+      'turns that waited on disk are larger than what the NATS server takes (its max_payload), and are lost',
     );
   }
 
-  async #sleep(ms: number): Promise<void> {
+  /** Until it is woken: when the link is there again or, where nothing waited, when something does. */
+  async #sleep(ms: number, { isIdle = false } = {}): Promise<void> {
     const woken = new Promise<void>((resolve) => {
       this.#wake = resolve;
+      this.#wakeIdle = isIdle ? resolve : () => {};
     });
     await Promise.race([woken, delay(ms, undefined, { signal: this.#stopping.signal, ref: false }).catch(() => {})]);
   }

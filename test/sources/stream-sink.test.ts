@@ -1,6 +1,7 @@
 // The way into the stream, over a real nats-server that comes and goes.
 
 import assert from 'node:assert/strict';
+import { appendFileSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { jetstreamManager } from '@nats-io/jetstream';
@@ -35,7 +36,7 @@ async function start(t: TestContext, { conf = '', maxBytes = 1_000_000 } = {}) {
     await server.kill();
   });
   const stored = async () => (await (await jetstreamManager(connection)).streams.info('TOLL')).state.messages;
-  return { server, connection, link, queue, sink, meter, lines, stored };
+  return { dir, server, connection, link, queue, sink, meter, lines, stored };
 }
 
 const turn = (n: number) => decodeHook('opencode', turnPayload(n), {})[0] as Bookable;
@@ -130,18 +131,22 @@ test('a reading is not kept for later, when it would pass for news', async (t) =
   assert.equal(queue.events, 0);
 });
 
-test('a message that the server is too small for is refused alone', async (t) => {
-  const { sink, queue, stored } = await start(t, { conf: 'max_payload: 600' });
-  const long = {
-    ...turn(2),
+const SMALL = 'max_payload: 600';
+/** Too large for it. */
+const longTurn = (n: number) =>
+  ({
+    ...turn(n),
     event: {
-      ...(turn(2) as { event: object }).event,
+      ...(turn(n) as { event: object }).event,
       project: 'p'.repeat(128),
       model: 'm'.repeat(128),
-      messageId: 'i'.repeat(200),
+      messageId: `${n}${'i'.repeat(190)}`,
     },
-  };
-  const bookings = await sink.submit([turn(1), long as Bookable, turn(3)], { identity });
+  }) as Bookable;
+
+test('a message that the server is too small for is refused alone', async (t) => {
+  const { sink, queue, stored } = await start(t, { conf: SMALL });
+  const bookings = await sink.submit([turn(1), longTurn(2), turn(3)], { identity });
   assert.deepEqual(
     bookings.map(({ outcome }) => (outcome.type === 'rejected' ? outcome.reason : outcome.type)),
     ['forwarded', 'too_large', 'forwarded'],
@@ -163,4 +168,19 @@ test('a stream that is missing, and one that is full, keep turns on disk and say
   await sink.submit([turn(4)], { identity });
   assert.equal(queue.events, 1);
   assert.match(sink.problem() ?? '', /nats setup/);
+});
+
+test('what waits is lost when a server is put there that is too small for it: counted, and told in one line', async (t) => {
+  const { dir, server, sink, queue, link, meter, lines, stored } = await start(t);
+  await server.kill();
+  await until(() => link.current === undefined, 'the loss of the connection');
+  await sink.submit([longTurn(1), turn(2), longTurn(3), longTurn(4), turn(5)], { identity });
+  appendFileSync(path.join(dir, 'nats-one.conf'), `${SMALL}\n`);
+  await server.restart();
+  await until(() => queue.events === 0, 'an empty queue');
+  assert.equal(await stored(), 2);
+  assert.equal(meter.of('relay').lost, 3);
+  assert.ok(lines.filter((line) => line.includes('max_payload')).length <= 2);
+  assert.deepEqual(await sink.submit([turn(6)], { identity }), [{ outcome: { type: 'forwarded' } }]);
+  assert.equal(queue.events, 0, 'what comes later is not held');
 });
