@@ -124,10 +124,11 @@ export class Relay {
 
   async #start(): Promise<void> {
     this.#metricsUrl = (await this.#admin.start()).url;
-    await this.#nats.start();
-    await this.#policy.start();
+    // Before NATS, which may take seconds to be missed: agents keep nothing that they cannot deliver.
     await this.#senders.start();
     this.#isListening = true;
+    await this.#nats.start();
+    await this.#policy.start();
   }
 
   async #stop(): Promise<void> {
