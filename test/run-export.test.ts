@@ -161,6 +161,25 @@ test('a turn that is told again has the labels that it is counted under', async 
   );
 });
 
+test('a turn that waits for its session is told when it is booked, as it is booked', async (t) => {
+  const receiver = await OtlpReceiver.start(t);
+  const { bridge, send, counted } = await startBridge(t, {
+    otlp: { endpoint: receiver.url, traces: true, logs: true },
+  });
+  const { project: _, ...waiting } = turn('m1', { awaits_session: true });
+  await send(waiting, { ...waiting, id: { session: 'never', message: 'm1' } });
+  assert.equal(await counted('toll_turns_total'), 0);
+  await send({ kind: 'session', id: { session: 's1' }, project: 'shop' });
+  await send(waiting, { ...waiting, id: { session: 's1', message: 'm2' } });
+  assert.equal(await counted('toll_turns_total', { project: 'shop' }), 2);
+  await bridge.stop();
+  const calls = sentSpans(receiver).filter(({ name }) => name.startsWith('chat '));
+  assert.deepEqual(
+    [...calls, ...sentRecords(receiver)].map(({ attributes }) => attributes['toll.project']),
+    ['shop', 'shop', 'shop', 'shop'],
+  );
+});
+
 test('a receiver that is away gets what happened meanwhile, and is told of once', async (t) => {
   const receiver = await OtlpReceiver.start(t);
   const { bridge, config, lines, send, counted } = await startBridge(t, {

@@ -40,7 +40,7 @@ export class HeldTurns {
     }
     const { changes } = this.#hold.run(agent, sessionId, messageId, JSON.stringify(event), nowMs);
     this.#awaited.add(keyOf(agent, sessionId));
-    return { outcome: { type: changes > 0 ? 'recorded' : 'duplicate' } };
+    return { outcome: { type: changes > 0 ? 'recorded' : 'duplicate' }, turns: [] };
   }
 
   /** The turns that waited for a session, which is known now. */

@@ -151,15 +151,19 @@ export class Runs {
   booked(events: readonly MeterEvent[], bookings: readonly Booking[]): void {
     const nowMs = this.#now();
     for (const [index, stated] of events.entries()) {
-      const event = plausiblyDated(stated, nowMs);
-      const { type } = bookings[index]!.outcome;
-      const isNews = type === 'recorded' || type === 'updated';
-      if (!isNews && type !== 'duplicate') continue;
-      if (event.kind === 'session') this.#noteSession(event);
-      else if (event.kind === 'turn') this.#turn(event, isNews);
-      else if (isNews && event.kind === 'tool') this.#tool(event);
-      else if (isNews && event.kind === 'error') this.#error(event);
+      const { outcome, turns } = bookings[index]!;
+      const isNews = outcome.type === 'recorded' || outcome.type === 'updated';
+      if (!isNews && outcome.type !== 'duplicate') continue;
+      const own = stated.kind === 'turn' && turns ? [] : [stated];
+      for (const each of [...own, ...(turns ?? [])]) this.#note(plausiblyDated(each, nowMs), isNews);
     }
+  }
+
+  #note(event: MeterEvent, isNews: boolean): void {
+    if (event.kind === 'session') this.#noteSession(event);
+    else if (event.kind === 'turn') this.#turn(event, isNews);
+    else if (isNews && event.kind === 'tool') this.#tool(event);
+    else if (isNews && event.kind === 'error') this.#error(event);
   }
 
   /** Tells the calls that finished and were never completed, which count by now, and ends the runs that are over. To be called every few seconds. */

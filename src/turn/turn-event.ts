@@ -219,6 +219,8 @@ export type Outcome =
 /** An outcome with what else must be counted about the event. */
 export interface Booking {
   readonly outcome: Outcome;
+  /** The turns that were booked with it, where that is not the event as it stands: those that waited for their session. */
+  readonly turns?: readonly TurnEvent[];
   /** The event's own time was in the future, so it was dated by receipt. */
   readonly redated?: true;
   /** Fields that a later vector stated differently: counted, never moved. */
