@@ -170,7 +170,8 @@ test('a turn that waits for its session is told when it is booked, as it is book
   await send(waiting, { ...waiting, id: { session: 'never', message: 'm1' } });
   assert.equal(await counted('toll_turns_total'), 0);
   await send({ kind: 'session', id: { session: 's1' }, project: 'shop' });
-  await send(waiting, { ...waiting, id: { session: 's1', message: 'm2' } });
+  const { status: _status, ...begun } = { ...waiting, id: { session: 's1', message: 'm2' } };
+  await send(waiting, { ...begun, time: { started: begun.time.started } }, { ...begun, status: 'ok' });
   assert.equal(await counted('toll_turns_total', { project: 'shop' }), 2);
   await bridge.stop();
   const calls = sentSpans(receiver).filter(({ name }) => name.startsWith('chat '));

@@ -357,9 +357,9 @@ export class Ledger implements LedgerReading {
         if ('outcome' in turn) return turn;
         const booking = this.#turns.book(turn, { nowMs, receivedMs, horizonMs: this.#retention.horizonMs });
         if (booking.outcome.type === 'rejected' && booking.outcome.reason === 'overflow') this.#tellOfOverflow();
-        if (booking.outcome.type !== 'recorded') return booking;
-        this.#tools.release(event.agent, event.sessionId, event.messageId);
-        const held = this.#bookHeld(event, nowMs);
+        const isNew = booking.outcome.type === 'recorded';
+        if (isNew) this.#tools.release(event.agent, event.sessionId, event.messageId);
+        const held = isNew ? this.#bookHeld(event, nowMs) : [];
         return turn === event && held.length === 0 ? booking : { ...booking, turns: [turn, ...held] };
       }
       case 'tool':
