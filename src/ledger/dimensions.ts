@@ -33,6 +33,19 @@ export function labelsOf(event: TurnEvent): Dimension {
   };
 }
 
+/** A turn under the labels that it was booked under, whatever it states. */
+export function underLabels(event: TurnEvent, booked: Dimension): TurnEvent {
+  const { account: _account, project: _project, team: _team, user: _user, ...turn } = event;
+  const { provider, account, upstream_provider: upstreamProvider, model, project, team, user } = booked;
+  const named = {
+    ...(account && { account }),
+    ...(project && { project }),
+    ...(team && { team }),
+    ...(user && { user }),
+  };
+  return { ...turn, provider, upstreamProvider, model, ...named };
+}
+
 export class Dimensions {
   readonly #windows: Windows;
   readonly #idOf = new Map<string, number>();

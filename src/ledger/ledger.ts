@@ -360,7 +360,8 @@ export class Ledger implements LedgerReading {
         const isNew = booking.outcome.type === 'recorded';
         if (isNew) this.#tools.release(event.agent, event.sessionId, event.messageId);
         const held = isNew ? this.#bookHeld(event, nowMs) : [];
-        return turn === event && held.length === 0 ? booking : { ...booking, turns: [turn, ...held] };
+        if (turn === event && held.length === 0) return booking;
+        return { ...booking, turns: [...(booking.turns ?? [turn]), ...held] };
       }
       case 'tool':
         return this.#tools.bookTool(event, nowMs, this.#retention.horizonMs);

@@ -5,7 +5,6 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { type MetricFamily, TOLL } from '../metrics/catalogue.ts';
 import {
   type Booking,
-  type ConflictField,
   PHASES,
   TOKEN_TYPES,
   type TokenCounts,
@@ -14,7 +13,7 @@ import {
 } from '../turn/turn-event.ts';
 import { semconvProviderName } from '../turn/upstream-provider.ts';
 import type { BalanceBook } from './balance-book.ts';
-import { type Dimension, type Dimensions, labelsOf } from './dimensions.ts';
+import { type Dimension, type Dimensions, labelsOf, underLabels } from './dimensions.ts';
 import type { LabelCaps } from './label-caps.ts';
 import { isAhead, plausibleDurationMs } from './plausible-time.ts';
 import { PricingStates } from './pricing-states.ts';
@@ -357,15 +356,15 @@ export class TurnBook {
     observe('output', tokens.output + tokens.reasoning);
   }
 
-  /** The fields in which a vector differs from the dimensions that the first complete one fixed. */
-  #conflicts(event: TurnEvent, row: TurnRow): { conflicts?: readonly ConflictField[] } {
+  /** The fields in which a vector differs from the dimensions that the first complete one fixed, and what it is under those. */
+  #conflicts(event: TurnEvent, row: TurnRow): Pick<Booking, 'conflicts' | 'turns'> {
     if (row.phase === IN_PROGRESS || event.phase === 'in_progress') return {};
     const booked = this.#dimension(row.dimension_id);
     const stated = labelsOf(event);
     const fields = (['provider', 'model', 'upstream_provider', 'account', 'project', 'team', 'user'] as const).filter(
       (field) => stated[field] !== booked[field],
     );
-    return fields.length > 0 ? { conflicts: fields } : {};
+    return fields.length > 0 ? { conflicts: fields, turns: [underLabels(event, booked)] } : {};
   }
 
   /**

@@ -219,7 +219,7 @@ export type Outcome =
 /** An outcome with what else must be counted about the event. */
 export interface Booking {
   readonly outcome: Outcome;
-  /** The turns that were booked with it, where that is not the event as it stands: those that waited for their session. */
+  /** The turns that it is about as they are booked, where that is not as it stands: under other labels, or when their session is known. */
   readonly turns?: readonly TurnEvent[];
   /** The event's own time was in the future, so it was dated by receipt. */
   readonly redated?: true;

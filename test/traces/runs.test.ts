@@ -252,11 +252,12 @@ test('a stranger who invents sessions, prompts, calls and tools without end is n
   assert.equal(dropped.length, rounds, 'and each tool is accounted for');
 });
 
-test('a turn that is told again is told under the labels it was booked under first', () => {
+test('what is told is the turn as it was booked, whatever was stated', () => {
   const { spans, records, book } = stage();
   book(turn('m1', { project: 'shop', account: 'a' }));
   const others = { project: 'other', model: 'n', provider: 'x', upstreamProvider: 'y', team: 'core', user: 'bo' };
-  book(turn('m1', { ...others, costNano: 3_000_000 }), { outcome: { type: 'updated' } });
+  const booked = turn('m1', { project: 'shop', account: 'a', costNano: 3_000_000 });
+  book(turn('m1', { ...others, costNano: 3_000_000 }), { outcome: { type: 'updated' }, turns: [booked] });
   const cost = { 'toll.cost.usd': 0.003 };
   assert.deepEqual(spans[1]!.attributes, { ...spans[0]!.attributes, ...cost });
   assert.deepEqual(records[1]!.attributes, { ...records[0]!.attributes, ...cost });
