@@ -264,6 +264,20 @@ test('what is told is the turn as it was booked, whatever was stated', () => {
   assert.equal(spans[1]!.name, 'chat m');
 });
 
+test('a provider has the name that the conventions list for it, under each of its ids', () => {
+  const { spans, book } = stage();
+  const ids = ['anthropic', 'moonshotai', 'moonshotai-cn', 'mistral', 'xai', 'watsonx', 'google', 'google-vertex'];
+  const hosts = ['amazon-bedrock', 'azure', 'azure-cognitive-services', 'openrouter', 'constructor'];
+  for (const provider of [...ids, ...hosts]) book(turn(provider, { provider }));
+  assert.deepEqual(
+    spans.map(({ attributes }) => attributes['gen_ai.provider.name']),
+    [
+      ...['anthropic', 'moonshot_ai', 'moonshot_ai', 'mistral_ai', 'x_ai', 'ibm.watsonx.ai', 'gcp.gemini'],
+      ...['gcp.vertex_ai', 'aws.bedrock', 'azure.ai.openai', 'azure.ai.openai', 'openrouter', 'constructor'],
+    ],
+  );
+});
+
 test('turns of two owners are never one trace, whatever their agents call session and prompt', () => {
   const { runs, spans, book } = stage();
   const [ana, bo] = [
