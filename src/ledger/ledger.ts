@@ -405,6 +405,7 @@ export class Ledger implements LedgerReading {
   #load(): void {
     this.#totals.load(this.#db, Object.values(TOLL));
     this.#turns.forget();
+    this.#tools.load();
     this.#caps.load(this.#db);
     this.#windows.load(this.#now());
     this.#dimensions.load();

@@ -2,6 +2,9 @@
 // It has room for numbers, names and ids only. There is no field in which a prompt, an answer, a tool argument,
 // a file's content or a path could travel further.
 
+/** A value that is still being put together. */
+export type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
 /** How much of each kind; the kinds are disjoint, so they add up to the total. Integers ≥ 0. */
 export interface TokenCounts {
   readonly input: number;
