@@ -206,7 +206,7 @@ export function decodeEventRecord(record: Record<string, unknown>): Decoded {
   const kind = valueAt(record, 'kind');
   switch (kind) {
     case 'turn':
-      return toTurnOf(record);
+      return decodeTurn(record);
     case 'tool':
       return read(tool, record, toTool);
     case 'permission':
@@ -260,10 +260,13 @@ function withoutBlanks(stated: Record<string, unknown>, depth = 1): Record<strin
   );
 }
 
-function toTurnOf(record: Record<string, unknown>): Decoded {
+function decodeTurn(record: Record<string, unknown>): Decoded {
   const inOrder = readTurn(record);
-  return inOrder ? toTurn(inOrder) : read(turn, record, toTurn);
+  return inOrder ? toTurn(inOrder) : turnBySchema(record);
 }
+
+/** The long way to read a turn's record, which says what is wrong with one that is not in order. */
+export const turnBySchema = (record: Record<string, unknown>): Decoded => read(turn, record, toTurn);
 
 /** Written out, because nearly every record is one: what is unknown is absent. */
 function toTurn(stated: TurnRecord): Decoded {
