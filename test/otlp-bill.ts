@@ -49,7 +49,7 @@ function batchOf(scope: string, logs: readonly Log[], resource: Attributes = {})
     body: { stringValue: `${CANARY} body` },
     attributes: attributesOf({ ...CONTENT, ...attributes }),
   }));
-  const attributes = attributesOf({ 'host.name': `${CANARY}-host`, ...resource });
+  const attributes = attributesOf({ 'host.name': `${CANARY}-host`, team: `sk-${CANARY}-01234567`, ...resource });
   return { resourceLogs: [{ resource: { attributes }, scopeLogs: [{ scope: { name: scope }, logRecords }] }] };
 }
 
