@@ -16,6 +16,7 @@ import { CANARY, inJson, inProtobuf, type Posted, send, zipped } from './sources
 /** Whose the agents of a relay's own machine are. */
 export const IDENTITY = { team: 'core', user: 'ada' };
 const TRIES = 600;
+const PATIENCE_MS = 60_000;
 
 export interface Relay {
   readonly process: KillableBridge;
@@ -85,6 +86,7 @@ export const withToken = (token: string, { headers, ...post }: Posted): Posted =
 /** Sends each post until it is accepted, with a pause between one and the next. Returns how often one was sent again. */
 export async function deliver(posts: readonly Posted[], relays: readonly Relay[], pauseMs = 0): Promise<number> {
   let again = 0;
+  const untilMs = performance.now() + PATIENCE_MS;
   const underway: Promise<void>[] = [];
   for (const [n, post] of posts.entries()) {
     const accepted = async () => {
@@ -92,6 +94,7 @@ export async function deliver(posts: readonly Posted[], relays: readonly Relay[]
         const answer = await send(relays[tries % relays.length]!.url, post).catch(() => undefined);
         if (answer?.status === 200) return assert.doesNotMatch(answer.bytes.toString(), /reject/i);
         again += 1;
+        assert.ok(performance.now() < untilMs, 'nobody takes a post');
         await delay(100);
       }
     };

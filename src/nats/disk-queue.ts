@@ -10,6 +10,12 @@ import type { Log } from '../log.ts';
 import type { Outgoing } from './publisher.ts';
 
 const FORMAT_VERSION = 1;
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS message (
+    place INTEGER PRIMARY KEY AUTOINCREMENT, subject TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX IF NOT EXISTS line ON message (subject, place);
+  PRAGMA user_version = ${FORMAT_VERSION}`;
 const FULL_RETRY_S = 5;
 const FULL = 'what waits for NATS has reached relay.queue_max_bytes';
 const FULL_REMEDY = 'senders are told to come again later. Let NATS take it, or raise relay.queue_max_bytes';
@@ -55,11 +61,13 @@ export class DiskQueue {
       db.exec('PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 16777216');
       const { user_version: version } = db.prepare('PRAGMA user_version').get() as { user_version: number };
       if (version > FORMAT_VERSION) throw new Error('a newer Tollbridge wrote it');
-      db.exec(
-        `CREATE TABLE IF NOT EXISTS message (
-           place INTEGER PRIMARY KEY AUTOINCREMENT, subject TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL
-         ) STRICT; CREATE INDEX IF NOT EXISTS line ON message (subject, place); PRAGMA user_version = ${FORMAT_VERSION}`,
-      );
+      // Nothing is written where nothing is missing: on a full disk it must open, so that it can be emptied.
+      const { parts } = db
+        .prepare("SELECT count(*) AS parts FROM sqlite_schema WHERE name IN ('message', 'line')")
+        .get() as {
+        parts: number;
+      };
+      if (parts < 2) db.exec(SCHEMA);
       return new DiskQueue(options, db);
     } catch (error) {
       db?.close();

@@ -59,6 +59,8 @@ export class StreamSink implements EventSink {
    * other team.
    */
   readonly #held = new Map<string, string | undefined>();
+  /** What became of messages that a full disk did not let go of yet, by place: they are not published over and over. */
+  readonly #settled = new Map<number, Fate>();
   #saidLast: string | undefined;
   #backlogEvents = 0;
   #publisher: { readonly connection: object; readonly publisher: StreamPublisher } | undefined;
@@ -191,13 +193,7 @@ export class StreamSink implements EventSink {
           await this.#sleep(LOOK_EVERY_MS, { isIdle: true });
           continue;
         }
-        const fates = await Promise.all(waiting.map((message) => this.#publish(message)));
-        const done = waiting.filter((_, index) => fates[index]!.type !== 'failed');
-        await queue.remove(done);
-        this.#lose(fates.filter(({ type }) => type === 'refused').length);
-        for (const { subject } of waiting) this.#release(subject);
-        this.#hold(waiting, fates);
-        if (done.length > 0) {
+        if (await this.#publishWaiting(waiting)) {
           failures = 0;
           if (queue.events === 0) log.info('nothing waits on disk any more');
           continue;
@@ -209,6 +205,23 @@ export class StreamSink implements EventSink {
       }
       await this.#sleep(Math.min(RETRY_MIN_MS * 2 ** failures++, RETRY_MAX_MS) * (0.5 + Math.random()));
     }
+  }
+
+  /** @returns whether any of them need wait no longer @throws RetryableFailure when the disk does not let go of those */
+  async #publishWaiting(waiting: readonly Queued[]): Promise<boolean> {
+    const fates = await Promise.all(
+      waiting.map((message) => this.#settled.get(message.place) ?? this.#publish(message)),
+    );
+    for (const { subject } of waiting) this.#release(subject);
+    this.#hold(waiting, fates);
+    const done = waiting.filter((_, index) => fates[index]!.type !== 'failed');
+    for (const [index, { place }] of waiting.entries()) {
+      if (fates[index]!.type !== 'failed') this.#settled.set(place, fates[index]!);
+    }
+    await this.#options.queue.remove(done);
+    for (const { place } of done) this.#settled.delete(place);
+    this.#lose(fates.filter(({ type }) => type === 'refused').length);
+    return done.length > 0;
   }
 
   /** What is tried next: of each subject the oldest, in equal parts, and of one that is held the very oldest alone. */
