@@ -18,6 +18,8 @@ import { type Delivery, type EventSink, placeOf, type SourceMeter } from './sour
 const SOURCE = 'relay';
 /** Published at once and not yet answered for. */
 const WINDOW = 500;
+/** Of one post; what is beyond it takes the disk, which is quicker: the stream would be waited for while others are refused. */
+const AT_ONCE_MAX = 4 * WINDOW;
 const RETRY_MIN_MS = 200;
 const RETRY_MAX_MS = 10_000;
 /** How often an idle queue is looked at; what goes into it wakes it before. */
@@ -139,9 +141,10 @@ export class StreamSink implements EventSink {
   /** What became of each message that just came. Never throws. */
   async #publishAll(messages: readonly Outgoing[]): Promise<Fate[]> {
     const fates: Fate[] = [];
+    const most = this.#options.queue.problem === undefined ? AT_ONCE_MAX : messages.length;
     for (let from = 0; from < messages.length; from += WINDOW) {
       // After a failure the rest is not tried: each would wait for its own timeout.
-      const isLost = fates.at(-1)?.type === 'failed';
+      const isLost = from >= most || fates.at(-1)?.type === 'failed';
       const publish = async (message: Outgoing) =>
         isLost || this.#held.has(message.subject) ? FAILED : this.#publish(message);
       fates.push(...(await Promise.all(messages.slice(from, from + WINDOW).map(publish))));

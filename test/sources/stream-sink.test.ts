@@ -97,6 +97,22 @@ test('while the server is away it waits on disk; it is published when the server
   await until(() => sink.problem() === undefined, 'no problem');
 });
 
+test('of a post of thousands the disk has what is beyond the first ones, so that others are not kept waiting', async (t) => {
+  const { sink, queue, stored } = await start(t, { maxBytes: 10_000_000 });
+  const items = Array.from({ length: 3000 }, (_, n) => turn(n));
+  await sink.submit(items, { identity });
+  assert.ok(queue.events > 0);
+  await until(() => queue.events === 0, 'an empty queue');
+  assert.equal(await stored(), 3000);
+  // Where the disk takes nothing, the stream has to.
+  await assert.rejects(queue.put([{ subject: 'toll.turns.core.ada', id: '1', body: 'x'.repeat(10_000_001) }]));
+  await sink.submit(
+    Array.from({ length: 3000 }, (_, n) => turn(3000 + n)),
+    { identity },
+  );
+  assert.deepEqual([queue.events, await stored()], [0, 6000]);
+});
+
 test('a server that stands still without a word costs a pause, and then the disk is used', async (t) => {
   const { server, sink, queue, stored } = await start(t);
   await server.pause();
