@@ -29,7 +29,7 @@ import {
 } from './otlp-road.ts';
 import { freePort, until } from './prometheus-server.ts';
 import { samplesOf } from './scrape.ts';
-import { inJson, inProtobuf, type Posted, recordings, send } from './sources/otlp-fixture.ts';
+import { CANARY, inJson, inProtobuf, type Posted, recordings, send } from './sources/otlp-fixture.ts';
 
 const TRIES = 600;
 
@@ -246,6 +246,21 @@ test('a token says whose turns they are, whatever the agent says, also when they
   const subjects = ['core.ada', 'other.eve=2Eb', 'ops._', '_._'].map((whose) => `toll.turns.${whose}`);
   assert.deepEqual(new Set(road.subjects.filter((subject) => subject.startsWith('toll.turns.'))), new Set(subjects));
   isSilent(road);
+});
+
+test("where projects are nobody's business, their names stay on the machine of the relay", async (t) => {
+  const road = await startRoad(t, { config: { labels: { project: 'off' }, hub: { listen: '127.0.0.1:9' } } });
+  const [{ process, url }] = road.relays as [Relay];
+  const post = (name: string) => inJson('/v1/logs', oneCall({ name, nano: 1 }, { project: CANARY }));
+  assert.equal((await send(url, post('published'))).status, 200);
+  await road.server.kill();
+  assert.equal((await send(url, post('kept'))).status, 200);
+  isSilent(road);
+  await road.server.restart();
+  await until('both', async () => total(await road.bridge.scrape(), 'toll_turns_total') === 2, TRIES);
+  assert.ok(!(await road.bridge.scrape()).includes(CANARY));
+  isSilent(road);
+  assert.match(process.said, /"sources":\["hub"\].*a relay does not have these sources/);
 });
 
 test('what real agents export to a relay', async (t) => {

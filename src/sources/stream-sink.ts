@@ -46,6 +46,8 @@ export interface StreamSinkOptions {
   readonly link: NatsLink;
   readonly config: NatsConfig;
   readonly queue: DiskQueue;
+  /** Whether names of projects go on from here; true by default. */
+  readonly hasProject?: boolean | undefined;
   readonly meter: Pick<SourceMeter, 'lost'>;
   readonly log: Log;
 }
@@ -108,7 +110,8 @@ export class StreamSink implements EventSink {
   async submit(items: readonly Bookable[], { identity }: Delivery): Promise<Booking[]> {
     this.#backlogEvents += items.length;
     try {
-      const messages = items.map((item) => outgoing(item, identity));
+      const { hasProject } = this.#options;
+      const messages = items.map((item) => outgoing(item, identity, { hasProject }));
       const fates = await this.#publishAll(messages);
       // A reading tells of its moment: kept for later it would pass for news.
       if (items.some(({ type }, index) => type === 'poll' && fates[index]!.type === 'failed')) {
