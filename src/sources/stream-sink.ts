@@ -55,8 +55,10 @@ export interface StreamSinkOptions {
 export class StreamSink implements EventSink {
   readonly #options: StreamSinkOptions;
   readonly #stopping = new AbortController();
-  /** Resolves when the stream is not to be waited for any longer. */
-  readonly #patience = Promise.withResolvers<Fate>();
+  /** Settle what is under way. */
+  readonly #underway = new Set<(fate: Fate) => void>();
+  /** The stream is not to be waited for any longer. */
+  #isHasty = false;
   /**
    * Subjects of which the stream did not take a message, and why. It waits on disk, what comes later waits behind it, and
    * it alone is tried again: a server that stands still costs no sender a wait, and one that denies a team holds up no
@@ -96,7 +98,11 @@ export class StreamSink implements EventSink {
 
   /** The stream has a moment left for what is under way and what still comes; what it has not taken by then is kept on disk. */
   hasten(): void {
-    setTimeout(() => this.#patience.resolve(FAILED), STOP_PATIENCE_MS).unref();
+    const giveUp = () => {
+      this.#isHasty = true;
+      for (const settle of this.#underway) settle(FAILED);
+    };
+    setTimeout(giveUp, STOP_PATIENCE_MS).unref();
   }
 
   /** What waits stays on disk. Idempotent. */
@@ -155,15 +161,19 @@ export class StreamSink implements EventSink {
     return fates;
   }
 
-  /** Never throws. */
+  /** Never rejects. */
   async #publish(message: Outgoing): Promise<Fate> {
-    try {
-      const publishing = this.#currentPublisher()?.publish(message);
-      if (!publishing) return FAILED;
-      return await Promise.race([publishing.then((): Fate => ({ type: 'published' })), this.#patience.promise]);
-    } catch (error) {
-      return isUnpublishable(error) ? { type: 'refused' } : { type: 'failed', problem: this.#told(error) };
-    }
+    const publisher = this.#currentPublisher();
+    if (!publisher || this.#isHasty) return FAILED;
+    const { promise, resolve: settle } = Promise.withResolvers<Fate>();
+    this.#underway.add(settle);
+    publisher.publish(message).then(
+      () => settle({ type: 'published' }),
+      (error) => settle(isUnpublishable(error) ? { type: 'refused' } : { type: 'failed', problem: this.#told(error) }),
+    );
+    const fate = await promise;
+    this.#underway.delete(settle);
+    return fate;
   }
 
   #currentPublisher(): StreamPublisher | undefined {
