@@ -79,8 +79,8 @@ export function streamTrouble(thrown: unknown, what: { stream: string; isPublish
   const forbidden = [thrown, error].find(isForbidden);
   if (forbidden) {
     const { operation, subject } = forbidden;
-    const verb = operation === 'publish' ? 'publish to' : 'subscribe to';
-    return `this NATS user may not ${verb} ${subject.replace(OWN_INBOX, '.>')}. What the server must allow is printed by: ${setUp} --print`;
+    const what = operation === 'publish' ? `publish to ${subject}` : `subscribe to ${subject.replace(OWN_INBOX, '.>')}`;
+    return `this NATS user may not ${what}. What the server must allow is printed by: ${setUp} --print`;
   }
   if (isStreamMissing(thrown)) {
     return `there is no stream ${stream}. Make it with: ${setUp}`;

@@ -9,5 +9,6 @@ test('what a user may not do is told as what to allow, and the same each time', 
   for (const inbox of ['dCxHs8mPsC9pPxj2bGj1S0.*', 'dCxHs8mPsC9pPxj2bGj1bQ']) {
     assert.match(told(`Subscription to "_INBOX_relay.${inbox}"`), /may not subscribe to _INBOX_relay\.>\. What/);
   }
-  assert.match(told('Publish to "toll.turns.core.ada"'), /may not publish to toll\.turns\.core\.ada\. What/);
+  const subject = `toll.turns.core.${'a'.repeat(22)}`;
+  assert.ok(told(`Publish to "${subject}"`).includes(`may not publish to ${subject}. What`));
 });
