@@ -187,12 +187,21 @@ export class Ledger implements LedgerReading {
    * cannot be booked at all; nothing of this submission was booked then
    */
   submit(events: readonly MeterEvent[], step?: StreamStep): Promise<Booking[]> {
-    if (events.length === 0 && !step) return Promise.resolve([]);
-    return this.#commits.enqueue(events.length, (nowMs) => {
-      // By the stream's clock, so that every ledger of a stream dates alike, whenever it reads.
-      const receivedMs = Math.min(step?.storedMs ?? nowMs, nowMs);
-      const bookings = events.map((event) => this.#book(event, nowMs, receivedMs));
-      if (step) this.#positions.advance(step);
+    return this.submitAll([{ events, step }]);
+  }
+
+  /** As `submit`, of several messages together. */
+  submitAll(parts: readonly { readonly events: readonly MeterEvent[]; readonly step?: StreamStep | undefined }[]) {
+    const count = parts.reduce((sum, { events }) => sum + events.length, 0);
+    if (count === 0 && !parts.some(({ step }) => step)) return Promise.resolve([]);
+    return this.#commits.enqueue(count, (nowMs) => {
+      const bookings: Booking[] = [];
+      for (const { events, step } of parts) {
+        // By the stream's clock, so that every ledger of a stream dates alike, whenever it reads.
+        const receivedMs = Math.min(step?.storedMs ?? nowMs, nowMs);
+        for (const event of events) bookings.push(this.#book(event, nowMs, receivedMs));
+      }
+      this.#positions.advance(parts.flatMap(({ step }) => step ?? []));
       return bookings;
     });
   }
