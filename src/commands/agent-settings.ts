@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { Config } from '../config.ts';
 import { addressText } from '../listen.ts';
 import type { Place } from './installed-file.ts';
-import { JSON_SETTINGS } from './json-settings.ts';
+import { jsonSettings } from './json-settings.ts';
 import type { SettingsFormat } from './settings-format.ts';
 import { TOML_SETTINGS } from './toml-settings.ts';
 
@@ -34,6 +34,8 @@ export interface AgentSettings {
    * the values would lead telemetry elsewhere.
    */
   readonly accepts: Readonly<Record<string, RegExp>>;
+  /** Variables that outdo a key of the settings where the agent is started with them. */
+  readonly outdoneBy: Readonly<Record<string, string>>;
   /** The token that such values bear. */
   tokenIn(values: ReadonlyMap<string, unknown>, endpoint: string): string | undefined;
   /** Of what tokens must be made to arrive as they are. */
@@ -56,7 +58,8 @@ export const AGENT_SETTINGS: Readonly<Record<ExportingAgent, AgentSettings>> = {
     title: 'Claude Code',
     folder: folderOf('CLAUDE_CONFIG_DIR', '.claude'),
     file: 'settings.json',
-    format: JSON_SETTINGS,
+    // It does without a file that has comments, and says nothing.
+    format: jsonSettings('JSON object without comments and trailing commas', { hasComments: false, hasMark: true }),
     section: 'env',
     values: ({ endpoint, token }) => ({
       CLAUDE_CODE_ENABLE_TELEMETRY: '1',
@@ -72,9 +75,14 @@ export const AGENT_SETTINGS: Readonly<Record<ExportingAgent, AgentSettings>> = {
       OTEL_LOGS_EXPORTER: /^(?:.*,)?\s*otlp\s*(?:,.*)?$/,
       OTEL_LOGS_EXPORT_INTERVAL: ANYTHING,
       // These outdo those without LOGS in their names.
-      OTEL_EXPORTER_OTLP_LOGS_PROTOCOL: /^http\/protobuf$/,
+      OTEL_EXPORTER_OTLP_LOGS_PROTOCOL: /^http\/(?:protobuf|json)$/,
       OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: NOTHING,
       OTEL_EXPORTER_OTLP_LOGS_HEADERS: NOTHING,
+    },
+    outdoneBy: {
+      OTEL_EXPORTER_OTLP_LOGS_PROTOCOL: 'OTEL_EXPORTER_OTLP_LOGS_PROTOCOL',
+      OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: 'OTEL_EXPORTER_OTLP_LOGS_ENDPOINT',
+      OTEL_EXPORTER_OTLP_LOGS_HEADERS: 'OTEL_EXPORTER_OTLP_LOGS_HEADERS',
     },
     tokenIn: (values) => /^Authorization=Bearer (.+)$/.exec(String(values.get('OTEL_EXPORTER_OTLP_HEADERS')))?.[1],
     tokenPattern: IN_HEADER,
@@ -105,6 +113,7 @@ export const AGENT_SETTINGS: Readonly<Record<ExportingAgent, AgentSettings>> = {
       metrics_exporter: ANYTHING,
       trace_exporter: ANYTHING,
     },
+    outdoneBy: {},
     tokenIn: (values) => /"authorization" = "Bearer ([^"\\]+)"/.exec(String(values.get('exporter')))?.[1],
     tokenPattern: IN_HEADER,
   },
@@ -112,7 +121,10 @@ export const AGENT_SETTINGS: Readonly<Record<ExportingAgent, AgentSettings>> = {
     title: 'Gemini CLI',
     folder: ({ home, env }) => path.join(env.GEMINI_CLI_HOME || home, '.gemini'),
     file: 'settings.json',
-    format: JSON_SETTINGS,
+    format: jsonSettings('JSON object without byte order mark and trailing commas', {
+      hasComments: true,
+      hasMark: false,
+    }),
     section: 'telemetry',
     values: ({ endpoint, token }) => ({
       enabled: true,
@@ -127,6 +139,13 @@ export const AGENT_SETTINGS: Readonly<Record<ExportingAgent, AgentSettings>> = {
       // With a file it exports into that alone, and with the sign-in of its command line not before that is done.
       outfile: /^$/,
       useCliAuth: /^false$/,
+    },
+    outdoneBy: {
+      GEMINI_TELEMETRY_TARGET: 'target',
+      GEMINI_TELEMETRY_OTLP_PROTOCOL: 'otlpProtocol',
+      GEMINI_TELEMETRY_OTLP_ENDPOINT: 'otlpEndpoint',
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'otlpEndpoint',
+      GEMINI_TELEMETRY_OUTFILE: 'outfile',
     },
     tokenIn: (values, endpoint) => {
       const address = String(values.get('otlpEndpoint'));

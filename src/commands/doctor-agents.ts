@@ -62,7 +62,7 @@ function checkAgent(agent: ExportingAgent, { config, home, env }: ConfigFacts): 
       return [{ level: 'warning', what, next }];
     }
     case 'unreadable': {
-      const what = `${file} cannot be understood, so it is not known where ${title} exports to`;
+      const what = `${title} cannot read ${file}, so it does not export to the bridge`;
       return [{ level: 'warning', what, next: `"${install}" says what it expects there.` }];
     }
     case 'current': {
@@ -83,6 +83,10 @@ function checkAgent(agent: ExportingAgent, { config, home, env }: ConfigFacts): 
       const bears = state === 'refused' ? 'bears a token that the configuration does not list' : 'bears no token';
       const next = `Put its token into TOLLBRIDGE_TOKEN, then: ${install}`;
       return [{ level: 'problem', what: `${title} ${bears}, so the bridge turns it away (${file})`, next }];
+    }
+    case 'outdone': {
+      const what = `${title} is set up (${file}), but not where it is started with ${keys.join(', ')}, as this shell has it`;
+      return [{ level: 'warning', what, next: `Start ${title} without.` }];
     }
     case 'other': {
       const what = `${title} exports to somebody else, or in another way, by ${keys.join(', ')} (${file})`;

@@ -28,6 +28,7 @@ export interface AgentState {
    * `no agent`: it is not on this machine. `untaken`: the bridge takes no telemetry. `unreadable`: its settings are not in
    * their language. `outdated`: ours, but not what this configuration would write. `tokenless`: it bears no token, and the
    * bridge wants one. `refused`: it bears one that the bridge does not know. `other`: the user has set it otherwise.
+   * `outdone`: a variable of this shell says otherwise, and counts for an agent that is started with it.
    */
   readonly state:
     | 'no agent'
@@ -38,10 +39,11 @@ export interface AgentState {
     | 'outdated'
     | 'tokenless'
     | 'refused'
-    | 'other';
+    | 'other'
+    | 'outdone';
   readonly title: string;
   readonly path: string;
-  /** For `other` what is in the way, for `outdated` what is not as wanted, else what is ours. */
+  /** For `other` and `outdone` what is in the way, for `outdated` what is not as wanted, else what is ours. */
   readonly keys: readonly string[];
   /** It holds a token, and other users may read it. */
   readonly isExposed: boolean;
@@ -98,6 +100,9 @@ export function installAgent(agent: ExportingAgent, installation: AgentInstallat
   }
   const remarks = [
     ...(left.length > 0 ? [`Left as it stands there: ${left.map(label).join(', ')}.`] : []),
+    ...outdone(settings, target, env).map(
+      (name) => `${name} is set in this shell and outdoes that file: start ${title} without it.`,
+    ),
     ...tlsRemarks(title, config),
   ];
   if (toSet.size === 0 && toRemove.length === 0) {
@@ -173,6 +178,8 @@ export function agentState(agent: ExportingAgent, installation: AgentInstallatio
   if (conflicts.length > 0) return told('other', conflicts);
   const differing = [...toSet.keys(), ...toRemove];
   if (differing.length > 0) return ours.length > 0 ? told('outdated', differing) : told('absent');
+  const variables = outdone(settings, target, env);
+  if (variables.length > 0) return { ...told('outdone'), keys: variables };
   const isExposed = token !== undefined && (statSync(file).mode & OTHERS_MAY_READ) !== 0;
   if (config.tokens.length === 0) return told('current', ours, isExposed);
   if (token === undefined) return told('tokenless', ours);
@@ -246,11 +253,24 @@ function compare(found: Section, { record, accepts, values }: Settings, target: 
   return { ...comparison, toRemove: ours.filter((key) => !wanted.has(key)) };
 }
 
+/** The variables that say otherwise than what is wanted; a token may also be borne by a header. */
+function outdone({ outdoneBy, accepts, values }: AgentSettings, target: Target, env: Place['env']): string[] {
+  const wanted = values(target);
+  return Object.entries(outdoneBy)
+    .filter(([name, key]) => {
+      const value = env[name]?.trim();
+      return value && value !== wanted[key] && value !== target.endpoint && !accepts[key]?.test(value);
+    })
+    .map(([name]) => name);
+}
+
 /** @throws PermanentFailure when a file is not in its language: what it says would be lost */
-function sectionIn(text: string, { format, section, path: file }: Settings, command: string): Section {
+function sectionIn(text: string, { title, format, section, path: file }: Settings, command: string): Section {
   const found = format.read(text, section);
   if (found) return found;
-  throw new PermanentFailure(`${file} is no ${format.name}. Nothing was changed. Mend it, then run: ${command}`);
+  throw new PermanentFailure(
+    `${file} is no ${format.name}, so ${title} cannot read it. Nothing was changed. Mend it, then run: ${command}`,
+  );
 }
 
 /** Looks at what is about to be written as its reader will. */

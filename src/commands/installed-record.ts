@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { isObject } from '../turn/fields.ts';
-import { textAt, type Writing, writeWhole } from './installed-file.ts';
+import { textAt, writeWhole } from './installed-file.ts';
 import type { Stood } from './settings-format.ts';
 
 const NAME_DIGITS = 16;
@@ -68,8 +68,9 @@ export class InstalledRecord {
     this.#stood = { ...this.#stood, ...stood };
     this.#backup = backup ?? this.#backup;
     const record = { values: Object.fromEntries(this.#values), stood: this.#stood, backup: this.#backup };
-    const writing: Writing = { what: 'The record of what is ours', command, mode: 0o600 };
-    writeWhole(this.#file, `${JSON.stringify(record)}\n`, writing);
+    // Where nothing has run yet, this makes the folder of the ledger, too.
+    const modes = { mode: 0o600, folderMode: 0o700 };
+    writeWhole(this.#file, `${JSON.stringify(record)}\n`, { what: 'The record of what is ours', command, ...modes });
   }
 
   remove(): void {

@@ -1,5 +1,5 @@
 // Settings in JSON, edited as text: what is set or taken out changes, and every other byte stays as its user wrote it, with
-// comments, trailing commas, indentation, line ends, byte order mark and numbers of any length.
+// comments, indentation, line ends, byte order mark and numbers of any length.
 
 import { isObject } from '../turn/fields.ts';
 import type { Section, SettingsFormat, Stood } from './settings-format.ts';
@@ -8,7 +8,15 @@ import type { Section, SettingsFormat, Stood } from './settings-format.ts';
 const DEPTH_MAX = 200;
 const SCALAR = /"[^"\\]*(?:\\.[^"\\]*)*"|-?[\d.eE+-]+|true|false|null/y;
 const TRIVIA = /(?:\s+|\/\/[^\n]*|\/\*[\s\S]*?\*\/)*/y;
+const STRING_OR_COMMENT = /"[^"\\]*(?:\\.[^"\\]*)*"|\/\/[^\n]*|\/\*[\s\S]*?\*\//g;
 const DEFAULT_INDENT = '  ';
+
+/** What an agent takes for JSON. */
+interface Dialect {
+  readonly hasComments: boolean;
+  /** A byte order mark. */
+  readonly hasMark: boolean;
+}
 
 /** A value and where it stands. */
 interface Node {
@@ -29,7 +37,7 @@ interface Member {
 
 type ObjectNode = Node & { readonly members: readonly Member[] };
 
-/** @throws SyntaxError for what is no JSON, comments and trailing commas aside */
+/** Where everything stands in what is known to be JSON. @throws SyntaxError for some of what is not */
 function parse(text: string): Node {
   let at = text.startsWith('\uFEFF') ? 1 : 0;
   const fail = (): never => {
@@ -60,7 +68,6 @@ function parse(text: string): Node {
     if (takes('{')) {
       const members: Member[] = [];
       while (!takes('}')) {
-        if (members.length > 0 && members.at(-1)!.comma === undefined) fail();
         const name = scalar();
         if (typeof name.value !== 'string' || !takes(':')) fail();
         const value = node(depth + 1);
@@ -72,11 +79,9 @@ function parse(text: string): Node {
     }
     if (takes('[')) {
       const items: unknown[] = [];
-      let isOpen = true;
       while (!takes(']')) {
-        if (!isOpen) fail();
         items.push(node(depth + 1).value);
-        isOpen = takes(',');
+        takes(',');
       }
       return { start, end: at, value: items };
     }
@@ -105,13 +110,24 @@ function sectionOf(root: ObjectNode, section: string): ObjectNode | undefined {
   return node?.members ? (node as ObjectNode) : undefined;
 }
 
-function read(text: string, section: string): Section | undefined {
-  const root = rootOf(text);
+function read(text: string, section: string, dialect: Dialect): Section | undefined {
+  const root = isJson(text, dialect) ? rootOf(text) : undefined;
   if (!root) return undefined;
   const found = memberOf(root, section);
   if (found && !isObject(found.node.value)) return { values: new Map(), obstacle: section };
   const object = sectionOf(root, section);
   return { values: new Map(object?.members.map(({ key, node }) => [key, node.value])) };
+}
+
+/** Whether an agent can read it. One that cannot does without its settings, or does not start. */
+function isJson(text: string, { hasComments, hasMark }: Dialect): boolean {
+  const bare = hasComments ? text.replace(STRING_OR_COMMENT, (found) => (found.startsWith('"') ? found : ' ')) : text;
+  try {
+    JSON.parse(hasMark ? bare.replace(/^\uFEFF/, '') : bare);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function stood(text: string, section: string): Pick<Stood, 'root' | 'section'> {
@@ -153,8 +169,8 @@ function put(text: string, object: ObjectNode, key: string, value: string): stri
   const last = object.members.at(-1);
   // Behind the last comment, so that this stays with the member that it is about.
   const behind = end - 1 - blanksBefore(text, end - 1);
-  const added = splice(text, behind, behind, `${member}${last?.comma === undefined ? '' : ','}`);
-  return last && last.comma === undefined ? splice(added, last.node.end, last.node.end, ',') : added;
+  const added = splice(text, behind, behind, member);
+  return last ? splice(added, last.node.end, last.node.end, ',') : added;
 }
 
 /**
@@ -180,7 +196,7 @@ function take(text: string, object: ObjectNode, key: string, inner: string | und
 const splice = (text: string, start: number, end: number, by: string) => text.slice(0, start) + by + text.slice(end);
 const eolOf = (text: string) => (text.includes('\r\n') ? '\r\n' : '\n');
 /** The indentation of the line on which something stands. */
-const baseOf = (text: string, at: number) => /[^\S\n]*/.exec(text.slice(text.lastIndexOf('\n', at - 1) + 1, at))![0];
+const baseOf = (text: string, at: number) => /[ \t]*/.exec(text.slice(text.lastIndexOf('\n', at - 1) + 1, at))![0];
 
 function blanksBefore(text: string, at: number): number {
   let from = at;
@@ -214,16 +230,15 @@ function layoutOf(text: string, object: ObjectNode): { gap: string; colon: strin
   return { gap: `${eol}${base}${indent || DEFAULT_INDENT}`, colon, close: `${eol}${base}` };
 }
 
-export const JSON_SETTINGS: SettingsFormat = {
-  name: 'JSON object',
-  empty: '{}\n',
-  read,
-  stood,
-  set,
-  remove,
-  label: (_section, key) => key,
-  holdsNothing: (text) => {
-    const root = rootOf(text);
-    return root !== undefined && isBare(text, root);
-  },
-};
+/** @param name how people call what an agent takes */
+export function jsonSettings(name: string, dialect: Dialect): SettingsFormat {
+  return {
+    ...{ name, empty: '{}\n', stood, set, remove },
+    read: (text, section) => read(text, section, dialect),
+    label: (_section, key) => key,
+    holdsNothing: (text) => {
+      const root = rootOf(text);
+      return root !== undefined && isBare(text, root);
+    },
+  };
+}

@@ -72,7 +72,7 @@ test('what one agent is in does not hide the others', async (t) => {
   );
   assert.match(findings[0]!.what, /EISDIR/);
   assert.match(findings[1]!.what, /^Codex does not export/);
-  assert.match(findings[2]!.what, /cannot be understood/);
+  assert.match(findings[2]!.what, /^Gemini CLI cannot read/);
 });
 
 const INSTALLED_STATES: readonly [string, object, object, string, RegExp, RegExp][] = [

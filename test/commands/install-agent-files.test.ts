@@ -37,6 +37,12 @@ for (const agent of EXPORTING_AGENTS) {
       assert.equal(statSync(file(agent)).mode & 0o777, 0o646);
     });
 
+    test('keeps its record where its user alone looks, also where no bridge has run yet', (t) => {
+      const { installation, home } = newPlace(t);
+      installAgent(agent, installation);
+      assert.equal(statSync(path.join(home, 'state')).mode & 0o777, 0o700);
+    });
+
     test('keeps the owner of its file where root installs', { skip: process.getuid?.() !== 0 }, (t) => {
       const { installation, write, file } = newPlace(t);
       write(agent, OWN[agent]);

@@ -214,15 +214,62 @@ for (const [agent, text, key] of ACCEPTED) {
   });
 }
 
-for (const text of ['[]', '{"env":', '{a: 1}']) {
-  test(`settings that cannot be rewritten are left alone: ${JSON.stringify(text)}`, (t) => {
+/** As the agents themselves cannot read them. */
+const UNREADABLE: readonly [ExportingAgent, string][] = [
+  ['gemini-cli', '[]'],
+  ['gemini-cli', '{"env":'],
+  ['gemini-cli', '{"a": 1,}'],
+  ['gemini-cli', '\uFEFF{}'],
+  ['claude-code', '{ // a comment\n}'],
+  ['claude-code', '{"env": {},}'],
+  ['codex', 'a = "'],
+];
+for (const [agent, text] of UNREADABLE) {
+  test(`settings that ${agent} cannot read are left alone: ${JSON.stringify(text)}`, (t) => {
     const { installation, write, read } = newPlace(t);
-    write('gemini-cli', text);
+    write(agent, text);
+    assert.equal(agentState(agent, installation).state, 'unreadable');
     assert.match(
-      refusal(() => installAgent('gemini-cli', installation)),
-      /no JSON object/,
+      refusal(() => installAgent(agent, installation)),
+      /is no (?:JSON object|TOML).*Nothing was changed/,
     );
-    assert.equal(read('gemini-cli'), text);
+    assert.match(uninstallAgent(agent, installation).join(), /Nothing was changed/);
+    assert.equal(read(agent), text);
+  });
+}
+
+for (const [agent, text] of [
+  ['gemini-cli', '{ // a comment\n  "theme": "dark"\n}'],
+  ['claude-code', '\uFEFF{}'],
+] as const) {
+  test(`settings that ${agent} can read are set, and stay: ${JSON.stringify(text)}`, (t) => {
+    const { installation, write, read } = newPlace(t);
+    write(agent, text);
+    installAgent(agent, installation);
+    assert.equal(agentState(agent, installation).state, 'current');
+    uninstallAgent(agent, installation);
+    assert.equal(read(agent), text);
+  });
+}
+
+const OUTDONE: readonly [ExportingAgent, string, string, boolean][] = [
+  ['claude-code', 'OTEL_EXPORTER_OTLP_LOGS_ENDPOINT', 'https://otel.example', true],
+  ['claude-code', 'OTEL_EXPORTER_OTLP_ENDPOINT', 'https://otel.example', false],
+  ['gemini-cli', 'OTEL_EXPORTER_OTLP_ENDPOINT', 'https://otel.example', true],
+  ['gemini-cli', 'OTEL_EXPORTER_OTLP_ENDPOINT', 'http://127.0.0.1:4318', false],
+  ['gemini-cli', 'GEMINI_TELEMETRY_TARGET', 'gcp', true],
+  ['gemini-cli', 'GEMINI_TELEMETRY_OUTFILE', '/tmp/telemetry.log', true],
+  ['codex', 'OTEL_EXPORTER_OTLP_ENDPOINT', 'https://otel.example', false],
+];
+for (const [agent, name, value, isOutdone] of OUTDONE) {
+  test(`${agent} ${isOutdone ? 'may be' : 'is not'} led elsewhere by ${name}=${value}`, (t) => {
+    const { installation } = newPlace(t);
+    const started = { ...installation, env: { [name]: value } };
+    const lines = installAgent(agent, started).join('\n');
+    assert.equal(lines.includes(`${name} is set in this shell`), isOutdone);
+    const { state, keys } = agentState(agent, started);
+    assert.equal(state, isOutdone ? 'outdone' : 'current');
+    if (isOutdone) assert.deepEqual(keys, [name]);
   });
 }
 

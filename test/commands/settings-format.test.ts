@@ -2,12 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { JSON_SETTINGS } from '../../src/commands/json-settings.ts';
+import { jsonSettings } from '../../src/commands/json-settings.ts';
 import type { SettingsFormat } from '../../src/commands/settings-format.ts';
 import { TOML_SETTINGS } from '../../src/commands/toml-settings.ts';
 import { randomFrom } from '../composed-stream.ts';
 
 const DOCUMENTS = 3000;
+const JSON_SETTINGS = jsonSettings('JSON', { hasComments: true, hasMark: true });
+const PLAIN_JSON = jsonSettings('JSON', { hasComments: false, hasMark: false });
 
 const JSON_VALUES = new Map<string, unknown>([
   ['ON', '1'],
@@ -40,6 +42,7 @@ const JSON_TEXTS = [
   '{}',
   '{}\n',
   '{ }',
+  '\uFEFF{}',
   '{\n}\n',
   '{\n\n  }\r\n',
   '\uFEFF{\r\n\t"a": 1\r\n}',
@@ -48,7 +51,7 @@ const JSON_TEXTS = [
   '{ "a": 1, "env": { "b": 2 } }\n',
   '{\n    "env": { },\n    "n": 12345678901234567890, "x": 1.0e0\n}\n',
   '{\n  "env": {\n    "a": "http://x" // why\n    /* and */\n  }\n  // end\n}\n',
-  '{\n  "env": {\n    "a": [1, {"b": 2,},], // why\n  },\n}\n',
+  '{\n  "env": {\n    "a": [1, {"b": 2}] // why\n  }\n}\n',
   '{ // only a comment\n}',
   '{ /* only a comment */ }',
   '// head\n{\n  "a": "\\"}{", "__proto__": {"x": 1}\n}\n// tail',
@@ -93,7 +96,7 @@ describe('of many made-up files', () => {
   };
   const list = (open: string, close: string, item: () => string) => {
     const items = some(3, () => `${blank()}${item()}${blank()}`);
-    return `${open}${items.join(',')}${items.length > 0 && random() < 0.2 ? ',' : ''}${blank()}${close}`;
+    return `${open}${items.join(',')}${blank()}${close}`;
   };
   const object = (depth: number): string => list('{', '}', () => `${name()}${blank()}:${blank()}${jsonValue(depth)}`);
 
@@ -133,8 +136,28 @@ describe('of many made-up files', () => {
   });
 });
 
-for (const text of ['', '[]', '1', '{"a":', '{a: 1}', "{'a': 1}", '{"a":1 "b":2}', '{,}', '{"a":1}x', '{"a":01e}']) {
+for (const text of [
+  '',
+  '[]',
+  '1',
+  '{"a":',
+  '{a: 1}',
+  "{'a': 1}",
+  '{"a":1 "b":2}',
+  '{,}',
+  '{"a":1}x',
+  '{"a":01e}',
+  '{"a":1,}',
+  '{"a":[1,]}',
+  '{"a":[1 2]}',
+]) {
   test(`no JSON object: ${JSON.stringify(text)}`, () => assert.equal(JSON_SETTINGS.read(text, 'env'), undefined));
+}
+for (const text of ['{} // c', '{/* c */}', '\uFEFF{}']) {
+  test(`no JSON for an agent that takes nothing beside it: ${JSON.stringify(text)}`, () => {
+    assert.equal(PLAIN_JSON.read(text, 'env'), undefined);
+    assert.ok(JSON_SETTINGS.read(text, 'env'));
+  });
 }
 for (const text of ['a', 'a =', '[a', 'a = """', '= 1', '[a]]', 'a = [1', 'a = 1 b = "', '{}']) {
   test(`no TOML: ${JSON.stringify(text)}`, () => assert.equal(TOML_SETTINGS.read(text, 'otel'), undefined));
