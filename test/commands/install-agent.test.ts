@@ -325,3 +325,14 @@ test('the endpoint is one that this machine reaches', () => {
   assert.equal(at({ listen: '[::]:4318', plaintext: true }), 'http://[::1]:4318');
   assert.equal(at({ listen: '10.0.0.1:4318', tls: { cert_file: '/c', key_file: '/k' } }), 'https://10.0.0.1:4318');
 });
+
+test('the documentation shows what is written', (t) => {
+  const document = readFileSync(path.join(import.meta.dirname, '..', '..', 'docs', 'agents.md'), 'utf8');
+  const shown = [...document.matchAll(/^```(?:json|toml)\n([\s\S]*?)^```/gm)].map(([, block]) => block!);
+  const { installation, read } = newPlace(t);
+  const written = EXPORTING_AGENTS.map((agent) => {
+    installAgent(agent, installation);
+    return read(agent).replace(/^#.*\n/, '');
+  });
+  assert.deepEqual(shown, written);
+});
