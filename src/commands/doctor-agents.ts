@@ -38,7 +38,14 @@ export function checkAgents(facts: ConfigFacts): Finding[] {
   return EXPORTING_AGENTS.flatMap((agent) => checkAgent(agent, facts));
 }
 
-function checkAgent(agent: ExportingAgent, { config, home, env }: ConfigFacts): Finding[] {
+/** Whether the bridge or relay that runs was started before its configuration let it take telemetry. */
+function isDeaf({ answer }: ConfigFacts): boolean {
+  const sources = answer.answers ? answer.status.sources : answer.relay?.sources;
+  return Array.isArray(sources) && !sources.some(({ source }) => source === 'otlp');
+}
+
+function checkAgent(agent: ExportingAgent, facts: ConfigFacts): Finding[] {
+  const { config, home, env } = facts;
   let found: AgentState;
   try {
     found = agentState(agent, { config, home, env });
@@ -66,6 +73,10 @@ function checkAgent(agent: ExportingAgent, { config, home, env }: ConfigFacts): 
       return [{ level: 'warning', what, next: `"${install}" says what it expects there.` }];
     }
     case 'current': {
+      if (isDeaf(facts)) {
+        const what = `${title} exports to the bridge (${file}), which does not listen to it: it was started without otlp_in`;
+        return [{ level: 'problem', what, next: 'Restart the bridge.' }];
+      }
       if (!isExposed) return [{ level: 'ok', what: `${title} exports to the bridge (${file})` }];
       const what = `${title} exports to the bridge, but other users of this machine may read its token (${file})`;
       return [{ level: 'warning', what, next: `chmod 600 ${shellWord(file)}` }];

@@ -3,7 +3,7 @@
 
 import { existsSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
-import { commandText } from '../command-text.ts';
+import { commandText, shellWord } from '../command-text.ts';
 import type { Config } from '../config.ts';
 import { messageOf, PermanentFailure } from '../failure.ts';
 import { isListedToken } from '../sources/sender-tokens.ts';
@@ -18,6 +18,7 @@ const TOKEN_VARIABLE = 'TOLLBRIDGE_TOKEN';
 const NEW_FILE_MODE = 0o600;
 const MODE_BITS = 0o777;
 const OTHERS_MAY_READ = 0o077;
+const OWNER_MAY_WRITE = 0o200;
 
 export interface AgentInstallation extends Place {
   readonly config: Config;
@@ -86,7 +87,6 @@ export function installAgent(agent: ExportingAgent, installation: AgentInstallat
   const settings = settingsOf(agent, installation);
   const { title, path: file, format, section, record, label } = settings;
   const target = targetOf(settings, config, { env, command });
-  refuseLink(file, command, 'Add the lines of docs/agents.md to that file by hand. Or: ');
   const standing = exactTextAt(file);
   const text = standing === undefined || standing.trim() === '' ? format.empty : standing;
   const found = sectionIn(text, settings, command);
@@ -108,6 +108,8 @@ export function installAgent(agent: ExportingAgent, installation: AgentInstallat
   if (toSet.size === 0 && toRemove.length === 0) {
     return [`${title} is set up: ${file}. Nothing was changed.`, ...remarks];
   }
+  refuseLink(file, command, 'Add the lines of docs/agents.md to that file by hand. Or: ');
+  refuseProtected(file, command);
 
   if (ours.length === 0) record.forget();
   const stood = { ...blankOf(file, standing), ...format.stood(text, section) };
@@ -116,8 +118,14 @@ export function installAgent(agent: ExportingAgent, installation: AgentInstallat
   refuseUnlessSet(next, { settings, toSet, command });
   refuseIfChanged(file, standing, command);
   const backup = ours.length === 0 && standing !== undefined ? copyAside(file) : undefined;
-  record.add({ values: toSet, stood, backup: backup && path.basename(backup) }, command);
-  const isClosed = replace(file, { standing, next, command, holdsToken: target.token !== undefined });
+  let isClosed: boolean;
+  try {
+    record.add({ values: toSet, stood, backup: backup && path.basename(backup) }, command);
+    isClosed = replace(file, { standing, next, command, holdsToken: target.token !== undefined });
+  } catch (error) {
+    if (backup !== undefined) rmSync(backup, { force: true });
+    throw error;
+  }
   return [
     `Set up ${title} to export to ${target.endpoint}: ${file}`,
     ...(backup === undefined ? [] : [`What stood there was kept as ${backup}.`]),
@@ -148,6 +156,7 @@ export function uninstallAgent(agent: ExportingAgent, installation: AgentInstall
     return lines;
   }
   refuseLink(file, command, `Take ${ours.map(label).join(', ')} out of that file by hand. Or: `);
+  refuseProtected(file, command);
   const rest = format.remove(standing, section, ours, stood);
   const next = stood.file !== undefined && format.holdsNothing(rest) ? stood.file : rest;
   if (next === null) removeMade(file, stood);
@@ -309,6 +318,15 @@ function replace(file: string, { standing, next, command, holdsToken }: Rewritin
   };
   writeWhole(file, next, { what: 'The setting', command, mode: closed, check, ...(stats && { owner: stats }) });
   return closed !== mode;
+}
+
+/** Replacing it would need no right to write it, but who protects it means something. */
+function refuseProtected(file: string, command: string): void {
+  const mode = statSync(file, { throwIfNoEntry: false })?.mode ?? OWNER_MAY_WRITE;
+  if (mode & OWNER_MAY_WRITE) return;
+  throw new PermanentFailure(
+    `${file} is protected against writing. Nothing was changed. If you mean it to change: chmod u+w ${shellWord(file)}, then run: ${command}`,
+  );
 }
 
 function refuseIfChanged(file: string, standing: string | undefined, command: string): void {

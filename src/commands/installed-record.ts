@@ -70,7 +70,7 @@ export class InstalledRecord {
     const record = { values: Object.fromEntries(this.#values), stood: this.#stood, backup: this.#backup };
     // Where nothing has run yet, this makes the folder of the ledger, too.
     const modes = { mode: 0o600, folderMode: 0o700 };
-    writeWhole(this.#file, `${JSON.stringify(record)}\n`, { what: 'The record of what is ours', command, ...modes });
+    writeWhole(this.#file, `${JSON.stringify(record)}\n`, { what: 'The setting', command, ...modes });
   }
 
   remove(): void {

@@ -8,6 +8,7 @@ import { doctor } from '../../src/commands/doctor.ts';
 import { installAgent } from '../../src/commands/install-agent.ts';
 import { type Config, parseConfig } from '../../src/config.ts';
 import { NOW_MS, scratchFolder } from './bridge-fixture.ts';
+import { runBridge } from './running-bridge.ts';
 
 interface Finding {
   readonly name: string;
@@ -121,4 +122,16 @@ test('a token that other users may read is told, with what closes it', async (t)
   chmodSync(file, 0o644);
   const [finding] = await agentsIn(() => config, home);
   assert.deepEqual([finding?.level, finding?.next], ['warning', `chmod 600 ${file}`]);
+});
+
+test('a real bridge that was started before it was to take telemetry is told', async (t) => {
+  const home = scratchFolder(t);
+  const { config } = await runBridge(t);
+  const listening = { ...config, ...parseConfig(BRIDGE), state_dir: config.state_dir, socket: config.socket };
+  installAgent('codex', { config: listening, home, env: {} });
+  const [finding] = await agentsIn(() => listening, home);
+  assert.deepEqual([finding?.level, finding?.next], ['problem', 'Restart the bridge.']);
+  const heard = await runBridge(t, { otlp_in: { listen: '127.0.0.1:0' } });
+  const [fine] = await agentsIn(() => ({ ...listening, socket: heard.config.socket }), home);
+  assert.equal(fine?.level, 'ok');
 });

@@ -9,6 +9,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -22,6 +23,8 @@ import { writeWhole } from '../../src/commands/installed-file.ts';
 import { PermanentFailure } from '../../src/failure.ts';
 import { newPlace, OWN, refusal, TOKEN, textsBelow } from './agent-place.ts';
 
+const CLI = path.join(import.meta.dirname, '..', '..', 'src', 'cli.ts');
+const lacks = spawnSync('prlimit', ['--version']).error ? 'no prlimit' : false;
 /** The id of a process that has ended. */
 const deadProcess = () => spawnSync('true').pid;
 
@@ -119,6 +122,56 @@ for (const agent of EXPORTING_AGENTS) {
       assert.match(uninstallAgent(agent, installation).join(), /Nothing was changed/);
     });
 
+    test('that leads elsewhere by a link is told apart, and how to go on', (t) => {
+      const { installation, configured, write, read, file, home } = newPlace(t);
+      write(agent, OWN[agent]);
+      installAgent(agent, installation);
+      const moved = path.join(home, 'dotfile');
+      renameSync(file(agent), moved);
+      symlinkSync(moved, file(agent));
+      assert.match(installAgent(agent, installation).join(), /is set up.*Nothing was changed/);
+      const another = configured({ otlp_in: { listen: '127.0.0.1:5000' } });
+      assert.match(
+        refusal(() => installAgent(agent, another)),
+        /symbolic link.*docs\/agents\.md/,
+      );
+      assert.match(
+        refusal(() => uninstallAgent(agent, installation)),
+        /symbolic link.*Take .*exporter|symbolic link.*Take .*otlpEndpoint|symbolic link.*Take .*OTEL/,
+      );
+      assert.match(read(agent), /4318/);
+    });
+
+    test('that is protected against writing is left so', (t) => {
+      const { installation, write, read, file } = newPlace(t);
+      write(agent, OWN[agent]);
+      chmodSync(file(agent), 0o444);
+      assert.match(
+        refusal(() => installAgent(agent, installation)),
+        /protected.*chmod u\+w/,
+      );
+      chmodSync(file(agent), 0o644);
+      installAgent(agent, installation);
+      chmodSync(file(agent), 0o444);
+      assert.match(
+        refusal(() => uninstallAgent(agent, installation)),
+        /protected/,
+      );
+      assert.match(read(agent), /4318/);
+    });
+
+    test('keeps no backup of what could not be changed', { skip: lacks }, (t) => {
+      const { write, file, home } = newPlace(t);
+      write(agent, OWN[agent]);
+      const yaml = path.join(home, 'tollbridge.yaml');
+      writeFileSync(yaml, `state_dir: ${home}/state\notlp_in: { listen: "127.0.0.1:4318" }\n`);
+      const args = ['--fsize=100', process.execPath, CLI, 'install', agent, '--config', yaml];
+      const env = { PATH: process.env.PATH ?? '', HOME: home };
+      const { stderr } = spawnSync('prlimit', args, { encoding: 'utf8', env });
+      assert.match(stderr, /cannot be written: EFBIG/);
+      assert.deepEqual(readdirSync(path.dirname(file(agent))), [path.basename(file(agent))]);
+    });
+
     test('is not written through a link', (t) => {
       const { installation, file, home } = newPlace(t);
       mkdirSync(path.dirname(file(agent)), { recursive: true });
@@ -167,11 +220,10 @@ test('of many installs at once each is whole, and nothing of the user is lost', 
   write('claude-code', OWN['claude-code']);
   const yaml = path.join(home, 'tollbridge.yaml');
   writeFileSync(yaml, `state_dir: ${home}/state\notlp_in: { listen: "127.0.0.1:4318" }\n`);
-  const cli = path.join(import.meta.dirname, '..', '..', 'src', 'cli.ts');
   const run = (command: string) =>
     new Promise<string>((resolve) => {
       const env = { PATH: process.env.PATH ?? '', HOME: home };
-      execFile(process.execPath, [cli, command, 'claude-code', '--config', yaml], { env }, (_, stdout, stderr) =>
+      execFile(process.execPath, [CLI, command, 'claude-code', '--config', yaml], { env }, (_, stdout, stderr) =>
         resolve(stdout + stderr),
       );
     });
