@@ -198,9 +198,10 @@ const eolOf = (text: string) => (text.includes('\r\n') ? '\r\n' : '\n');
 /** The indentation of the line on which something stands. */
 const baseOf = (text: string, at: number) => /[ \t]*/.exec(text.slice(text.lastIndexOf('\n', at - 1) + 1, at))![0];
 
+/** What JSON takes for blanks; other ones are part of a comment. */
 function blanksBefore(text: string, at: number): number {
   let from = at;
-  while (from > 0 && text[from - 1]!.trim() === '' && text[from - 1] !== '\uFEFF') from--;
+  while (from > 0 && ' \t\r\n'.includes(text[from - 1]!)) from--;
   return at - from;
 }
 

@@ -24,6 +24,7 @@ interface Statement {
 
 /** @returns undefined for what is no TOML */
 function statementsOf(text: string): Statement[] | undefined {
+  if (/\r(?!\n)/.test(text)) return undefined;
   const statements: Statement[] = [];
   let at = text.startsWith('\uFEFF') ? 1 : 0;
   const takes = (pattern: RegExp): RegExpExecArray | null => {
@@ -152,11 +153,12 @@ function remove(text: string, table: string, keys: Iterable<string>, { section }
     if (pair) next = withoutLines(next, pair);
   }
   const { header, pairs } = tableOf(next, table)!;
-  if (section !== null || !header || pairs.length > 0) return next;
-  // With its header goes the mark, and the blank line that was put before both.
+  if (section !== null || !header) return next;
+  // The mark goes, and with nothing left below it the header, and the line's end that was put before both.
   const mark = next.lastIndexOf(MARK, header.start);
   const isMarked = mark !== -1 && next.slice(mark + MARK.length, header.start).trim() === '';
   const start = isMarked ? next.lastIndexOf('\n', mark) + 1 : header.start;
+  if (pairs.length > 0) return next.slice(0, start) + next.slice(header.start);
   const from = start - eolBefore(next, start);
   const rest = next.slice(header.end).replace(/^\r?\n/, '');
   const isJoined = rest !== '' && from > 0 && !/\n$/.test(next.slice(0, from));

@@ -54,6 +54,7 @@ const JSON_TEXTS = [
   '{\n  "env": {\n    "a": [1, {"b": 2}] // why\n  }\n}\n',
   '{ // only a comment\n}',
   '{ /* only a comment */ }',
+  '{ // blanks of other kinds \u2029\u00a0 \r\n}',
   '// head\n{\n  "a": "\\"}{", "__proto__": {"x": 1}\n}\n// tail',
   '{"env":{"a":1// c\n}}',
 ];
@@ -159,7 +160,7 @@ for (const text of ['{} // c', '{/* c */}', '\uFEFF{}']) {
     assert.ok(JSON_SETTINGS.read(text, 'env'));
   });
 }
-for (const text of ['a', 'a =', '[a', 'a = """', '= 1', '[a]]', 'a = [1', 'a = 1 b = "', '{}']) {
+for (const text of ['a\r', '#\r', 'a', 'a =', '[a', 'a = """', '= 1', '[a]]', 'a = [1', 'a = 1 b = "', '{}']) {
   test(`no TOML: ${JSON.stringify(text)}`, () => assert.equal(TOML_SETTINGS.read(text, 'otel'), undefined));
 }
 for (const text of ['{"env":null}', '{"env":"x"}', '{"env":[]}']) {
@@ -183,7 +184,7 @@ test('what came behind what was set stays when that is taken out', () => {
   const toml = roundTrip(TOML_SETTINGS, { text: 'a = 1', section: 'otel', values: TOML_VALUES });
   assert.equal(
     TOML_SETTINGS.remove(`${toml}environment = "dev"\n[x]\n`, 'otel', TOML_VALUES.keys(), { section: null }),
-    'a = 1\n# Telemetry for Tollbridge\n[otel]\nenvironment = "dev"\n[x]\n',
+    'a = 1\n[otel]\nenvironment = "dev"\n[x]\n',
   );
   assert.equal(TOML_SETTINGS.remove(`${toml}[x]\n`, 'otel', TOML_VALUES.keys(), { section: null }), 'a = 1\n[x]\n');
 });
