@@ -262,13 +262,14 @@ function compare(found: Section, { record, accepts, values }: Settings, target: 
   return { ...comparison, toRemove: ours.filter((key) => !wanted.has(key)) };
 }
 
-/** The variables that say otherwise than what is wanted; a token may also be borne by a header. */
+/** The variables that say otherwise than what is wanted; where one says headers, they may bear the token. */
 function outdone({ outdoneBy, accepts, values }: AgentSettings, target: Target, env: Place['env']): string[] {
   const wanted = values(target);
+  const plain = target.token === undefined || env.OTEL_EXPORTER_OTLP_HEADERS?.trim() ? target.endpoint : undefined;
   return Object.entries(outdoneBy)
     .filter(([name, key]) => {
       const value = env[name]?.trim();
-      return value && value !== wanted[key] && value !== target.endpoint && !accepts[key]?.test(value);
+      return value && value !== wanted[key] && value !== plain && !accepts[key]?.test(value);
     })
     .map(([name]) => name);
 }

@@ -326,6 +326,16 @@ test('the endpoint is one that this machine reaches', () => {
   assert.equal(at({ listen: '10.0.0.1:4318', tls: { cert_file: '/c', key_file: '/k' } }), 'https://10.0.0.1:4318');
 });
 
+test('an endpoint in a variable bears no token by itself', (t) => {
+  const { configured } = newPlace(t);
+  const env = { TOLLBRIDGE_TOKEN: TOKEN, OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318' };
+  const started = { ...configured({ tokens: [{ token_env: 'T' }] }), env };
+  installAgent('gemini-cli', started);
+  assert.deepEqual(agentState('gemini-cli', started).keys, ['OTEL_EXPORTER_OTLP_ENDPOINT']);
+  const headers = { OTEL_EXPORTER_OTLP_HEADERS: `Authorization=Bearer ${TOKEN}` };
+  assert.equal(agentState('gemini-cli', { ...started, env: { ...env, ...headers } }).state, 'current');
+});
+
 test('the documentation shows what is written', (t) => {
   const document = readFileSync(path.join(import.meta.dirname, '..', '..', 'docs', 'agents.md'), 'utf8');
   const shown = [...document.matchAll(/^```(?:json|toml)\n([\s\S]*?)^```/gm)].map(([, block]) => block!);
