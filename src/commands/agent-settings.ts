@@ -34,6 +34,8 @@ export interface AgentSettings {
    * the values would lead telemetry elsewhere.
    */
   readonly accepts: Readonly<Record<string, RegExp>>;
+  /** Its section holds variables, which outdo those of the same name that it is started with. */
+  readonly setsVariables?: true;
   /** Variables that outdo a key of the settings where the agent is started with them. */
   readonly outdoneBy: Readonly<Record<string, string>>;
   /** The token that such values bear. */
@@ -61,6 +63,7 @@ export const AGENT_SETTINGS: Readonly<Record<ExportingAgent, AgentSettings>> = {
     // It does without a file that has comments, and says nothing.
     format: jsonSettings('JSON object without comments and trailing commas', { hasComments: false, hasMark: true }),
     section: 'env',
+    setsVariables: true,
     values: ({ endpoint, token }) => ({
       CLAUDE_CODE_ENABLE_TELEMETRY: '1',
       OTEL_LOGS_EXPORTER: 'otlp',

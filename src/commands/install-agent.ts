@@ -103,6 +103,9 @@ export function installAgent(agent: ExportingAgent, installation: AgentInstallat
     ...outdone(settings, target, env).map(
       (name) => `${name} is set in this shell and outdoes that file: start ${title} without it.`,
     ),
+    ...silenced(settings, target, env).map(
+      (name) => `${name} is set otherwise in this shell: for ${title} it no longer counts.`,
+    ),
     ...tlsRemarks(title, config),
   ];
   if (toSet.size === 0 && toRemove.length === 0) {
@@ -272,6 +275,14 @@ function outdone({ outdoneBy, accepts, values }: AgentSettings, target: Target, 
       return value && value !== wanted[key] && value !== plain && !accepts[key]?.test(value);
     })
     .map(([name]) => name);
+}
+
+/** The variables of this shell that count no more, so that what went where they led goes to the bridge. */
+function silenced({ setsVariables, values }: AgentSettings, target: Target, env: Place['env']): string[] {
+  if (!setsVariables) return [];
+  return Object.entries(values(target)).flatMap(([name, value]) =>
+    env[name]?.trim() && env[name] !== value ? name : [],
+  );
 }
 
 /** @throws PermanentFailure when a file is not in its language: what it says would be lost */

@@ -267,6 +267,7 @@ for (const [agent, name, value, isOutdone] of OUTDONE) {
     const started = { ...installation, env: { [name]: value } };
     const lines = installAgent(agent, started).join('\n');
     assert.equal(lines.includes(`${name} is set in this shell`), isOutdone);
+    assert.equal(lines.includes(`for Claude Code it no longer counts`), agent === 'claude-code' && !isOutdone);
     const { state, keys } = agentState(agent, started);
     assert.equal(state, isOutdone ? 'outdone' : 'current');
     if (isOutdone) assert.deepEqual(keys, [name]);
