@@ -61,7 +61,7 @@ interface Settings extends AgentSettings {
 interface Comparison {
   /** Keys whose value was written by us. */
   readonly ours: readonly string[];
-  /** Keys that the user has set so that the agent would not export to the bridge. */
+  /** What the user has set so that the agent would not export to the bridge, as people find it. */
   readonly conflicts: readonly string[];
   /** Keys that the user has set otherwise, and that may stay so. */
   readonly left: readonly string[];
@@ -92,10 +92,9 @@ export function installAgent(agent: ExportingAgent, installation: AgentInstallat
   const found = sectionIn(text, settings, command);
   const { ours, conflicts, left, toSet, toRemove } = compare(found, settings, target);
   if (conflicts.length > 0) {
-    const keys = conflicts.map((key) => (key === found.obstacle ? key : label(key)));
     throw new PermanentFailure(
-      `${file} sets ${keys.join(', ')} otherwise, so ${title} may export to somebody else. Nothing was changed. ` +
-        `Remove ${keys.length === 1 ? 'it' : 'them'}, or let a Collector pass its logs on to ${target.endpoint}. Then run: ${command}`,
+      `${file} sets ${conflicts.join(', ')} otherwise, so ${title} may export to somebody else. Nothing was changed. ` +
+        `Remove ${conflicts.length === 1 ? 'it' : 'them'}, or let a Collector pass its logs on to ${target.endpoint}. Then run: ${command}`,
     );
   }
   const remarks = [
@@ -178,16 +177,17 @@ export function agentState(agent: ExportingAgent, installation: AgentInstallatio
     ...{ state, title, path: file, keys: keys.map(label), isExposed },
   });
   if (!existsSync(path.dirname(file))) return told('no agent');
+  const endpoint = endpointOf(config);
+  if (endpoint === undefined && record.isEmpty) return told('untaken');
   const standing = exactTextAt(file) ?? '';
   const found = format.read(standing.trim() === '' ? format.empty : standing, section);
-  const endpoint = endpointOf(config);
   if (endpoint === undefined) return told('untaken', found && oursIn(found, record));
   if (!found) return told('unreadable');
   const token = settings.tokenIn(found.values, endpoint);
   // The token is the one that stands there: doctor need not know the right one.
   const target = { endpoint, ...(token !== undefined && { token }) };
   const { ours, conflicts, toSet, toRemove } = compare(found, settings, target);
-  if (conflicts.length > 0) return told('other', conflicts);
+  if (conflicts.length > 0) return { ...told('other'), keys: conflicts };
   const differing = [...toSet.keys(), ...toRemove];
   if (differing.length > 0) return ours.length > 0 ? told('outdated', differing) : told('absent');
   const variables = outdone(settings, target, env);
@@ -249,7 +249,7 @@ function tlsRemarks(title: string, { otlp_in }: Config): string[] {
 const oursIn = ({ values }: Section, record: InstalledRecord) =>
   [...values].filter(([key, value]) => record.isOurs(key, value)).map(([key]) => key);
 
-function compare(found: Section, { record, accepts, values }: Settings, target: Target): Comparison {
+function compare(found: Section, { record, accepts, values, label }: Settings, target: Target): Comparison {
   const ours = oursIn(found, record);
   const wanted = new Map(Object.entries(values(target)));
   const comparison = { ours, conflicts: [] as string[], left: [] as string[], toSet: new Map<string, unknown>() };
@@ -258,7 +258,8 @@ function compare(found: Section, { record, accepts, values }: Settings, target: 
     const value = wanted.get(key);
     if (standing === value) continue;
     if (standing === undefined || ours.includes(key)) comparison.toSet.set(key, value);
-    else (accepts[key]?.test(String(standing)) ? comparison.left : comparison.conflicts).push(key);
+    else if (accepts[key]?.test(String(standing))) comparison.left.push(key);
+    else comparison.conflicts.push(label(key));
   }
   if (found.obstacle !== undefined) comparison.conflicts.push(found.obstacle);
   // What we wrote for another configuration and do not want now goes.

@@ -175,8 +175,8 @@ const FOREIGN: readonly [ExportingAgent, string, RegExp][] = [
   ['codex', '[otel]\nexporter = "none"\n', /otel\.exporter/],
   ['codex', '[otel.exporter.otlp-http]\nendpoint = "https://otel.example"\n', /otel\.exporter/],
   ['codex', "['otel'.exporter.otlp-http]\nendpoint = 'https://otel.example'\n", /otel\.exporter/],
-  ['codex', 'otel = { environment = "dev" }\n', /otel/],
-  ['codex', 'otel.environment = "dev"\n', /otel/],
+  ['codex', 'otel = { environment = "dev" }\n', /sets otel otherwise/],
+  ['codex', 'otel.environment = "dev"\n', /sets otel otherwise/],
   ['gemini-cli', '{"telemetry":{"enabled":true,"otlpEndpoint":"https://otel.example"}}', /otlpEndpoint/],
   ['gemini-cli', '{"telemetry":{"outfile":"/tmp/telemetry.log"}}', /outfile/],
   ['gemini-cli', '{"telemetry":{"useCliAuth":true}}', /useCliAuth/],
@@ -185,7 +185,10 @@ for (const [agent, text, named] of FOREIGN) {
   test(`${agent} that exports to somebody else is left alone: ${JSON.stringify(text)}`, (t) => {
     const { installation, write, read } = newPlace(t);
     write(agent, text);
-    assert.equal(agentState(agent, installation).state, 'other');
+    const { state, keys } = agentState(agent, installation);
+    assert.equal(state, 'other');
+    assert.equal(keys.length, 1);
+    assert.match(`sets ${keys} otherwise`, named);
     const message = refusal(() => installAgent(agent, installation));
     assert.match(message, named);
     assert.doesNotMatch(message, /example|telemetry\.log/, 'keys are named, not what they hold');
