@@ -9,7 +9,7 @@ import { messageOf, PermanentFailure } from '../failure.ts';
 import { isListedToken } from '../sources/sender-tokens.ts';
 import { AGENT_SETTINGS, type AgentSettings, type ExportingAgent, endpointOf, type Target } from './agent-settings.ts';
 import { copyAside, exactTextAt, linkTargetAt, type Place, refuseLink, writeWhole } from './installed-file.ts';
-import { InstalledRecord } from './installed-record.ts';
+import { alone, InstalledRecord } from './installed-record.ts';
 import type { Section, Stood } from './settings-format.ts';
 
 /** The variable that holds the token which the agent is to bear. */
@@ -84,9 +84,18 @@ function settingsOf(agent: ExportingAgent, { config, ...place }: AgentInstallati
 export function installAgent(agent: ExportingAgent, installation: AgentInstallation): string[] {
   const { config, env } = installation;
   const command = commandText(`install ${agent}`, { env });
-  const settings = settingsOf(agent, installation);
+  const target = targetOf(AGENT_SETTINGS[agent], config, { env, command });
+  return alone(config.state_dir, command, () =>
+    setUp(settingsOf(agent, installation), { installation, target, command }),
+  );
+}
+
+function setUp(
+  settings: Settings,
+  { installation, target, command }: { installation: AgentInstallation; target: Target; command: string },
+): string[] {
+  const { config, env } = installation;
   const { title, path: file, format, section, record, label } = settings;
-  const target = targetOf(settings, config, { env, command });
   const standing = exactTextAt(file);
   const text = standing === undefined || standing.trim() === '' ? format.empty : standing;
   const found = sectionIn(text, settings, command);
@@ -144,6 +153,11 @@ export function installAgent(agent: ExportingAgent, installation: AgentInstallat
  */
 export function uninstallAgent(agent: ExportingAgent, installation: AgentInstallation): string[] {
   const command = commandText(`uninstall ${agent}`, { env: installation.env });
+  const act = () => takeOut(agent, installation, command);
+  return settingsOf(agent, installation).record.isEmpty ? act() : alone(installation.config.state_dir, command, act);
+}
+
+function takeOut(agent: ExportingAgent, installation: AgentInstallation, command: string): string[] {
   const settings = settingsOf(agent, installation);
   const { title, path: file, format, section, record, label } = settings;
   const { stood, backup } = record;

@@ -160,15 +160,13 @@ function backupName(file: string): string {
   );
 }
 
-export interface Writing {
+interface Writing {
   /** The thing that is not installed when the file cannot be written, as in "The plugin". */
   readonly what: string;
   /** What the user runs again then. */
   readonly command: string;
   /** Of the file, where it matters; whatever the umask. */
   readonly mode?: number;
-  /** Of folders that have to be made for it, where it matters. */
-  readonly folderMode?: number;
   /** Whose it is to be: of the file that it replaces, also where root replaces it. */
   readonly owner?: { readonly uid: number; readonly gid: number };
   /** Looks once more, when nothing is left to do but the replacing, whether it may be done. */
@@ -176,14 +174,10 @@ export interface Writing {
 }
 
 /** Writes a file that appears complete or not at all, also after a power cut. */
-export function writeWhole(
-  file: string,
-  text: string,
-  { what, command, mode, folderMode, owner, check }: Writing,
-): void {
+export function writeWhole(file: string, text: string, { what, command, mode, owner, check }: Writing): void {
   const partial = `${file}.${process.pid}-${randomBytes(4).toString('hex')}.tmp`;
   try {
-    mkdirSync(path.dirname(file), { recursive: true, ...(folderMode !== undefined && { mode: folderMode }) });
+    mkdirSync(path.dirname(file), { recursive: true });
     removeAbandoned(file);
     try {
       const opened = openSync(partial, 'wx', mode ?? 0o666);

@@ -2,13 +2,44 @@
 // a value may hold a token, and it is kept by file: one agent may have several, for work and for home.
 
 import { createHash } from 'node:crypto';
-import { rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { messageOf, PermanentFailure } from '../failure.ts';
 import { isObject } from '../turn/fields.ts';
 import { textAt, writeWhole } from './installed-file.ts';
 import type { Stood } from './settings-format.ts';
 
 const NAME_DIGITS = 16;
+/** Far longer than an installation takes. */
+const LOCK_TIMEOUT_MS = 10_000;
+/** Where nothing has run yet, the first record makes the folder of the ledger, too. */
+const FOLDER_MODE = 0o700;
+
+const folderIn = (stateDir: string) => path.join(stateDir, 'installed');
+
+/**
+ * Does something while no other process of ours changes records or what they are about. The lock is SQLite's, because such a
+ * one ends with its process, however that ends.
+ */
+export function alone<T>(stateDir: string, command: string, act: () => T): T {
+  const file = path.join(folderIn(stateDir), 'lock');
+  let lock: DatabaseSync;
+  try {
+    mkdirSync(folderIn(stateDir), { recursive: true, mode: FOLDER_MODE });
+    lock = new DatabaseSync(file, { timeout: LOCK_TIMEOUT_MS });
+    lock.exec('BEGIN EXCLUSIVE');
+  } catch (error) {
+    throw new PermanentFailure(
+      `${file} cannot be locked: ${messageOf(error)}. Nothing was changed. Make its folder writable for you, or wait for what else installs. Then run: ${command}`,
+    );
+  }
+  try {
+    return act();
+  } finally {
+    lock.close();
+  }
+}
 
 const digest = (text: string) => createHash('sha256').update(text).digest('hex');
 const digestOf = (value: unknown) => digest(JSON.stringify(value));
@@ -23,7 +54,7 @@ export class InstalledRecord {
   /** @param settings the file that it is about */
   constructor(stateDir: string, { agent, settings }: { agent: string; settings: string }) {
     const name = `${agent}-${digest(path.resolve(settings)).slice(0, NAME_DIGITS)}.json`;
-    this.#file = path.join(stateDir, 'installed', name);
+    this.#file = path.join(folderIn(stateDir), name);
     const { values, stood, backup } = recordIn(textAt(this.#file));
     for (const [key, digests] of Object.entries(isObject(values) ? values : {})) {
       if (Array.isArray(digests)) this.#values.set(key, digests.map(String));
@@ -68,9 +99,7 @@ export class InstalledRecord {
     this.#stood = { ...this.#stood, ...stood };
     this.#backup = backup ?? this.#backup;
     const record = { values: Object.fromEntries(this.#values), stood: this.#stood, backup: this.#backup };
-    // Where nothing has run yet, this makes the folder of the ledger, too.
-    const modes = { mode: 0o600, folderMode: 0o700 };
-    writeWhole(this.#file, `${JSON.stringify(record)}\n`, { what: 'The setting', command, ...modes });
+    writeWhole(this.#file, `${JSON.stringify(record)}\n`, { what: 'The setting', command, mode: 0o600 });
   }
 
   remove(): void {

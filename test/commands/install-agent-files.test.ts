@@ -162,10 +162,11 @@ for (const agent of EXPORTING_AGENTS) {
 
     test('keeps no backup of what could not be changed', { skip: lacks }, (t) => {
       const { write, file, home } = newPlace(t);
-      write(agent, OWN[agent]);
+      // With what is set it grows beyond what a file may hold for a process whose disk is full.
+      write(agent, OWN[agent].replace(/gpt-5|opus|dark/, 'x'.repeat(16_250)));
       const yaml = path.join(home, 'tollbridge.yaml');
       writeFileSync(yaml, `state_dir: ${home}/state\notlp_in: { listen: "127.0.0.1:4318" }\n`);
-      const args = ['--fsize=100', process.execPath, CLI, 'install', agent, '--config', yaml];
+      const args = ['--fsize=16384', process.execPath, CLI, 'install', agent, '--config', yaml];
       const env = { PATH: process.env.PATH ?? '', HOME: home };
       const { stderr } = spawnSync('prlimit', args, { encoding: 'utf8', env });
       assert.match(stderr, /cannot be written: EFBIG/);
@@ -233,4 +234,24 @@ test('of many installs at once each is whole, and nothing of the user is lost', 
   assert.equal(agentState('claude-code', installation).state, 'current');
   await run('uninstall');
   assert.equal(read('claude-code'), OWN['claude-code']);
+});
+
+test('of installs for different bridges at once one counts in the end, and is known as ours', async (t) => {
+  const { write, read, home } = newPlace(t);
+  write('codex', OWN.codex);
+  const run = (command: string, port: number) => {
+    const yaml = path.join(home, `${port}.yaml`);
+    writeFileSync(yaml, `state_dir: ${home}/state\notlp_in: { listen: "127.0.0.1:${port}" }\n`);
+    const env = { PATH: process.env.PATH ?? '', HOME: home };
+    return new Promise<string>((resolve) => {
+      execFile(process.execPath, [CLI, command, 'codex', '--config', yaml], { env }, (_, stdout) => resolve(stdout));
+    });
+  };
+  for (let round = 0; round < 3; round++) {
+    for (const said of await Promise.all([1, 2, 3, 4].map((n) => run('install', 5000 + n))))
+      assert.match(said, /^Set up/);
+    assert.equal(read('codex').match(/127\.0\.0\.1:500/g)?.length, 1);
+    await run('uninstall', 5001);
+    assert.equal(read('codex'), OWN.codex);
+  }
 });
