@@ -26,7 +26,9 @@ export class HeldTurns {
     this.#expire = db.prepare('DELETE FROM held_turn WHERE received_ms < ?');
     this.#sessions = db.prepare('SELECT DISTINCT agent, session_id FROM held_turn');
     this.#project = db.prepare('SELECT project FROM session WHERE agent = ? AND session_id = ?');
-    this.#hasTurn = db.prepare('SELECT 1 FROM turn WHERE agent = ? AND session_id = ? LIMIT 1');
+    this.#hasTurn = db.prepare(
+      'SELECT 1 FROM turn_session JOIN turn ON session = turn_session.id WHERE agent = ? AND session_id = ? LIMIT 1',
+    );
   }
 
   /** The turn as it can be booked now, or what became of it where it has to wait. */
@@ -40,12 +42,12 @@ export class HeldTurns {
     }
     const { changes } = this.#hold.run(agent, sessionId, messageId, JSON.stringify(event), nowMs);
     this.#awaited.add(keyOf(agent, sessionId));
-    return { outcome: { type: changes > 0 ? 'recorded' : 'duplicate' } };
+    return { outcome: { type: changes > 0 ? 'recorded' : 'duplicate' }, turns: [] };
   }
 
   /** The turns that waited for a session, which is known now. */
   take(agent: string, sessionId: string): TurnEvent[] {
-    if (!this.#awaited.delete(keyOf(agent, sessionId))) return [];
+    if (this.#awaited.size === 0 || !this.#awaited.delete(keyOf(agent, sessionId))) return [];
     const rows = this.#ofSession.all(agent, sessionId) as { body: string }[];
     this.#release.run(agent, sessionId);
     return rows.map(({ body }) => JSON.parse(body) as TurnEvent);
