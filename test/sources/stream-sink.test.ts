@@ -52,7 +52,7 @@ const identity = { team: 'core', user: 'ada' };
 
 test('an event is forwarded when the stream has it, under the subject of its identity, in our own words', async (t) => {
   const { sink, connection, queue } = await start(t);
-  const bookings = await sink.submit([turn(1), turn(2)], { identity });
+  const bookings = await sink.submit([{ items: [turn(1), turn(2)], identity }]);
   assert.deepEqual(bookings, [{ outcome: { type: 'forwarded' } }, { outcome: { type: 'forwarded' } }]);
   const manager = await jetstreamManager(connection);
   const message = await manager.streams.getMessage('TOLL', { seq: 1 });
@@ -68,7 +68,7 @@ test('a project that the credential is bound to travels in place of the stated o
   const projects = ['shop', 'work'];
   const bookings = [];
   for (const [n, project] of projects.entries()) {
-    bookings.push(...(await sink.submit([turn(n)], { identity: { ...identity, project } })));
+    bookings.push(...(await sink.submit([{ items: [turn(n)], identity: { ...identity, project } }])));
   }
   const outcome = { type: 'forwarded' };
   assert.deepEqual(bookings, [{ outcome, identityMismatch: true }, { outcome }]);
@@ -87,7 +87,7 @@ test('while the server is away it waits on disk; it is published when the server
   await server.kill();
   await until(() => link.current === undefined, 'the loss of the connection');
   const items = Array.from({ length: 700 }, (_, n) => turn(n));
-  assert.equal((await sink.submit(items, { identity })).length, 700);
+  assert.equal((await sink.submit([{ items, identity }])).length, 700);
   assert.equal(queue.events, 700);
   assert.match(sink.problem() ?? '', /connection to NATS .* is lost/);
   await server.restart();
@@ -99,16 +99,13 @@ test('while the server is away it waits on disk; it is published when the server
 test('of a post of thousands the disk has what is beyond the first ones, so that others are not kept waiting', async (t) => {
   const { sink, queue, stored } = await start(t, { maxBytes: 10_000_000 });
   const items = Array.from({ length: 3000 }, (_, n) => turn(n));
-  await sink.submit(items, { identity });
+  await sink.submit([{ items, identity }]);
   assert.ok(queue.events > 0);
   await until(() => queue.events === 0, 'an empty queue');
   assert.equal(await stored(), 3000);
   // Where the disk takes nothing, the stream has to.
   await assert.rejects(queue.put([{ subject: 'toll.turns.core.ada', id: '1', body: 'x'.repeat(10_000_001) }]));
-  await sink.submit(
-    Array.from({ length: 3000 }, (_, n) => turn(3000 + n)),
-    { identity },
-  );
+  await sink.submit([{ items: Array.from({ length: 3000 }, (_, n) => turn(3000 + n)), identity }]);
   assert.deepEqual([queue.events, await stored()], [0, 6000]);
 });
 
@@ -116,7 +113,7 @@ test('a server that stands still without a word costs a pause, and then the disk
   const { server, sink, queue, stored } = await start(t);
   await server.pause();
   try {
-    assert.equal((await sink.submit([turn(1), turn(2)], { identity })).length, 2);
+    assert.equal((await sink.submit([{ items: [turn(1), turn(2)], identity }])).length, 2);
     assert.equal(queue.events, 2);
   } finally {
     server.signal('SIGCONT');
@@ -130,19 +127,19 @@ test('what neither the stream nor the disk takes is refused, so that its sender 
   const { server, sink, queue, link } = await start(t, { maxBytes: 2000 });
   await server.kill();
   await until(() => link.current === undefined, 'the loss of the connection');
-  await sink.submit([turn(1)], { identity });
+  await sink.submit([{ items: [turn(1)], identity }]);
   const many = Array.from({ length: 20 }, (_, n) => turn(n));
-  await assert.rejects(sink.submit(many, { identity }), RetryableFailure);
+  await assert.rejects(sink.submit([{ items: many, identity }]), RetryableFailure);
   assert.equal(queue.events, 1);
   assert.equal(sink.backlogEvents, 0);
 });
 
 test('a reading is not kept for later, when it would pass for news', async (t) => {
   const { server, sink, queue, link } = await start(t);
-  assert.deepEqual(await sink.submit([poll], { identity }), [{ outcome: { type: 'forwarded' } }]);
+  assert.deepEqual(await sink.submit([{ items: [poll], identity }]), [{ outcome: { type: 'forwarded' } }]);
   await server.kill();
   await until(() => link.current === undefined, 'the loss of the connection');
-  await assert.rejects(sink.submit([poll, turn(1)], { identity }), /not kept for later/);
+  await assert.rejects(sink.submit([{ items: [poll, turn(1)], identity }]), /not kept for later/);
   assert.equal(queue.events, 0);
 });
 
@@ -164,7 +161,7 @@ for (const smallOne of ['server', 'stream']) {
     const { sink, queue, connection, stored } = await start(t, { conf: smallOne === 'server' ? SMALL : '' });
     const manager = await jetstreamManager(connection);
     if (smallOne === 'stream') await manager.streams.update('TOLL', { max_msg_size: 600 });
-    const bookings = await sink.submit([turn(1), longTurn(2), turn(3)], { identity });
+    const bookings = await sink.submit([{ items: [turn(1), longTurn(2), turn(3)], identity }]);
     assert.deepEqual(
       bookings.map(({ outcome }) => (outcome.type === 'rejected' ? outcome.reason : outcome.type)),
       ['forwarded', 'too_large', 'forwarded'],
@@ -177,14 +174,14 @@ test('a stream that is missing, and one that is full, keep turns on disk and say
   const { sink, queue, connection, stored } = await start(t);
   const manager = await jetstreamManager(connection);
   await manager.streams.update('TOLL', { max_msgs: 1 });
-  await sink.submit([turn(1), turn(2), turn(3)], { identity });
+  await sink.submit([{ items: [turn(1), turn(2), turn(3)], identity }]);
   assert.equal(queue.events, 2);
   await until(() => /the stream does not take them/.test(sink.problem() ?? ''), 'the problem');
   await manager.streams.update('TOLL', { max_msgs: -1 });
   await until(() => queue.events === 0, 'an empty queue');
   assert.equal(await stored(), 3);
   await manager.streams.delete('TOLL');
-  await sink.submit([turn(4)], { identity });
+  await sink.submit([{ items: [turn(4)], identity }]);
   assert.equal(queue.events, 1);
   assert.match(sink.problem() ?? '', /nats setup/);
 });
@@ -198,13 +195,13 @@ test('what waits and is too large for another server is kept and told, holds up 
   };
   await away();
   const long = Array.from({ length: 600 }, (_, n) => longTurn(n));
-  await sink.submit([...long, turn(1000), longTurn(1001), turn(1002)], { identity });
+  await sink.submit([{ items: [...long, turn(1000), longTurn(1001), turn(1002)], identity }]);
   appendFileSync(conf, `${SMALL}\n`);
   await server.restart();
   await until(() => queue.events === 601, 'only the large ones to wait');
   assert.equal(await stored(), 2);
   assert.match(sink.problem() ?? '', /turns wait on disk that are larger than what NATS takes/);
-  assert.deepEqual(await sink.submit([turn(1003)], { identity }), [{ outcome: { type: 'forwarded' } }]);
+  assert.deepEqual(await sink.submit([{ items: [turn(1003)], identity }]), [{ outcome: { type: 'forwarded' } }]);
   assert.deepEqual([queue.events, await stored()], [601, 3], 'what comes later is not held');
   await away();
   writeFileSync(conf, readFileSync(conf, 'utf8').replace(SMALL, ''));
