@@ -1,7 +1,7 @@
 // Where OpenCode itself keeps credentials: auth.json (API keys), and its database (what `opencode console login` and
 // the service-account form leave behind). Both are only read.
 
-import { existsSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { pathToFileURL } from 'node:url';
@@ -13,6 +13,9 @@ const INTEGRATION = 'opencode';
 const LOGIN_REMEDY = 'sign in with "opencode console login"';
 /** Somebody may be writing to the database; nobody holds it for long. */
 const BUSY_TIMEOUT_MS = 200;
+/** Of SQLite's file header. */
+const WRITE_VERSION_AT = 18;
+const WRITTEN_WITH_LOG = 2;
 
 const authFile = z.record(z.string(), z.unknown());
 const apiEntry = z.object({ type: z.literal('api'), key: z.string() });
@@ -154,14 +157,26 @@ export function readOpencodeDatabase<T>(
   { timeoutMs, read }: { timeoutMs: number; read: (db: DatabaseSync) => T },
 ): T {
   const url = pathToFileURL(file);
-  // Without a log beside it nobody has it open, and what is on disk is all. Read plainly, SQLite would make files there.
-  if (!existsSync(`${file}-wal`)) url.searchParams.set('immutable', '1');
+  // Without its log beside it nobody has it open, and what is on disk is all. Read plainly, SQLite would make files there.
+  if (isWrittenWithLog(file) && !existsSync(`${file}-wal`)) url.searchParams.set('immutable', '1');
   const db = new DatabaseSync(url, { readOnly: true, timeout: timeoutMs });
   try {
     return read(db);
   } finally {
     db.close();
   }
+}
+
+/** Whether it is written by way of a log (WAL), as its header says. One that is written in place must be locked to be read. */
+function isWrittenWithLog(file: string): boolean {
+  const header = Buffer.alloc(WRITE_VERSION_AT + 1);
+  const descriptor = openSync(file, 'r');
+  try {
+    readSync(descriptor, header, 0, header.length, 0);
+  } finally {
+    closeSync(descriptor);
+  }
+  return header[WRITE_VERSION_AT] === WRITTEN_WITH_LOG;
 }
 
 /** The stored credentials as JSON texts, the newest first. */
