@@ -4,10 +4,10 @@ import { existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { commandText } from '../command-text.ts';
 import type { Config } from '../config.ts';
-import { PermanentFailure, RetryableFailure } from '../failure.ts';
+import { messageOf, PermanentFailure, RetryableFailure } from '../failure.ts';
 import { dayStartMs } from '../ledger/time-zone.ts';
 import { type OpencodePlace, opencodeDatabaseFile } from '../poll/opencode-files.ts';
-import { readHistory } from '../sources/opencode-history.ts';
+import { countMessages, readHistory } from '../sources/opencode-history.ts';
 import { addTallies, type ImportTally, importTally } from '../turn/import-tally.ts';
 import { askBridge, askRunning } from './ask-bridge.ts';
 import { dayOf } from './report.ts';
@@ -58,13 +58,21 @@ export async function importOpencode(options: ImportOptions): Promise<Report> {
     );
   }
   const day = dayOf(flags.since);
+  const total = onProgress ? countMessages(file, { busyMs: BUSY_MS }) : 0;
   let tally = importTally([]);
   let turns = 0;
-  for (const page of readHistory(file, { sinceMs: day ? dayStartMs(day, config.time_zone) : 0, busyMs: BUSY_MS })) {
-    const records = page.payloads.map((payload) => ({ source: 'opencode', payload }));
-    if (records.length > 0) tally = addTallies(tally, await deliver(config, records));
-    turns += page.turns;
-    onProgress?.({ turns, share: page.progress });
+  try {
+    for (const page of readHistory(file, { sinceMs: day ? dayStartMs(day, config.time_zone) : 0, busyMs: BUSY_MS })) {
+      const records = page.payloads.map((payload) => ({ source: 'opencode', payload }));
+      if (records.length > 0) tally = addTallies(tally, await deliver(config, records));
+      turns += page.turns;
+      onProgress?.({ turns, share: Math.min(page.passed / total, 1) });
+    }
+  } catch (error) {
+    const Failure = [RetryableFailure, PermanentFailure].find((kind) => error instanceof kind);
+    if (turns === 0 || !Failure) throw error;
+    const rest = `The ${turns} turns that were read before are imported; import again for the rest.`;
+    throw new Failure(`${messageOf(error)} ${rest}`);
   }
   return { lines: told(tally, turns), exitCode: Object.keys(tally.rejected).length > 0 ? 1 : 0 };
 }

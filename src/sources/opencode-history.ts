@@ -9,12 +9,12 @@ import { readOpencodeDatabase } from '../poll/opencode-files.ts';
 import { projectName, sessionProjectName } from '../turn/project-name.ts';
 
 /** What is taken in one go: far below the socket's body limit, and so quick that whoever else waits does not notice. */
-const PAGE_PAYLOADS = 400;
+const PAGE_PAYLOADS = 150;
 const PAGE_MS = 25;
 /** Messages passed over in one go where none of them is wanted. */
 const PAGE_MESSAGES = 5000;
-/** Longer than any id or name that is taken. */
-const TEXT_MAX_CHARS = 300;
+/** As for the plugin: ids and names longer than this are no ids and names. */
+const TEXT_MAX_CHARS = 256;
 /** OpenCode's note that a shell call was stopped stands at the end of its output. */
 const NOTE_MAX_CHARS = 200;
 const SQLITE_BUSY = 5;
@@ -81,8 +81,8 @@ export interface HistoryPage {
   readonly payloads: readonly object[];
   /** How many turns are among them. */
   readonly turns: number;
-  /** How much of the database is read, this page included, from 0 to 1. */
-  readonly progress: number;
+  /** How many messages of whatever kind were passed so far, these included. */
+  readonly passed: number;
 }
 
 export interface HistoryRange {
@@ -98,10 +98,7 @@ export interface HistoryRange {
  * @throws PermanentFailure when it is no database of OpenCode as we know it; RetryableFailure while it cannot be read
  */
 export function* readHistory(file: string, { sinceMs, busyMs }: HistoryRange): Generator<HistoryPage> {
-  const total = withDatabase(file, busyMs, (db) => {
-    assertKnownForm(db, file);
-    return numberOf(db.prepare('SELECT count(*) AS n FROM message').get());
-  });
+  withDatabase(file, busyMs, (db) => assertKnownForm(db, file));
   const toldSessions = new Set<string>();
   let passed = 0;
   for (let after: string | undefined = ''; after !== undefined; ) {
@@ -109,13 +106,23 @@ export function* readHistory(file: string, { sinceMs, busyMs }: HistoryRange): G
     const page = withDatabase(file, busyMs, (db) => readPage(db, { after: from, sinceMs, toldSessions }));
     passed += page.passed;
     after = page.nextAfter;
-    const progress = after === undefined ? 1 : Math.min(passed / total, 1);
     // Of one message there may be any number of tool calls.
     for (let at = 0; at === 0 || at < page.payloads.length; at += PAGE_PAYLOADS) {
       const payloads = page.payloads.slice(at, at + PAGE_PAYLOADS);
-      yield { payloads, turns: at === 0 ? page.turns : 0, progress };
+      yield { payloads, turns: at === 0 ? page.turns : 0, passed };
     }
   }
+}
+
+/**
+ * How many messages of whatever kind there are. It may take a while.
+ * @throws as `readHistory`
+ */
+export function countMessages(file: string, { busyMs }: Pick<HistoryRange, 'busyMs'>): number {
+  return withDatabase(file, busyMs, (db) => {
+    assertKnownForm(db, file);
+    return numberOf(db.prepare('SELECT count(*) AS n FROM message').get());
+  });
 }
 
 interface Place {
