@@ -26,6 +26,7 @@ import {
   amounts,
   beats,
   isPriced,
+  keepingPrice,
   NOTHING,
   sameUsage,
   spendOf,
@@ -202,15 +203,15 @@ export class TurnBook {
   #win(event: TurnEvent, old: TurnRow, at: { nowMs: number; datedMs: number }): Booking {
     // Dimensions are fixed by the first complete vector. Before that nothing was booked under them, so they may change.
     const fixed = old.phase !== IN_PROGRESS;
-    const vector = vectorOf(event, fixed ? old : this.#places(event), at);
+    const vector = vectorOf(fixed ? keepingPrice(event, old) : event, fixed ? old : this.#places(event), at);
     this.#update.run(...VECTOR_COLUMNS.map((name) => vector[name]), old.id);
     const row: TurnRow = { ...old, ...vector };
     if (!fixed) this.#bear(row);
     if (row.phase !== IN_PROGRESS) this.#move(row, fixed ? usageOf(old) : NOTHING, fixed ? old : undefined);
     if (row.phase === COMPLETED) this.#count(row);
     if (row.phase === COMPLETED && !old.counted && event.isTitle) this.#tallyTitle(row);
-    const said = row.phase > old.phase || row.status !== old.status || !sameUsage(usageOf(row), usageOf(old));
-    return { outcome: { type: said ? 'updated' : 'duplicate' }, ...this.#conflicts(event, old) };
+    const isNews = row.phase > old.phase || row.status !== old.status || !sameUsage(usageOf(row), usageOf(old));
+    return { outcome: { type: isNews ? 'updated' : 'duplicate' }, ...this.#conflicts(event, old) };
   }
 
   /**

@@ -148,7 +148,8 @@ function readDatabase({ file, shown }: Candidate): Secret {
 }
 
 /**
- * Opens OpenCode's database for one reading. Nothing is written, not even beside the file.
+ * Opens OpenCode's database for one reading. Nothing is written to it, and beside it only what SQLite itself needs to
+ * read a log (WAL) that lies there.
  * @param options.timeoutMs how long to wait for somebody who writes to it
  * @throws SQLite's errors
  */

@@ -3,6 +3,7 @@
 // argument or output leaves SQLite, and of a folder only the base name goes further. They are picked as JSON, so that a
 // number is read as OpenCode wrote it and `true` is no 1.
 
+import { existsSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import { messageOf, PermanentFailure, RetryableFailure } from '../failure.ts';
 import { readOpencodeDatabase } from '../poll/opencode-files.ts';
@@ -19,6 +20,7 @@ const TEXT_MAX_CHARS = 256;
 const NOTE_MAX_CHARS = 200;
 const SQLITE_BUSY = 5;
 const SQLITE_LOCKED = 6;
+const SQLITE_CANTOPEN = 14;
 /** Sorts after every id of OpenCode. */
 const AFTER_ALL = '\u{10ffff}';
 
@@ -271,6 +273,10 @@ function withDatabase<T>(file: string, timeoutMs: number, read: (db: DatabaseSyn
     if (code === SQLITE_BUSY || code === SQLITE_LOCKED) {
       throw new RetryableFailure(`${file} is in use and cannot be read now. What was imported stays; try again.`);
     }
-    throw new PermanentFailure(`${file} cannot be read as a database of OpenCode: ${messageOf(error)}.`);
+    const advice =
+      code === SQLITE_CANTOPEN && existsSync(`${file}-wal`)
+        ? ' A log lies beside it, and to read that, this user must be able to write there: name a copy of both with --db.'
+        : '';
+    throw new PermanentFailure(`${file} cannot be read as a database of OpenCode: ${messageOf(error)}.${advice}`);
   }
 }

@@ -1,7 +1,7 @@
 // OpenCode's database read as it may be found: with rows that nobody expects, in use, damaged, of any size.
 
 import assert from 'node:assert/strict';
-import { closeSync, openSync, readdirSync, statSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, statSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { PermanentFailure, RetryableFailure } from '../../src/failure.ts';
@@ -220,6 +220,14 @@ test('nothing is written, not even beside it', (t) => {
     assert.deepEqual(readdirSync(path.dirname(database.file)), ['opencode.db']);
     assert.equal(statSync(database.file).mtimeMs, mtimeMs);
   }
+});
+
+test('a log that cannot be read is told, with what to do', (t) => {
+  const database = new OpencodeDatabase(t);
+  database.session('ses_1');
+  database.db.close();
+  mkdirSync(`${database.file}-wal`);
+  assert.throws(() => payloadsOf(database.file), /unable to open.*name a copy of both with --db/);
 });
 
 test('damage and other forms are told, and nothing of what was said', async (t) => {
