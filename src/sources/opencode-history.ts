@@ -85,11 +85,15 @@ export interface HistoryPage {
   readonly turns: number;
   /** How many messages of whatever kind were passed so far, these included. */
   readonly passed: number;
+  /** Where to go on when all of this is booked. */
+  readonly after: string;
 }
 
 export interface HistoryRange {
   /** What was written since then, Unix ms. */
   readonly sinceMs: number;
+  /** Where a reading of the same range broke off. */
+  readonly after?: string;
   /** How long to wait for somebody who writes to the database. */
   readonly busyMs: number;
 }
@@ -99,20 +103,26 @@ export interface HistoryRange {
  * held between two pages, so OpenCode may write on.
  * @throws PermanentFailure when it is no database of OpenCode as we know it; RetryableFailure while it cannot be read
  */
-export function* readHistory(file: string, { sinceMs, busyMs }: HistoryRange): Generator<HistoryPage> {
+export function* readHistory(file: string, { sinceMs, busyMs, after = '' }: HistoryRange): Generator<HistoryPage> {
   withDatabase(file, busyMs, (db) => assertKnownForm(db, file));
   const toldSessions = new Set<string>();
   let passed = 0;
-  for (let after: string | undefined = ''; after !== undefined; ) {
-    const from: string = after;
-    const page = withDatabase(file, busyMs, (db) => readPage(db, { after: from, sinceMs, toldSessions }));
+  for (let from: string | undefined = after; from !== undefined; ) {
+    const place: Place = { after: from, sinceMs, toldSessions };
+    const page = withDatabase(file, busyMs, (db) => readPage(db, place));
     passed += page.passed;
-    after = page.nextAfter;
     // Of one message there may be any number of tool calls.
     for (let at = 0; at === 0 || at < page.payloads.length; at += PAGE_PAYLOADS) {
       const payloads = page.payloads.slice(at, at + PAGE_PAYLOADS);
-      yield { payloads, turns: at === 0 ? page.turns : 0, passed };
+      const isWhole = at + PAGE_PAYLOADS >= page.payloads.length;
+      yield {
+        payloads,
+        turns: at === 0 ? page.turns : 0,
+        passed,
+        after: isWhole ? (page.nextAfter ?? AFTER_ALL) : place.after,
+      };
     }
+    from = page.nextAfter;
   }
 }
 

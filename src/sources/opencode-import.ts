@@ -33,6 +33,8 @@ export class OpencodeImport implements Source {
   readonly #reading: RepeatedReading;
   /** When the last whole reading began. Only this process remembers: the ledger knows each turn again. */
   #lastRead: Moment | undefined;
+  /** The reading that is under way or broke off, which goes on where it was. */
+  #reads: { readonly begun: Moment; readonly sinceMs: number; after: string } | undefined;
 
   constructor(options: OpencodeImportOptions) {
     this.#options = options;
@@ -71,15 +73,18 @@ export class OpencodeImport implements Source {
     const { file, where, intake, identity } = this.#options;
     const database = file ?? opencodeDatabaseFile(where);
     if (database === undefined) return;
-    const startedAt = momentNow();
-    const range = { sinceMs: sinceMs(this.#lastRead, startedAt), busyMs: BUSY_MS };
-    for (const { payloads } of readHistory(database, range)) {
+    const now = momentNow();
+    this.#reads ??= { begun: now, sinceMs: sinceMs(this.#lastRead, now), after: '' };
+    const reads = this.#reads;
+    for (const { payloads, after } of readHistory(database, { ...reads, busyMs: BUSY_MS })) {
       const decoded = payloads.flatMap((payload) => decodeHook('opencode', payload, {}));
       if (decoded.length > 0) await intake.accept(IMPORT_SOURCE, decoded, identity);
       else await turnOfOthers();
+      reads.after = after;
       if (signal.aborted) return;
     }
-    this.#lastRead = startedAt;
+    this.#lastRead = reads.begun;
+    this.#reads = undefined;
   }
 }
 

@@ -4,14 +4,13 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { OpencodeImport } from '../../src/sources/opencode-import.ts';
 import { diskFull, newIntake, silentLog, until } from './intake-fixture.ts';
-import { OpencodeDatabase, turnData } from './opencode-database.ts';
+import { OpencodeDatabase, toolData, turnData } from './opencode-database.ts';
 
 const HOUR_MS = 3_600_000;
 
-async function reading(t: TestContext, database: OpencodeDatabase, sinceFails = 0) {
+async function reading(t: TestContext, database: OpencodeDatabase, fails = () => false) {
   const { intake, meter, sink } = newIntake();
-  let failing = sinceFails;
-  sink.failure = () => (failing-- > 0 ? diskFull() : undefined);
+  sink.failure = () => (fails() ? diskFull() : undefined);
   const source = new OpencodeImport({
     ...{ file: database.file, where: { env: {}, home: '/nowhere', platform: 'linux' as const } },
     ...{ intervalMs: 5, identity: { team: 'core' }, intake, meter, log: silentLog },
@@ -61,14 +60,22 @@ test('a clock that is set back, or ahead, between two readings', async (t) => {
   }
 });
 
-test('what could not be committed is read again', async (t) => {
+test('what could not be committed is read again, and what was is not', async (t) => {
   const database = new OpencodeDatabase(t);
   database.session('ses_1');
+  database.db.exec('BEGIN');
   for (let at = 0; at < 900; at++) database.message(`msg_${at}`, 'ses_1', turnData(), Date.now() - at * HOUR_MS);
-  const { turns, source, meter } = await reading(t, database, 3);
+  // A page whose tool calls go into several.
+  for (let at = 0; at < 400; at++) database.part(`prt_${at}`, 'msg_5', 'ses_1', toolData(`call_${at}`));
+  database.db.exec('COMMIT');
+  // So many commits fail that no reading comes to its end at once.
+  let commits = 0;
+  const { turns, source, meter } = await reading(t, database, () => commits++ % 5 === 4);
   await until(() => turns().length === 900);
   await until(() => source.problem() === undefined);
   meter.assertConserved('import');
+  const { recorded, received } = meter.of('import');
+  assert.ok(recorded! >= 1301 && received! < 3000, `${received} events for ${recorded}`);
 });
 
 test('it is not up while the database cannot be read, and nothing is lost by that', async (t) => {
