@@ -8,7 +8,7 @@ import { type PricingRule, pricingRule } from '../config-pricing.ts';
 import { messageOf, PermanentFailure } from '../failure.ts';
 import { isObject } from '../turn/fields.ts';
 import { TOKEN_TYPES } from '../turn/turn-event.ts';
-import type { Report } from './show.ts';
+import { countOf, type Report } from './show.ts';
 
 /** Where models.dev states one tier only, it is this. */
 const LARGE_CONTEXT_TOKENS = 200_000;
@@ -51,9 +51,9 @@ export function importPricing({ file, out, folder, nowMs }: PricingImport): Repo
   const providers = new Set(rules.map(({ provider }) => provider)).size;
   return {
     lines: [
-      `Wrote the prices of ${rules.length} models of ${providers} providers to ${target}`,
-      ...(unpriced > 0 ? [`  left out: ${unpriced} models without a price; 0 is not taken for free`] : []),
-      ...(notUnderstood > 0 ? [`  left out: ${notUnderstood} models with prices of an unknown form`] : []),
+      `Wrote the prices of ${countOf(rules.length, 'model')} of ${countOf(providers, 'provider')} to ${target}`,
+      ...(unpriced > 0 ? [`  left out: ${countOf(unpriced, 'model')} without a price; 0 is not taken for free`] : []),
+      ...(notUnderstood > 0 ? [`  left out: ${countOf(notUnderstood, 'model')} with prices of an unknown form`] : []),
       `Next: write "${stringify({ pricing_file: target }, { lineWidth: 0 }).trim()}" into tollbridge.yaml, and restart the bridge.`,
     ],
     exitCode: 0,
@@ -61,6 +61,11 @@ export function importPricing({ file, out, folder, nowMs }: PricingImport): Repo
 }
 
 function readList(file: string): unknown {
+  if (/^https?:\/\//i.test(file)) {
+    throw new PermanentFailure(
+      `${file} is an address. Save the list as a file, and name that: nothing is fetched here.`,
+    );
+  }
   let text: string;
   try {
     text = readFileSync(file, 'utf8');

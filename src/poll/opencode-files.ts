@@ -170,6 +170,8 @@ export function readOpencodeDatabase<T>(
 
 /** Whether it is written by way of a log (WAL), as its header says. One that is written in place must be locked to be read. */
 function isWrittenWithLog(file: string): boolean {
+  // To open a pipe would wait for whoever writes into it.
+  if (!statSync(file).isFile()) throw new Error('it is no file');
   const header = Buffer.alloc(WRITE_VERSION_AT + 1);
   const descriptor = openSync(file, 'r');
   try {

@@ -110,6 +110,7 @@ test('what is no list of prices is told', (t) => {
   ] as const) {
     assert.throws(() => importPricing(place(t, text)), said);
   }
+  assert.throws(() => importPricing({ ...place(t, ''), file: 'https://models.dev/api.json' }), /is an address.*Save/);
   const { folder } = place(t, '');
   const configFile = path.join(folder, 'tollbridge.yaml');
   const list = path.join(folder, 'prices.yaml');
@@ -128,8 +129,9 @@ test('what would have to be guessed at is left out, and counted', async (t) => {
     const rules = loadPriceList(path.join(at.folder, 'prices-2026-01-15.yaml'), (text) => parse(text));
     return { lines: lines.slice(1, -1), prices: Object.fromEntries(rules.map((rule) => [rule.model, rule])) };
   };
-  const unknown = (count: number) => [`  left out: ${count} models with prices of an unknown form`];
-  const unpriced = (count: number) => [`  left out: ${count} models without a price; 0 is not taken for free`];
+  const models = (count: number) => (count === 1 ? '1 model' : `${count} models`);
+  const unknown = (count: number) => [`  left out: ${models(count)} with prices of an unknown form`];
+  const unpriced = (count: number) => [`  left out: ${models(count)} without a price; 0 is not taken for free`];
   const x = (cost: unknown) => ({ x: { cost } });
   for (const [name, models, lines] of [
     ['two tiers of one size', x({ ...usd, tiers: [tier(9), tier(9, { input: 2, output: 20 })] }), unknown(1)],

@@ -1,6 +1,7 @@
 // OpenCode's database read as it may be found: with rows that nobody expects, in use, damaged, of any size.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readdirSync, statSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -251,6 +252,15 @@ test('damage and other forms are told, and nothing of what was said', async (t) 
     ['no column data', without('message', 'data'), /there is no message\.data/],
     ['no column parent_id', without('session', 'parent_id'), /there is no session\.parent_id/],
     ['a folder', (t) => path.dirname(new OpencodeDatabase(t).file), /cannot be read as a database/],
+    [
+      'a pipe',
+      (t) => {
+        const pipe = path.join(path.dirname(new OpencodeDatabase(t).file), 'pipe.db');
+        execFileSync('mkfifo', [pipe]);
+        return pipe;
+      },
+      /it is no file/,
+    ],
     ['no file', () => '/nowhere/opencode.db', /cannot be read as a database/],
     [
       'an empty file',
