@@ -278,6 +278,7 @@ function withDatabase<T>(file: string, timeoutMs: number, read: (db: DatabaseSyn
     return readOpencodeDatabase(file, { timeoutMs, read });
   } catch (error) {
     if (error instanceof PermanentFailure) throw error;
+    if (!existsSync(file)) throw new PermanentFailure(`There is no database of OpenCode at ${file}.`);
     // The lowest byte says what happened, the others in which situation.
     const code = ((error as { errcode?: number }).errcode ?? 0) & 0xff;
     if (code === SQLITE_BUSY || code === SQLITE_LOCKED) {

@@ -261,7 +261,7 @@ test('damage and other forms are told, and nothing of what was said', async (t) 
       },
       /it is no file/,
     ],
-    ['no file', () => '/nowhere/opencode.db', /cannot be read as a database/],
+    ['no file', () => '/nowhere/opencode.db', /^There is no database of OpenCode at/],
     [
       'an empty file',
       (t) => {
