@@ -6,7 +6,8 @@ import { isDeepStrictEqual } from 'node:util';
 import { stringify } from 'yaml';
 import { type PricingRule, pricingRule } from '../config-pricing.ts';
 import { messageOf, PermanentFailure } from '../failure.ts';
-import { isObject } from '../turn/fields.ts';
+import { isObject, model as modelName } from '../turn/fields.ts';
+import { PRICE_DECIMALS } from '../turn/pricing.ts';
 import { TOKEN_TYPES } from '../turn/turn-event.ts';
 import { countOf, type Report } from './show.ts';
 
@@ -86,7 +87,9 @@ function rulesOf(list: unknown) {
   let notUnderstood = 0;
   for (const [provider, about] of Object.entries(isObject(list) ? list : {})) {
     const models = isObject(about) && isObject(about.models) ? about.models : {};
-    for (const [model, stated] of Object.entries(models)) {
+    for (const [listed, stated] of Object.entries(models)) {
+      // As turns of it are called: of what looks like a path, such as ~maker/model-latest, by its base name.
+      const model = modelName.safeParse(listed).data ?? listed;
       const cost = isObject(stated) ? stated.cost : undefined;
       if (!isObject(cost) || !isStated(cost.input) || !isStated(cost.output)) {
         unpriced++;
@@ -125,7 +128,13 @@ function ruleOf(names: { provider: string; model: string }, cost: Json): Pricing
 }
 
 function pricesOf(cost: Json): Json {
-  return Object.fromEntries(TOKEN_TYPES.flatMap((kind) => (isStated(cost[kind]) ? [[kind, cost[kind]]] : [])));
+  const stated = TOKEN_TYPES.map((kind) => [kind, tidy(cost[kind])] as const);
+  return Object.fromEntries(stated.filter(([, price]) => isStated(price)));
+}
+
+/** Lists are reckoned in binary fractions: 0.18749999999999994 is 0.1875. */
+function tidy(price: unknown): unknown {
+  return typeof price === 'number' ? Number(price.toFixed(PRICE_DECIMALS)) : price;
 }
 
 /** The tiers by size of the context. One of another kind gets no size, which no rule accepts. */

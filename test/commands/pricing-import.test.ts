@@ -9,6 +9,7 @@ import { parse } from 'yaml';
 import { importPricing } from '../../src/commands/pricing-import.ts';
 import { loadConfig } from '../../src/config.ts';
 import { loadPriceList } from '../../src/config-pricing.ts';
+import { decodeHook } from '../../src/turn/normalize.ts';
 import { Pricing } from '../../src/turn/pricing.ts';
 import { NO_TOKENS } from '../../src/turn/turn-event.ts';
 
@@ -170,6 +171,8 @@ test('what would have to be guessed at is left out, and counted', async (t) => {
       empty: { cost: { ...usd, tiers: [], context_over_200k: { input: 2, output: 20 } } },
       none: { cost: { ...usd, tiers: null, context_over_200k: null } },
       zeros: { cost: { ...usd, reasoning: 0, cache_read: 0, cache_write: 0, input_audio: 7 } },
+      noisy: { cost: { input: 0.04999999999999999, output: 0.18749999999999994, cache_read: 1e-13 } },
+      '~maker/model-latest': { cost: usd },
       thinks: { cost: { ...usd, reasoning: 9, tiers: [tier(9)] } },
     });
     assert.deepEqual(lines, []);
@@ -177,8 +180,18 @@ test('what would have to be guessed at is left out, and counted', async (t) => {
     assert.deepEqual(of('empty'), { ...usd, above: [{ context_tokens: 200_000, input: 2, output: 20 }] });
     assert.deepEqual(of('none'), usd);
     assert.deepEqual(of('zeros'), usd, '0 states nothing: reasoning as output, cache as input');
+    assert.deepEqual(of('noisy'), { input: 0.05, output: 0.1875 });
+    const payload = { type: 'message.updated', properties: { info: turnOf('maker', '~maker/model-latest') } };
+    const [decoded] = decodeHook('opencode', { event: payload }, {});
+    assert.ok(decoded?.type === 'event' && decoded.event.kind === 'turn');
+    assert.deepEqual(of(decoded.event.model), usd, 'by the name that its turns have');
     assert.deepEqual(of('thinks')!.above, [{ context_tokens: 9, ...usd }]);
   });
+});
+
+const turnOf = (providerID: string, modelID: string) => ({
+  ...{ id: 'msg_1', sessionID: 'ses_1', role: 'assistant', time: { created: NOW_MS }, finish: 'stop' },
+  ...{ providerID, modelID },
 });
 
 test('prices of single tokens are no prices of a million', (t) => {
