@@ -147,7 +147,9 @@ test('a bridge tells runs, failures and verdicts, each to its receiver with its 
 
 test('a turn that is told again has the labels that it is counted under', async (t) => {
   const receiver = await OtlpReceiver.start(t);
-  const { send, scrape } = await startBridge(t, { otlp: { endpoint: receiver.url, traces: true, logs: true } });
+  const { bridge, config, send, scrape } = await startBridge(t, {
+    otlp: { endpoint: receiver.url, traces: true, logs: true },
+  });
   await send(turn('m1', { event_id: 'e1' }));
   await send(turn('m1', { event_id: 'e2', project: 'other', model: 'anthropic/claude-y', cost_usd: 0.9 }));
   await until(() => sentSpans(receiver).length === 2 && sentRecords(receiver).length === 2, 'it to be told twice');
@@ -158,6 +160,33 @@ test('a turn that is told again has the labels that it is counted under', async 
   assert.deepEqual(
     costs.map(({ labels, value }) => [labels.project, labels.model, value]),
     [['shop', 'anthropic/claude-x', Math.max(...told.map((attributes) => Number(attributes['toll.cost.usd'])))]],
+  );
+  await bridge.stop();
+  const again = await Bridge.start({ config, log: readableLog().log, env: {} });
+  t.after(() => again.stop());
+  await send(turn('m1', { event_id: 'e3', project: 'other', cost_usd: 1 }));
+  await again.stop();
+  const [last] = sentRecords(receiver).slice(-1);
+  assert.deepEqual([last?.attributes['toll.cost.usd'], last?.attributes['toll.project']], [1, 'shop']);
+});
+
+test('a turn that waits for its session is told when it is booked, as it is booked', async (t) => {
+  const receiver = await OtlpReceiver.start(t);
+  const { bridge, send, counted } = await startBridge(t, {
+    otlp: { endpoint: receiver.url, traces: true, logs: true },
+  });
+  const { project: _, ...waiting } = turn('m1', { awaits_session: true });
+  await send(waiting, { ...waiting, id: { session: 'never', message: 'm1' } });
+  assert.equal(await counted('toll_turns_total'), 0);
+  await send({ kind: 'session', id: { session: 's1' }, project: 'shop' });
+  const { status: _status, ...begun } = { ...waiting, id: { session: 's1', message: 'm2' } };
+  await send(waiting, { ...begun, time: { started: begun.time.started } }, { ...begun, status: 'ok' });
+  assert.equal(await counted('toll_turns_total', { project: 'shop' }), 2);
+  await bridge.stop();
+  const calls = sentSpans(receiver).filter(({ name }) => name.startsWith('chat '));
+  assert.deepEqual(
+    [...calls, ...sentRecords(receiver)].map(({ attributes }) => attributes['toll.project']),
+    ['shop', 'shop', 'shop', 'shop'],
   );
 });
 

@@ -33,6 +33,19 @@ export function labelsOf(event: TurnEvent): Dimension {
   };
 }
 
+/** A turn under the labels that it was booked under, whatever it states. */
+export function underLabels(event: TurnEvent, booked: Dimension): TurnEvent {
+  const { account: _account, project: _project, team: _team, user: _user, ...turn } = event;
+  const { provider, account, upstream_provider: upstreamProvider, model, project, team, user } = booked;
+  const named = {
+    ...(account && { account }),
+    ...(project && { project }),
+    ...(team && { team }),
+    ...(user && { user }),
+  };
+  return { ...turn, provider, upstreamProvider, model, ...named };
+}
+
 export class Dimensions {
   readonly #windows: Windows;
   readonly #idOf = new Map<string, number>();
@@ -61,10 +74,11 @@ export class Dimensions {
 
   /** The id of a label combination, made when it is new. */
   idOf(dimension: Dimension): number {
-    const values = NAMES.map((name) => dimension[name]);
-    const key = values.join('\0');
+    const { agent, provider, account, upstream_provider, model, project, team, user } = dimension;
+    const key = `${agent}\0${provider}\0${account}\0${upstream_provider}\0${model}\0${project}\0${team}\0${user}`;
     let id = this.#idOf.get(key);
     if (id !== undefined) return id;
+    const values = NAMES.map((name) => dimension[name]);
     this.#insert.run(...values);
     id = (this.#select.get(...values) as { id: number }).id;
     if (this.#idOf.size >= CACHED_MAX) this.#idOf.clear();

@@ -40,12 +40,12 @@ export class HeldTurns {
     }
     const { changes } = this.#hold.run(agent, sessionId, messageId, JSON.stringify(event), nowMs);
     this.#awaited.add(keyOf(agent, sessionId));
-    return { outcome: { type: changes > 0 ? 'recorded' : 'duplicate' } };
+    return { outcome: { type: changes > 0 ? 'recorded' : 'duplicate' }, turns: [] };
   }
 
   /** The turns that waited for a session, which is known now. */
   take(agent: string, sessionId: string): TurnEvent[] {
-    if (!this.#awaited.delete(keyOf(agent, sessionId))) return [];
+    if (this.#awaited.size === 0 || !this.#awaited.delete(keyOf(agent, sessionId))) return [];
     const rows = this.#ofSession.all(agent, sessionId) as { body: string }[];
     this.#release.run(agent, sessionId);
     return rows.map(({ body }) => JSON.parse(body) as TurnEvent);

@@ -10,10 +10,15 @@ const FIRST_COMERS_SHARE = 0.9;
 const WAITING_PER_SLOT = 10;
 
 interface Value {
+  readonly label: string;
+  readonly value: string;
   /** What it spent: under its own name once admitted, before that inside `other`. */
   weight: number;
   admitted: boolean;
 }
+
+/** A label's value that has series of its own. */
+export type Admitted = Value;
 
 interface Label {
   readonly values: Map<string, Value>;
@@ -25,7 +30,7 @@ interface Label {
 export class LabelCaps {
   readonly #limits: Readonly<Record<string, number>>;
   readonly #labels = new Map<string, Label>();
-  readonly #dirty = new Map<Value, readonly [label: string, value: string]>();
+  readonly #dirty = new Set<Value>();
   #upsert: StatementSync | undefined;
 
   /** @param limits label name → how many values get series of their own */
@@ -39,28 +44,49 @@ export class LabelCaps {
    */
   exported(label: string, value: string, weight: number): string {
     const limit = this.#limits[label];
-    if (limit === undefined || value === '' || value === OTHER) return value;
+    if (limit === undefined || !this.#isCapped(label, value)) return value;
     const state = this.#label(label);
     const known = state.values.get(value);
     if (known?.admitted) {
-      this.#spend(label, value, known, weight);
+      this.#spend(known, weight);
       return value;
     }
     if (weight === 0) return this.#bear(state, value, limit);
     if (state.admitted < Math.max(1, Math.floor(limit * FIRST_COMERS_SHARE))) {
-      this.#admit(label, value, known ?? { weight: 0, admitted: false }, weight);
+      this.#admit(known ?? { label, value, weight: 0, admitted: false }, weight);
       return value;
     }
     if (!known && state.values.size - state.admitted >= limit * WAITING_PER_SLOT) return OTHER;
-    const waiting = known ?? { weight: 0, admitted: false };
+    const waiting = known ?? { label, value, weight: 0, admitted: false };
     state.values.set(value, waiting);
     // It is admitted by what it has spent inside `other`, this increment included, and starts at the next one.
     if (state.admitted < limit && waiting.weight + weight > this.#medianAdmitted(state)) {
-      this.#admit(label, value, waiting, weight);
+      this.#admit(waiting, weight);
     } else {
-      this.#spend(label, value, waiting, weight);
+      this.#spend(waiting, weight);
     }
     return OTHER;
+  }
+
+  /** The values of some labels, as far as they are capped; undefined while one of them has no series of its own. */
+  admitted(labels: Readonly<Record<string, string>>): readonly Admitted[] | undefined {
+    const admitted: Admitted[] = [];
+    for (const [label, value] of Object.entries(labels)) {
+      if (!this.#isCapped(label, value)) continue;
+      const known = this.#labels.get(label)?.values.get(value);
+      if (!known?.admitted) return undefined;
+      admitted.push(known);
+    }
+    return admitted;
+  }
+
+  /** As `exported`, of values that have series of their own. */
+  spend(admitted: readonly Admitted[], weight: number): void {
+    for (const value of admitted) this.#spend(value, weight);
+  }
+
+  #isCapped(label: string, value: string): boolean {
+    return this.#limits[label] !== undefined && value !== '' && value !== OTHER;
   }
 
   /** Writes what changed; call it inside the transaction that books the cause. */
@@ -69,8 +95,8 @@ export class LabelCaps {
     this.#upsert ??= db.prepare(
       'INSERT INTO label_value (label, value, weight, admitted) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET weight = excluded.weight, admitted = excluded.admitted',
     );
-    for (const [state, [label, value]] of this.#dirty) {
-      this.#upsert.run(label, value, state.weight, state.admitted ? 1 : 0);
+    for (const { label, value, weight, admitted } of this.#dirty) {
+      this.#upsert.run(label, value, weight, admitted ? 1 : 0);
     }
     this.#dirty.clear();
   }
@@ -80,8 +106,9 @@ export class LabelCaps {
     this.#labels.clear();
     this.#dirty.clear();
     for (const row of db.prepare('SELECT label, value, weight, admitted FROM label_value').iterate()) {
-      const state = this.#label(row.label as string);
-      state.values.set(row.value as string, { weight: row.weight as number, admitted: row.admitted === 1 });
+      const { label, value, weight } = row as unknown as Value;
+      const state = this.#label(label);
+      state.values.set(value, { label, value, weight, admitted: row.admitted === 1 });
       if (row.admitted === 1) state.admitted += 1;
     }
   }
@@ -102,19 +129,19 @@ export class LabelCaps {
     return value;
   }
 
-  #admit(label: string, value: string, state: Value, weight: number): void {
-    state.admitted = true;
-    const admitting = this.#label(label);
-    admitting.values.set(value, state);
-    admitting.born.delete(value);
+  #admit(value: Value, weight: number): void {
+    value.admitted = true;
+    const admitting = this.#label(value.label);
+    admitting.values.set(value.value, value);
+    admitting.born.delete(value.value);
     admitting.admitted += 1;
-    this.#spend(label, value, state, weight);
+    this.#spend(value, weight);
   }
 
-  #spend(label: string, value: string, state: Value, weight: number): void {
+  #spend(value: Value, weight: number): void {
     // A rank needs no more precision than a float's, and the column is an integer: stop before it overflows.
-    state.weight = Math.min(state.weight + weight, Number.MAX_SAFE_INTEGER);
-    this.#dirty.set(state, [label, value]);
+    value.weight = Math.min(value.weight + weight, Number.MAX_SAFE_INTEGER);
+    this.#dirty.add(value);
   }
 
   #medianAdmitted(state: Label): number {

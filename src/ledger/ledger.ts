@@ -11,7 +11,7 @@ import type { PolicyConfig } from '../config-policy.ts';
 import type { Log } from '../log.ts';
 import { type MetricFamily, TOLL } from '../metrics/catalogue.ts';
 import type { PollResult } from '../poll/poll-result.ts';
-import type { Booking, MeterEvent } from '../turn/turn-event.ts';
+import type { Booking, MeterEvent, TurnEvent } from '../turn/turn-event.ts';
 import { BalanceBook, type Comparison } from './balance-book.ts';
 import type { Span } from './budget-period.ts';
 import { CommitQueue } from './commit-queue.ts';
@@ -357,18 +357,17 @@ export class Ledger implements LedgerReading {
         if ('outcome' in turn) return turn;
         const booking = this.#turns.book(turn, { nowMs, receivedMs, horizonMs: this.#retention.horizonMs });
         if (booking.outcome.type === 'rejected' && booking.outcome.reason === 'overflow') this.#tellOfOverflow();
-        if (booking.outcome.type === 'recorded') {
-          this.#tools.release(event.agent, event.sessionId, event.messageId);
-          this.#bookHeld(event, nowMs);
-        }
-        return booking;
+        const isNew = booking.outcome.type === 'recorded';
+        if (isNew) this.#tools.release(event.agent, event.sessionId, event.messageId);
+        const held = isNew ? this.#bookHeld(event, nowMs) : [];
+        if (turn === event && held.length === 0) return booking;
+        return { ...booking, turns: [...(booking.turns ?? [turn]), ...held] };
       }
       case 'tool':
         return this.#tools.bookTool(event, nowMs, this.#retention.horizonMs);
       case 'session': {
         const booking = this.#tools.bookSession(event, nowMs);
-        if (booking.outcome.type === 'recorded') this.#bookHeld(event, nowMs);
-        return booking;
+        return booking.outcome.type === 'recorded' ? { ...booking, turns: this.#bookHeld(event, nowMs) } : booking;
       }
       case 'permission':
         return this.#tools.bookPermission(event, nowMs);
@@ -377,8 +376,12 @@ export class Ledger implements LedgerReading {
     }
   }
 
-  #bookHeld({ agent, sessionId }: { agent: string; sessionId: string }, nowMs: number): void {
-    for (const turn of this.#held.take(agent, sessionId)) this.#book(turn, nowMs, nowMs);
+  /** @returns those that were not known already, as they were booked */
+  #bookHeld({ agent, sessionId }: { agent: string; sessionId: string }, nowMs: number): TurnEvent[] {
+    return this.#held.take(agent, sessionId).flatMap((turn) => {
+      const { outcome, turns } = this.#book(turn, nowMs, nowMs);
+      return outcome.type === 'recorded' ? (turns ?? [turn]) : [];
+    });
   }
 
   #sweep(nowMs: number): void {
@@ -402,6 +405,7 @@ export class Ledger implements LedgerReading {
   #load(): void {
     this.#totals.load(this.#db, Object.values(TOLL));
     this.#turns.forget();
+    this.#tools.load();
     this.#caps.load(this.#db);
     this.#windows.load(this.#now());
     this.#dimensions.load();

@@ -2,13 +2,21 @@
 // kept until a commit brings another state.
 
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import type { PricingState } from '../turn/turn-event.ts';
 import type { ModelPricing } from './reading.ts';
+
+interface Noted {
+  readonly provider: string;
+  readonly model: string;
+  state: PricingState;
+  datedMs: number;
+}
 
 export class PricingStates {
   readonly #select: StatementSync;
   readonly #upsert: StatementSync;
   /** What the transaction under way learned, to be written once. */
-  readonly #noted = new Map<string, { readonly pricing: ModelPricing; readonly datedMs: number }>();
+  readonly #noted = new Map<string, Noted>();
   /** As committed; absent when it has to be read. */
   #known: Map<string, ModelPricing> | undefined;
 
@@ -21,17 +29,19 @@ export class PricingStates {
   }
 
   /** A turn of a model, dated so, was priced. */
-  note(pricing: ModelPricing, datedMs: number): void {
-    const key = keyOf(pricing);
+  note(of: Pick<ModelPricing, 'provider' | 'model'>, state: PricingState, datedMs: number): void {
+    const key = keyOf(of);
     const noted = this.#noted.get(key);
-    if (noted && noted.datedMs > datedMs) return;
-    this.#noted.set(key, { pricing, datedMs });
+    if (!noted) this.#noted.set(key, { provider: of.provider, model: of.model, state, datedMs });
+    else if (datedMs >= noted.datedMs) {
+      noted.state = state;
+      noted.datedMs = datedMs;
+    }
   }
 
   /** Writes what changed; call it inside the transaction that books the cause. */
   flush(): void {
-    for (const [key, { pricing, datedMs }] of this.#noted) {
-      const { provider, model, state } = pricing;
+    for (const [key, { provider, model, state, datedMs }] of this.#noted) {
       this.#upsert.run(provider, model, state, datedMs);
       // Whichever of two equal states stays, what is known holds; also when the transaction is undone.
       if (this.#known?.get(key)?.state !== state) this.#known = undefined;
@@ -56,4 +66,4 @@ export class PricingStates {
 }
 
 /** NUL separates: decoders refuse control characters, so no value holds one. */
-const keyOf = ({ provider, model }: ModelPricing) => `${provider}\0${model}`;
+const keyOf = ({ provider, model }: Pick<ModelPricing, 'provider' | 'model'>) => `${provider}\0${model}`;

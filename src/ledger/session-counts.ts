@@ -18,7 +18,7 @@ interface Noted {
   readonly agent: string;
   readonly session: string;
   readonly upstream: string;
-  readonly lastMs: number;
+  lastMs: number;
 }
 
 export class SessionCounts {
@@ -55,8 +55,9 @@ export class SessionCounts {
   /** Notes a turn of a session, inside the caller's transaction. */
   note(agent: string, session: string, upstream: string, datedMs: number): void {
     const key = `${agent}\0${session}\0${upstream}`;
-    const lastMs = Math.max(datedMs, this.#noted.get(key)?.lastMs ?? 0);
-    this.#noted.set(key, { agent, session, upstream, lastMs });
+    const noted = this.#noted.get(key);
+    if (!noted) this.#noted.set(key, { agent, session, upstream, lastMs: datedMs });
+    else if (datedMs > noted.lastMs) noted.lastMs = datedMs;
   }
 
   /** Writes what was noted; call it inside the transaction that books the cause. */

@@ -6,6 +6,7 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { BudgetRule, CapRule, PolicyConfig, Scope } from '../config-policy.ts';
 import { isInScope } from '../turn/scope.ts';
+import type { Mutable } from '../turn/turn-event.ts';
 import { periodAt, type Span } from './budget-period.ts';
 import type { Dimension, Dimensions } from './dimensions.ts';
 import { AHEAD_TOLERANCE_MS } from './plausible-time.ts';
@@ -28,8 +29,6 @@ export interface Spend {
 /** What was spent under one label combination. */
 type Booked = Spend & { readonly dimension: number };
 type DatedTurn = Booked & { readonly datedMs: number };
-
-type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 function inUnit(unit: SpendUnit, { costNano, estimatedNano, tokens, turns }: Spend): number {
   // A cost that nobody stated was spent all the same, as far as it can be known.
@@ -89,7 +88,9 @@ export class SpendBook {
   readonly #budgets: readonly BudgetMeter[];
   readonly #caps: readonly CapMeter[];
   readonly #now: () => number;
-  readonly #dirty = new Map<string, { bucket: number; dimension: number; change: Mutable<Spend> }>();
+  readonly #meters: readonly Meter[];
+  /** What the transaction under way changed, by label combination. */
+  readonly #dirty = new Map<number, { readonly bucket: number; readonly change: Mutable<Spend> }[]>();
 
   constructor(db: DatabaseSync, { dimensions, timeZone, policy, now }: SpendBookOptions) {
     this.#db = db;
@@ -110,24 +111,22 @@ export class SpendBook {
       ...meter(rule),
       ...{ kind: 'cap', periodMs: rule.per === 'minute' ? 60_000 : HOUR_MS, drainedMs: 0, emptyMs: 0 },
     }));
+    this.#meters = [...this.#budgets, ...this.#caps];
   }
 
   /** Books a change under a label combination at an event time, inside the caller's transaction. */
   book(dimension: number, datedMs: number, change: Spend): void {
-    const bucket = Math.floor(datedMs / BUCKET_MS);
-    const key = `${bucket}/${dimension}`;
-    const pending = this.#dirty.get(key)?.change;
-    if (pending) {
-      pending.costNano += change.costNano;
-      pending.estimatedNano += change.estimatedNano;
-      pending.tokens += change.tokens;
-      pending.turns += change.turns;
-    } else this.#dirty.set(key, { bucket, dimension, change: { ...change } });
+    const pending = this.#pending(dimension, Math.floor(datedMs / BUCKET_MS));
+    pending.costNano += change.costNano;
+    pending.estimatedNano += change.estimatedNano;
+    pending.tokens += change.tokens;
+    pending.turns += change.turns;
     for (const meter of this.#budgets) {
       if (meter.span && isWithin(meter.span, datedMs) && this.#isFor(meter, dimension)) {
         meter.spent += inUnit(meter.unit, change);
       }
     }
+    if (this.#caps.length === 0) return;
     const nowMs = this.#now();
     for (const meter of this.#caps) {
       if (!isUpToDate(meter, nowMs) || !this.#isFor(meter, dimension)) continue;
@@ -137,15 +136,17 @@ export class SpendBook {
 
   /** Notes what one turn has cost by now, so that it is known how dear a single one can be. */
   noteTurn(dimension: number, datedMs: number, whole: Spend): void {
-    for (const meter of this.#meters()) {
+    for (const meter of this.#meters) {
       if (meter.span && this.#isFor(meter, dimension)) meter.dearest.add(datedMs, inUnit(meter.unit, whole));
     }
   }
 
   /** Writes what changed; call it inside the transaction that books the cause. */
   flush(): void {
-    for (const { bucket, dimension, change } of this.#dirty.values()) {
-      this.#upsert.run(bucket, dimension, change.costNano, change.estimatedNano, change.tokens, change.turns);
+    for (const [dimension, quarters] of this.#dirty) {
+      for (const { bucket, change } of quarters) {
+        this.#upsert.run(bucket, dimension, change.costNano, change.estimatedNano, change.tokens, change.turns);
+      }
     }
     this.#dirty.clear();
   }
@@ -153,7 +154,7 @@ export class SpendBook {
   /** Forgets what is in memory; the disk holds it all. */
   load(): void {
     this.#dirty.clear();
-    for (const meter of this.#meters()) {
+    for (const meter of this.#meters) {
       meter.span = undefined;
       meter.inScope.clear();
     }
@@ -169,8 +170,18 @@ export class SpendBook {
     ];
   }
 
-  #meters(): readonly Meter[] {
-    return [...this.#budgets, ...this.#caps];
+  #pending(dimension: number, bucket: number): Mutable<Spend> {
+    let quarters = this.#dirty.get(dimension);
+    if (!quarters) {
+      quarters = [];
+      this.#dirty.set(dimension, quarters);
+    }
+    // Turns come in the order of their time, or nearly.
+    const known = quarters.findLast((quarter) => quarter.bucket === bucket);
+    if (known) return known.change;
+    const change = { costNano: 0, estimatedNano: 0, tokens: 0, turns: 0 };
+    quarters.push({ bucket, change });
+    return change;
   }
 
   #isFor(meter: Meter, dimension: number): boolean {

@@ -52,6 +52,9 @@ export class ToolBook {
   readonly #insertError: StatementSync;
   readonly #putPermission: StatementSync;
   readonly #findPermission: StatementSync;
+  readonly #countHeld: StatementSync;
+  /** How many calls wait for their turn: every new turn asks, and mostly there are none. */
+  #held = 0;
 
   constructor(db: DatabaseSync, parts: Parts) {
     this.#parts = parts;
@@ -69,6 +72,7 @@ export class ToolBook {
     this.#heldLong = db.prepare(
       'SELECT * FROM tool_call WHERE booked = 0 AND received_ms <= ? ORDER BY received_ms LIMIT ?',
     );
+    this.#countHeld = db.prepare('SELECT count(*) AS n FROM tool_call WHERE booked = 0');
     this.#sessionProject = db.prepare('SELECT project FROM session WHERE agent = ? AND session_id = ?');
     this.#insertSession = db.prepare(
       'INSERT OR IGNORE INTO session (agent, session_id, project, received_ms) VALUES (?, ?, ?, ?)',
@@ -114,6 +118,7 @@ export class ToolBook {
       row?.booked ?? 0,
       nowMs,
     );
+    if (!row) this.#held += 1;
     const turn = event.messageId && this.#parts.turns.find(event.agent, event.sessionId, event.messageId);
     if (turn && !row?.booked) {
       this.#count(this.#find.get(event.agent, event.sessionId, event.callId) as unknown as ToolRow, turn);
@@ -123,6 +128,7 @@ export class ToolBook {
 
   /** Counts the calls that waited for this turn. */
   release(agent: string, sessionId: string, messageId: string): void {
+    if (this.#held === 0) return;
     const held = this.#heldOfMessage.all(agent, sessionId, messageId) as unknown as ToolRow[];
     if (held.length === 0) return;
     const turn = this.#parts.turns.find(agent, sessionId, messageId);
@@ -134,6 +140,11 @@ export class ToolBook {
     const rows = this.#heldLong.all(nowMs - SETTLE_MS, limit) as unknown as ToolRow[];
     for (const row of rows) this.#count(row, undefined);
     return rows.length;
+  }
+
+  /** Counts anew what the disk holds. */
+  load(): void {
+    this.#held = (this.#countHeld.get() as { n: number }).n;
   }
 
   bookSession(event: SessionEvent, nowMs: number): Booking {
@@ -196,6 +207,7 @@ export class ToolBook {
     const durationMs = plausibleDurationMs(row.started_ms, row.completed_ms);
     if (durationMs !== undefined) totals.observe(TOLL.toolDuration, labels, durationMs);
     this.#markBooked.run(row.agent, row.session_id, row.call_id);
+    this.#held -= 1;
   }
 
   #exported<T extends Record<string, string>>(values: T, metric: string): Record<string, string> {

@@ -22,6 +22,9 @@ const CLOSED_LABELS: ReadonlySet<string> = new Set([
   'metric',
 ]);
 
+/** Names a series of a label set: what its family calls it. A constant, because it is what the series is found by. */
+export type Naming<T extends LabelValues> = (labels: T) => LabelValues;
+
 interface Counter {
   readonly labels: Labels;
   value: number;
@@ -33,6 +36,16 @@ interface Histogram {
   counts: number[];
   sum: number;
   count: number;
+}
+
+/** All series of a family. */
+interface Family<T> {
+  readonly family: MetricFamily;
+  readonly series: Map<string, T>;
+  /** What the transaction under way changed. */
+  readonly dirty: Set<T>;
+  /** The sum over all series, kept as it grows. */
+  grand: number;
 }
 
 function pick(family: MetricFamily, values: LabelValues, fold: boolean): Labels {
@@ -53,32 +66,29 @@ function keyOf(family: MetricFamily, values: LabelValues): string {
 }
 
 /** The series of one label set, found once each. Good until the totals are loaded anew. */
-export interface SeriesOf {
-  /** As `raise`. `own` is what tells the series from others of its family; `values` are asked for when it is first met. */
-  raise(family: MetricFamily, delta: number, own: string, values: () => LabelValues): void;
-  /** As `observe`. */
-  observe(family: MetricFamily, value: number, own: string, values: () => LabelValues): void;
+export interface SeriesOf<T extends LabelValues> {
+  /** As `raise` of the totals. */
+  raise(family: MetricFamily, delta: number, naming: Naming<T>): void;
+  /** As `observe` of the totals. */
+  observe(family: MetricFamily, value: number, naming: Naming<T>): void;
 }
 
 /** A series of a label set; there are a dozen of each, so looking through them is as fast as a map, and much smaller. */
 interface Found<T> {
-  readonly family: MetricFamily;
-  readonly own: string;
+  readonly of: Family<T>;
+  readonly naming: Naming<never>;
   readonly series: T;
 }
 
-function among<T>(found: readonly Found<T>[], family: MetricFamily, own: string): T | undefined {
-  for (const each of found) if (each.family === family && each.own === own) return each.series;
+function among<T>(found: readonly Found<T>[], family: MetricFamily, naming: Naming<never>): Found<T> | undefined {
+  for (const each of found) if (each.naming === naming && each.of.family === family) return each;
   return undefined;
 }
 
 export class Totals {
-  readonly #counters = new Map<string, Map<string, Counter>>();
-  readonly #histograms = new Map<string, Map<string, Histogram>>();
-  readonly #grand = new Map<string, number>();
-  readonly #dirtyCounters = new Map<Counter, string>();
-  readonly #dirtyHistograms = new Map<Histogram, string>();
-  #known = new WeakMap<LabelValues, SeriesOf>();
+  readonly #counters = new Map<string, Family<Counter>>();
+  readonly #histograms = new Map<string, Family<Histogram>>();
+  #known = new WeakMap<LabelValues, SeriesOf<never>>();
   readonly #maxSeries: number;
   #seriesCount = 0;
   #upsertCounter: StatementSync | undefined;
@@ -95,16 +105,16 @@ export class Totals {
   }
 
   counters(name: string): Iterable<CounterPoint> {
-    return this.#counters.get(name)?.values() ?? [];
+    return this.#counters.get(name)?.series.values() ?? [];
   }
 
   histograms(name: string): Iterable<HistogramPoint> {
-    return this.#histograms.get(name)?.values() ?? [];
+    return this.#histograms.get(name)?.series.values() ?? [];
   }
 
-  /** The sum over all series of a counter, kept as it grows. */
+  /** The sum over all series of a counter. */
   grand(family: MetricFamily): number {
-    return this.#grand.get(family.name) ?? 0;
+    return this.#counters.get(family.name)?.grand ?? 0;
   }
 
   /** Whether so many series are held that new label sets fold into `other`. */
@@ -114,7 +124,7 @@ export class Totals {
 
   /** Whether a counter has a series with these labels. */
   has(family: MetricFamily, values: LabelValues): boolean {
-    return this.#counters.get(family.name)?.has(keyOf(family, values)) ?? false;
+    return this.#counters.get(family.name)?.series.has(keyOf(family, values)) ?? false;
   }
 
   /**
@@ -122,13 +132,15 @@ export class Totals {
    * @param delta integer ≥ 0 in the family's unit
    */
   raise(family: MetricFamily, values: LabelValues, delta: number): void {
-    this.#raise(family, this.#counter(family, pick(family, values, false)), delta);
+    const of = familyIn(this.#counters, family);
+    raise(of, this.#counter(of, pick(family, values, false)), delta);
   }
 
   /** As `raise`, but a new label set folds when there are too many series. */
   add(family: MetricFamily, values: LabelValues, delta: number): void {
     const fold = this.isFull && !this.has(family, values);
-    this.#raise(family, this.#counter(family, pick(family, values, fold)), delta);
+    const of = familyIn(this.#counters, family);
+    raise(of, this.#counter(of, pick(family, values, fold)), delta);
     if (fold && delta > 0) this.#noteFold(family);
   }
 
@@ -137,67 +149,57 @@ export class Totals {
    * costs more than raising them.
    * @param labels an object that lasts and does not change
    */
-  of(labels: LabelValues): SeriesOf {
-    let known = this.#known.get(labels);
-    if (known) return known;
+  of<T extends LabelValues>(labels: T): SeriesOf<T> {
+    const known = this.#known.get(labels);
+    if (known) return known as SeriesOf<T>;
     const counters: Found<Counter>[] = [];
     const histograms: Found<Histogram>[] = [];
-    known = {
-      raise: (family, delta, own, values) => {
-        let series = among(counters, family, own);
-        if (!series) {
-          series = this.#counter(family, pick(family, values(), false));
-          counters.push({ family, own, series });
+    const series: SeriesOf<T> = {
+      raise: (family, delta, naming) => {
+        let found = among(counters, family, naming);
+        if (!found) {
+          const of = familyIn(this.#counters, family);
+          found = { of, naming, series: this.#counter(of, pick(family, naming(labels), false)) };
+          counters.push(found);
         }
-        this.#raise(family, series, delta);
+        raise(found.of, found.series, delta);
       },
-      observe: (family, value, own, values) => {
-        const series = among(histograms, family, own);
-        if (series) return this.#observe(family, series, value);
-        const { found, isFolded } = this.#histogram(family, values());
+      observe: (family, value, naming) => {
+        const found = among(histograms, family, naming);
+        if (found) return observe(found.of, found.series, value);
+        const of = familyIn(this.#histograms, family);
+        const { histogram, isFolded } = this.#histogram(of, naming(labels));
         // What folds is looked for again each time, because each time is told.
-        if (!isFolded) histograms.push({ family, own, series: found });
-        this.#observe(family, found, value);
+        if (!isFolded) histograms.push({ of, naming, series: histogram });
+        observe(of, histogram, value);
       },
     };
-    this.#known.set(labels, known);
-    return known;
+    this.#known.set(labels, series as SeriesOf<never>);
+    return series;
   }
 
   /** Adds one observation to a histogram. `value` is an integer ≥ 0 in the family's unit (ms for seconds). */
   observe(family: MetricFamily, values: LabelValues, value: number): void {
-    this.#observe(family, this.#histogram(family, values).found, value);
+    const of = familyIn(this.#histograms, family);
+    observe(of, this.#histogram(of, values).histogram, value);
   }
 
   /** The histogram with these labels, born empty when it is new; where there are too many series, the one it folds into. */
-  #histogram(family: MetricFamily, values: LabelValues): { found: Histogram; isFolded: boolean } {
-    const buckets = family.buckets ?? [];
-    const series = this.#family(this.#histograms, family);
+  #histogram({ family, series }: Family<Histogram>, values: LabelValues): { histogram: Histogram; isFolded: boolean } {
     const known = series.get(keyOf(family, values));
-    if (known) return { found: known, isFolded: false };
+    if (known) return { histogram: known, isFolded: false };
     const isFolded = this.isFull;
     if (isFolded) this.#noteFold(family);
     const labels = pick(family, values, isFolded);
     const key = keyOf(family, labels);
-    let found = series.get(key);
-    if (!found) {
-      found = { labels, counts: new Array(buckets.length + 1).fill(0), sum: 0, count: 0 };
-      series.set(key, found);
-      this.#seriesCount += buckets.length + 3;
+    let histogram = series.get(key);
+    if (!histogram) {
+      const bounds = family.buckets?.length ?? 0;
+      histogram = { labels, counts: new Array(bounds + 1).fill(0), sum: 0, count: 0 };
+      series.set(key, histogram);
+      this.#seriesCount += bounds + 3;
     }
-    return { found, isFolded };
-  }
-
-  #observe(family: MetricFamily, histogram: Histogram, value: number): void {
-    if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${family.name}: cannot observe ${value}`);
-    const buckets = family.buckets ?? [];
-    const at = buckets.findIndex((bound) => value <= bound * family.scale);
-    const index = at === -1 ? buckets.length : at;
-    if (!this.#dirtyHistograms.has(histogram)) histogram.counts = [...histogram.counts];
-    histogram.counts[index] = (histogram.counts[index] as number) + 1;
-    histogram.sum += value;
-    histogram.count += 1;
-    this.#dirtyHistograms.set(histogram, family.name);
+    return { histogram, isFolded };
   }
 
   /** Writes what changed; call it inside the transaction that books the cause. */
@@ -205,34 +207,35 @@ export class Totals {
     this.#upsertCounter ??= db.prepare(
       'INSERT INTO counter (family, labels, value) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value',
     );
-    for (const [counter, name] of this.#dirtyCounters) {
-      this.#upsertCounter.run(name, JSON.stringify(counter.labels), counter.value);
+    for (const { family, dirty } of this.#counters.values()) {
+      for (const { labels, value } of dirty) this.#upsertCounter.run(family.name, JSON.stringify(labels), value);
+      dirty.clear();
     }
     this.#upsertHistogram ??= db.prepare(
       'INSERT INTO histogram (family, labels, counts, sum) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET counts = excluded.counts, sum = excluded.sum',
     );
-    for (const [histogram, name] of this.#dirtyHistograms) {
-      const { labels, counts, sum } = histogram;
-      this.#upsertHistogram.run(name, JSON.stringify(labels), JSON.stringify(counts), sum);
+    for (const { family, dirty } of this.#histograms.values()) {
+      for (const { labels, counts, sum } of dirty) {
+        this.#upsertHistogram.run(family.name, JSON.stringify(labels), JSON.stringify(counts), sum);
+      }
+      dirty.clear();
     }
-    this.#forgetDirty();
   }
 
   /** Replaces everything in memory by what the disk holds. */
   load(db: DatabaseSync, families: readonly MetricFamily[]): void {
     this.#counters.clear();
     this.#histograms.clear();
-    this.#grand.clear();
     this.#known = new WeakMap();
-    this.#forgetDirty();
     this.#seriesCount = 0;
     const byName = new Map(families.map((family) => [family.name, family]));
     for (const row of db.prepare('SELECT family, labels, value FROM counter').iterate()) {
       const family = byName.get(row.family as string);
       if (!family) continue;
       const labels: Labels = Object.freeze(JSON.parse(row.labels as string));
-      this.#family(this.#counters, family).set(keyOf(family, labels), { labels, value: row.value as number });
-      this.#grand.set(family.name, this.grand(family) + (row.value as number));
+      const of = familyIn(this.#counters, family);
+      of.series.set(keyOf(family, labels), { labels, value: row.value as number });
+      of.grand += row.value as number;
       this.#seriesCount += 1;
     }
     for (const row of db.prepare('SELECT family, labels, counts, sum FROM histogram').iterate()) {
@@ -242,49 +245,55 @@ export class Totals {
       const counts = JSON.parse(row.counts as string) as number[];
       const count = counts.reduce((total, each) => total + each, 0);
       const histogram = { labels, counts, sum: row.sum as number, count };
-      this.#family(this.#histograms, family).set(keyOf(family, labels), histogram);
+      familyIn(this.#histograms, family).series.set(keyOf(family, labels), histogram);
       this.#seriesCount += counts.length + 2;
     }
   }
 
-  #noteFold({ name }: MetricFamily): void {
-    this.#raise(TOLL.seriesOverflow, this.#counter(TOLL.seriesOverflow, { metric: name }), 1);
+  #noteFold({ name: metric }: MetricFamily): void {
+    this.raise(TOLL.seriesOverflow, { metric }, 1);
   }
 
   /** The series with these labels, born at 0 when it is new. */
-  #counter(family: MetricFamily, labels: Labels): Counter {
-    const series = this.#family(this.#counters, family);
+  #counter({ family, series, dirty }: Family<Counter>, labels: Labels): Counter {
     const key = keyOf(family, labels);
     let counter = series.get(key);
     if (!counter) {
       counter = { labels, value: 0 };
       series.set(key, counter);
       this.#seriesCount += 1;
-      this.#dirtyCounters.set(counter, family.name);
+      dirty.add(counter);
     }
     return counter;
   }
+}
 
-  #raise(family: MetricFamily, counter: Counter, delta: number): void {
-    if (!Number.isSafeInteger(delta) || delta < 0)
-      throw new RangeError(`${family.name}: a counter cannot move by ${delta}`);
-    if (delta === 0) return;
-    counter.value += delta;
-    this.#grand.set(family.name, this.grand(family) + delta);
-    this.#dirtyCounters.set(counter, family.name);
+function familyIn<T>(families: Map<string, Family<T>>, family: MetricFamily): Family<T> {
+  let of = families.get(family.name);
+  if (!of) {
+    of = { family, series: new Map(), dirty: new Set(), grand: 0 };
+    families.set(family.name, of);
   }
+  return of;
+}
 
-  #family<T>(families: Map<string, Map<string, T>>, family: MetricFamily): Map<string, T> {
-    let series = families.get(family.name);
-    if (!series) {
-      series = new Map();
-      families.set(family.name, series);
-    }
-    return series;
-  }
+function raise(of: Family<Counter>, counter: Counter, delta: number): void {
+  if (!Number.isSafeInteger(delta) || delta < 0)
+    throw new RangeError(`${of.family.name}: a counter cannot move by ${delta}`);
+  if (delta === 0) return;
+  counter.value += delta;
+  of.grand += delta;
+  of.dirty.add(counter);
+}
 
-  #forgetDirty(): void {
-    this.#dirtyCounters.clear();
-    this.#dirtyHistograms.clear();
-  }
+function observe({ family, dirty }: Family<Histogram>, histogram: Histogram, value: number): void {
+  if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${family.name}: cannot observe ${value}`);
+  const { buckets = [], scale } = family;
+  let at = 0;
+  while (at < buckets.length && value > buckets[at]! * scale) at++;
+  if (!dirty.has(histogram)) histogram.counts = [...histogram.counts];
+  histogram.counts[at]! += 1;
+  histogram.sum += value;
+  histogram.count += 1;
+  dirty.add(histogram);
 }

@@ -2,26 +2,16 @@
 // arrival; only a winning vector moves totals, by the difference; what it takes back goes to the corrections.
 
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import { type MetricFamily, TOLL } from '../metrics/catalogue.ts';
-import {
-  type Booking,
-  type ConflictField,
-  PHASES,
-  TOKEN_TYPES,
-  type TokenCounts,
-  type TurnEvent,
-  totalTokens,
-} from '../turn/turn-event.ts';
-import { semconvProviderName } from '../turn/upstream-provider.ts';
+import { type Booking, type Mutable, PHASES, type TurnEvent, totalTokens } from '../turn/turn-event.ts';
 import type { BalanceBook } from './balance-book.ts';
-import { type Dimension, type Dimensions, labelsOf } from './dimensions.ts';
-import type { LabelCaps } from './label-caps.ts';
+import { type Dimension, labelsOf, underLabels } from './dimensions.ts';
 import { isAhead, plausibleDurationMs } from './plausible-time.ts';
 import { PricingStates } from './pricing-states.ts';
 import type { ModelPricing } from './reading.ts';
 import type { SessionCounts } from './session-counts.ts';
 import type { SpendBook } from './spend-book.ts';
-import { type LabelValues, OTHER, type Totals } from './totals.ts';
+import { type Place, TurnPlaces, type TurnPlacesParts } from './turn-places.ts';
+import { TurnSeries } from './turn-series.ts';
 import {
   amounts,
   beats,
@@ -31,31 +21,24 @@ import {
   sameUsage,
   spendOf,
   type TurnRow,
-  type Usage,
   usageOf,
 } from './turn-vector.ts';
 import type { Windows } from './windows.ts';
 
 /** A turn that finished but is never said to be completed counts after this. */
 export const SETTLE_MS = 60_000;
-const COMPLETED = PHASES.indexOf('completed');
 const IN_PROGRESS = PHASES.indexOf('in_progress');
 
-/** The columns that a winning vector sets. */
+/** The columns that a winning vector sets, in the order of `vectorValues`. */
 const VECTOR_COLUMNS = [
   ...(['dimension_id', 'series_id', 'cell_id', 'upstream_evidence', 'event_id', 'phase', 'status', 'reason'] as const),
   ...(['started_ms', 'completed_ms', 'dated_ms', 'received_ms'] as const),
   ...(['input', 'output', 'reasoning', 'cache_read', 'cache_write', 'cost_nano', 'estimated_nano', 'pricing'] as const),
 ] as const;
-type Vector = Pick<TurnRow, (typeof VECTOR_COLUMNS)[number]>;
-type Places = Pick<TurnRow, 'dimension_id' | 'series_id' | 'cell_id' | 'upstream_evidence'>;
 
-interface Parts {
+interface Parts extends TurnPlacesParts {
   readonly balances: Pick<BalanceBook, 'turnMoved'>;
-  readonly totals: Totals;
-  readonly caps: LabelCaps;
   readonly windows: Windows;
-  readonly dimensions: Dimensions;
   readonly spend: Pick<SpendBook, 'book' | 'noteTurn'>;
   readonly sessions: Pick<SessionCounts, 'note'>;
 }
@@ -67,8 +50,16 @@ interface Receipt {
   readonly horizonMs: number;
 }
 
+/** When a vector is booked, and to when it is dated. */
+interface Dating {
+  readonly nowMs: number;
+  readonly datedMs: number;
+}
+
 export class TurnBook {
   readonly #parts: Parts;
+  readonly #places: TurnPlaces;
+  readonly #series: TurnSeries;
   readonly #find: StatementSync;
   readonly #unfinished: StatementSync;
   readonly #ofSession: StatementSync;
@@ -81,6 +72,8 @@ export class TurnBook {
 
   constructor(db: DatabaseSync, parts: Parts) {
     this.#parts = parts;
+    this.#places = new TurnPlaces(parts);
+    this.#series = new TurnSeries(parts.totals);
     this.#find = db.prepare('SELECT * FROM turn WHERE agent = ? AND session_id = ? AND message_id = ?');
     const columns = VECTOR_COLUMNS.join(', ');
     const values = VECTOR_COLUMNS.map(() => '?').join(', ');
@@ -145,7 +138,7 @@ export class TurnBook {
     if (row && (!beats(event, row) || this.#isAnothers(event, row))) {
       return { outcome: { type: 'duplicate' }, ...this.#conflicts(event, row) };
     }
-    if (this.#wouldOverflow(event)) {
+    if (this.#series.wouldOverflow(usageOf(event))) {
       return {
         outcome: {
           type: 'rejected',
@@ -173,161 +166,99 @@ export class TurnBook {
   /** Forgets what was not written. */
   forget(): void {
     this.#pricing.forget();
+    this.#places.forget();
   }
 
   #dimension(id: number): Dimension {
     return this.#parts.dimensions.byId(id);
   }
 
-  #begin(event: TurnEvent, at: { nowMs: number; datedMs: number }): Booking {
-    const { agent, sessionId: session_id, messageId: message_id } = event;
-    const vector = vectorOf(event, this.#places(event), at);
-    const isOver = event.phase === 'completed';
-    const durationMs = isOver ? plausibleDurationMs(vector.started_ms, vector.completed_ms) : undefined;
-    const isTimed = durationMs !== undefined;
+  #begin(event: TurnEvent, at: Dating): Booking {
+    const row = rowOf(event, this.#places.of(event), at);
+    const durationMs = row.counted ? plausibleDurationMs(row.started_ms, row.completed_ms) : undefined;
+    const timed = durationMs === undefined ? 0 : 1;
     const { lastInsertRowid } = this.#insert.run(
-      ...[agent, session_id, message_id, isOver ? 1 : 0, isTimed ? 1 : 0],
-      ...VECTOR_COLUMNS.map((name) => vector[name]),
+      ...[row.agent, row.session_id, row.message_id, row.counted, timed],
+      ...vectorValues(row),
     );
-    // As it was before it counted, so that it is counted below.
-    const before = { unpriced: 0, counted: 0, timed: 0 };
-    const row: TurnRow = { id: Number(lastInsertRowid), agent, session_id, message_id, ...vector, ...before };
-    this.#bear(row);
-    if (row.phase !== IN_PROGRESS) this.#move(row, NOTHING, undefined);
-    if (isTimed) this.#observeDuration(row, this.#dimension(row.series_id), durationMs);
-    if (isOver) this.#tally(row);
-    if (isOver && event.isTitle) this.#tallyTitle(row);
+    row.id = Number(lastInsertRowid);
+    const series = this.#dimension(row.series_id);
+    this.#series.bear(series, row.pricing === 'estimated');
+    if (row.phase !== IN_PROGRESS) this.#move(row, undefined);
+    if (row.counted) this.#noteFirst(row, series);
+    if (durationMs !== undefined) this.#series.observeDuration(series, row, durationMs);
+    if (row.counted && event.isTitle) this.#series.countTitle(series);
     return { outcome: { type: 'recorded' } };
   }
 
-  #win(event: TurnEvent, old: TurnRow, at: { nowMs: number; datedMs: number }): Booking {
+  #win(event: TurnEvent, old: TurnRow, at: Dating): Booking {
     // Dimensions are fixed by the first complete vector. Before that nothing was booked under them, so they may change.
     const fixed = old.phase !== IN_PROGRESS;
-    const vector = vectorOf(fixed ? keepingPrice(event, old) : event, fixed ? old : this.#places(event), at);
-    this.#update.run(...VECTOR_COLUMNS.map((name) => vector[name]), old.id);
-    const row: TurnRow = { ...old, ...vector };
-    if (!fixed) this.#bear(row);
-    if (row.phase !== IN_PROGRESS) this.#move(row, fixed ? usageOf(old) : NOTHING, fixed ? old : undefined);
-    if (row.phase === COMPLETED) this.#count(row);
-    if (row.phase === COMPLETED && !old.counted && event.isTitle) this.#tallyTitle(row);
-    const isNews = row.phase > old.phase || row.status !== old.status || !sameUsage(usageOf(row), usageOf(old));
-    return { outcome: { type: isNews ? 'updated' : 'duplicate' }, ...this.#conflicts(event, old) };
-  }
-
-  /**
-   * Where a turn is booked: what it stated, what is exported under the label caps of now, its window cell, and how its
-   * upstream provider was told.
-   */
-  #places(event: TurnEvent): Places {
-    const { dimensions, caps, totals } = this.#parts;
-    const { tokens, costNano, estimatedNano } = usageOf(event);
-    const stated = labelsOf(event);
-    // A turn that ended is more than a birth even when it used nothing: it is counted, so its values keep their series.
-    const weight = event.phase === 'in_progress' ? 0 : Math.max(1, costNano + estimatedNano + totalTokens(tokens));
-    const exported = { ...stated };
-    for (const name of Object.keys(stated) as (keyof Dimension)[])
-      exported[name] = caps.exported(name, stated[name], weight);
-    if (totals.isFull && !totals.has(TOLL.cost, exported)) {
-      // The whole turn folds, once and for good: its corrections must find what they correct.
-      for (const name of Object.keys(exported) as (keyof Dimension)[]) if (exported[name]) exported[name] = OTHER;
-    }
-    const isAsStated = (Object.keys(stated) as (keyof Dimension)[]).every((name) => exported[name] === stated[name]);
-    const dimension_id = dimensions.idOf(stated);
-    const series_id = isAsStated ? dimension_id : dimensions.idOf(exported);
-    if (series_id !== dimension_id) totals.add(TOLL.seriesOverflow, { metric: TOLL.turns.name }, 1);
-    const cell_id = dimensions.cellOf({
-      upstreamProvider: exported.upstream_provider,
-      provider: exported.provider,
-      model: stated.model,
-    });
-    return { dimension_id, series_id, cell_id, upstream_evidence: event.upstreamEvidence };
-  }
-
-  /** Gives birth to the turn's series, so that their first increment has a 0 before it. */
-  #bear(row: TurnRow): void {
+    const booked = fixed ? keepingPrice(event, old) : event;
+    const row = rowOf(booked, fixed ? old : this.#places.of(event), at);
+    [row.id, row.unpriced, row.timed] = [old.id, old.unpriced, old.timed];
+    const isOver = row.counted === 1;
+    // That it is counted is for `#count` to say.
+    row.counted = old.counted;
+    this.#update.run(...vectorValues(row), row.id);
     const series = this.#dimension(row.series_id);
-    const totals = this.#parts.totals.of(series);
-    totals.raise(TOLL.cost, 0, '', () => series);
-    for (const type of TOKEN_TYPES) totals.raise(TOLL.tokens, 0, type, () => ({ ...series, token_type: type }));
-    totals.raise(TOLL.turns, 0, 'ok', () => ({ ...series, status: 'ok' }));
-    if (row.pricing === 'estimated') totals.raise(TOLL.costEstimated, 0, '', () => series);
+    if (!fixed) this.#series.bear(series, row.pricing === 'estimated');
+    if (row.phase !== IN_PROGRESS) this.#move(row, fixed ? old : undefined);
+    if (row.counted) this.#note(row, series);
+    if (isOver) this.#count(row);
+    // That a turn is a title is not kept: what counts is what the description says that completes it.
+    if (isOver && !old.counted && event.isTitle) this.#series.countTitle(series);
+    const said = row.phase > old.phase || row.status !== old.status || !sameUsage(usageOf(row), usageOf(old));
+    const outcome = { type: said ? ('updated' as const) : ('duplicate' as const) };
+    return { outcome, ...(booked !== event && { turns: [booked] }), ...this.#conflicts(booked, old) };
   }
 
-  /** Moves totals and rollups from what the turn had brought so far to what its row now holds. */
-  #move(row: TurnRow, before: Usage, old: TurnRow | undefined): void {
+  /** Moves everything that is summed from what the turn had brought so far to what its row now holds. */
+  #move(row: TurnRow, old: TurnRow | undefined): void {
     const { windows, balances, spend } = this.#parts;
-    const series = this.#dimension(row.series_id);
-    const totals = this.#parts.totals.of(series);
-    const after = usageOf(row);
-    const shift = (
-      up: MetricFamily,
-      down: MetricFamily,
-      delta: number,
-      own = '',
-      labels = (): LabelValues => series,
-    ) => {
-      if (delta !== 0) totals.raise(delta > 0 ? up : down, Math.abs(delta), own, labels);
-    };
-    shift(TOLL.cost, TOLL.costCorrections, after.costNano - before.costNano);
-    shift(TOLL.costEstimated, TOLL.costEstimatedCorrections, after.estimatedNano - before.estimatedNano);
-    for (const type of TOKEN_TYPES) {
-      const delta = after.tokens[type] - before.tokens[type];
-      shift(TOLL.tokens, TOLL.tokensCorrections, delta, type, () => ({ ...series, token_type: type }));
-    }
-    if (old) windows.book(row.cell_id, old.dated_ms, amounts(before, old.counted, -1));
-    windows.book(row.cell_id, row.dated_ms, amounts(after, row.counted, 1));
-    if (old) spend.book(row.dimension_id, old.dated_ms, spendOf(before, old.counted, -1));
-    spend.book(row.dimension_id, row.dated_ms, spendOf(after, row.counted, 1));
-    spend.noteTurn(row.dimension_id, row.dated_ms, spendOf(after, 1, 1));
     const payer = this.#dimension(row.dimension_id);
-    if (old) balances.turnMoved(payer, old.dated_ms, -before.costNano);
+    const before = old ? usageOf(old) : NOTHING;
+    const after = usageOf(row);
+    this.#series.move(this.#dimension(row.series_id), before, after);
+    if (old) {
+      windows.book(row.cell_id, old.dated_ms, amounts(before, old.counted, -1));
+      spend.book(row.dimension_id, old.dated_ms, spendOf(before, old.counted, -1));
+      balances.turnMoved(payer, old.dated_ms, -before.costNano);
+    }
+    const spent = spendOf(after, row.counted, 1);
+    windows.book(row.cell_id, row.dated_ms, amounts(after, row.counted, 1));
+    spend.book(row.dimension_id, row.dated_ms, spent);
+    spend.noteTurn(row.dimension_id, row.dated_ms, row.counted ? spent : spendOf(after, 1, 1));
     balances.turnMoved(payer, row.dated_ms, after.costNano);
-    if (!row.counted) return;
-    this.#countUnpriced(row, series);
-    this.#notePricing(row, series);
-    this.#noteSession(row, series);
   }
 
   /** Counts a turn that is over, once; observes its duration when it is known, once. */
   #count(row: TurnRow): void {
-    const durationMs = plausibleDurationMs(row.started_ms, row.completed_ms);
-    const timed = durationMs !== undefined;
-    if (timed && !row.timed) this.#observeDuration(row, this.#dimension(row.series_id), durationMs);
-    if (row.counted && (row.timed || !timed)) return;
-    this.#markCounted.run(timed ? 1 : 0, row.id);
-    if (!row.counted) this.#tally(row);
-  }
-
-  /** Adds a turn to everything that counts turns that are over. */
-  #tally(row: TurnRow): void {
-    const { totals, windows, spend } = this.#parts;
     const series = this.#dimension(row.series_id);
-    const usage = usageOf(row);
-    totals.of(series).raise(TOLL.turns, 1, row.status, () => ({ ...series, status: row.status }));
-    if (row.status === 'error') totals.add(TOLL.turnErrors, { ...series, reason: row.reason ?? 'other' }, 1);
-    this.#countUnpriced(row, series);
-    this.#observeTokens(series, usage.tokens);
-    windows.book(row.cell_id, row.dated_ms, { ...amounts(NOTHING, 1, 1), pricedTurns: isPriced(usage) ? 1 : 0 });
+    const durationMs = plausibleDurationMs(row.started_ms, row.completed_ms);
+    const isTimed = durationMs !== undefined;
+    if (isTimed && !row.timed) this.#series.observeDuration(series, row, durationMs);
+    if (row.counted && (row.timed || !isTimed)) return;
+    this.#markCounted.run(isTimed ? 1 : 0, row.id);
+    if (row.counted) return;
+    const { windows, spend } = this.#parts;
+    windows.book(row.cell_id, row.dated_ms, { ...amounts(NOTHING, 1, 1), pricedTurns: isPriced(usageOf(row)) ? 1 : 0 });
     spend.book(row.dimension_id, row.dated_ms, spendOf(NOTHING, 1, 1));
-    this.#noteSession(row, series);
-    this.#notePricing(row, series);
+    this.#noteFirst(row, series);
   }
 
-  /** That a turn is a title is not kept: what counts is what the description says that completes it. */
-  #tallyTitle({ series_id }: TurnRow): void {
-    this.#parts.totals.add(TOLL.titleTurns, this.#dimension(series_id), 1);
+  /** What follows from a turn's being counted, besides its sums. */
+  #noteFirst(row: TurnRow, series: Dimension): void {
+    this.#series.count(series, row);
+    this.#note(row, series);
   }
 
-  /** When a session last had a turn that an upstream provider served. */
-  #noteSession({ agent, session_id, dated_ms }: TurnRow, { upstream_provider }: Dimension): void {
-    this.#parts.sessions.note(agent, session_id, upstream_provider, dated_ms);
-  }
-
-  /** How a model is priced is told by its newest turn that used anything. */
-  #notePricing(row: TurnRow, { provider, model }: Dimension): void {
-    const { tokens, costNano, pricing } = usageOf(row);
-    if (totalTokens(tokens) === 0 && costNano === 0) return;
-    this.#pricing.note({ provider, model, state: pricing }, row.dated_ms);
+  /** What follows from a description of a turn that is counted, besides its sums. */
+  #note(row: TurnRow, series: Dimension): void {
+    this.#countUnpriced(row, series);
+    // How a model is priced is told by its newest turn that used anything.
+    if (totalTokens(row) > 0 || row.cost_nano) this.#pricing.note(series, row.pricing, row.dated_ms);
+    this.#parts.sessions.note(row.agent, row.session_id, series.upstream_provider, row.dated_ms);
   }
 
   /** A counter cannot take back, so it counts the most that a turn ever had, whatever comes and goes in between. */
@@ -335,38 +266,19 @@ export class TurnBook {
     if (row.pricing !== 'unknown') return;
     const tokens = totalTokens(row);
     if (tokens <= row.unpriced) return;
-    this.#parts.totals.add(TOLL.unpricedTokens, series, tokens - row.unpriced);
+    this.#series.countUnpriced(series, tokens - row.unpriced);
     this.#markUnpriced.run(tokens, row.id);
   }
 
-  #observeDuration(row: TurnRow, series: Dimension, durationMs: number): void {
-    const totals = this.#parts.totals.of(series);
-    totals.observe(TOLL.turnDuration, durationMs, '', () => series);
-    const failure = row.status === 'ok' ? '' : (row.reason ?? row.status);
-    totals.observe(TOLL.genAiOperationDuration, durationMs, failure, () => ({
-      ...genAiLabels(series),
-      ...(failure !== '' && { error_type: failure }),
-    }));
-  }
-
-  #observeTokens(series: Dimension, tokens: TokenCounts): void {
-    if (totalTokens(tokens) === 0) return;
-    const totals = this.#parts.totals.of(series);
-    const observe = (type: string, count: number) =>
-      totals.observe(TOLL.genAiTokenUsage, count, type, () => ({ ...genAiLabels(series), gen_ai_token_type: type }));
-    observe('input', tokens.input + tokens.cache_read + tokens.cache_write);
-    observe('output', tokens.output + tokens.reasoning);
-  }
-
-  /** The fields in which a vector differs from the dimensions that the first complete one fixed. */
-  #conflicts(event: TurnEvent, row: TurnRow): { conflicts?: readonly ConflictField[] } {
+  /** The fields in which a vector differs from the dimensions that the first complete one fixed, and what it is under those. */
+  #conflicts(event: TurnEvent, row: TurnRow): Pick<Booking, 'conflicts' | 'turns'> {
     if (row.phase === IN_PROGRESS || event.phase === 'in_progress') return {};
     const booked = this.#dimension(row.dimension_id);
     const stated = labelsOf(event);
     const fields = (['provider', 'model', 'upstream_provider', 'account', 'project', 'team', 'user'] as const).filter(
       (field) => stated[field] !== booked[field],
     );
-    return fields.length > 0 ? { conflicts: fields } : {};
+    return fields.length > 0 ? { conflicts: fields, turns: [underLabels(event, booked)] } : {};
   }
 
   /**
@@ -378,26 +290,20 @@ export class TurnBook {
     const booked = this.#dimension(row.dimension_id);
     return (['team', 'user'] as const).some((label) => event[label] && booked[label] && event[label] !== booked[label]);
   }
-
-  #wouldOverflow(event: TurnEvent): boolean {
-    const { totals } = this.#parts;
-    const usage = usageOf(event);
-    return (
-      !Number.isSafeInteger(totals.grand(TOLL.cost) + usage.costNano) ||
-      !Number.isSafeInteger(totals.grand(TOLL.costEstimated) + usage.estimatedNano) ||
-      !Number.isSafeInteger(totals.grand(TOLL.tokens) + totalTokens(usage.tokens))
-    );
-  }
 }
 
-function vectorOf(
-  event: TurnEvent,
-  { dimension_id, series_id, cell_id, upstream_evidence }: Places,
-  { nowMs, datedMs }: { readonly nowMs: number; readonly datedMs: number },
-): Vector {
-  const { input, output, reasoning, cache_read, cache_write } = event.tokens;
+/** Written out, because it is done for every turn. */
+function rowOf(event: TurnEvent, place: Place, { nowMs, datedMs }: Dating): Mutable<TurnRow> {
+  const { tokens } = event;
   return {
-    ...{ dimension_id, series_id, cell_id, upstream_evidence },
+    id: 0,
+    agent: event.agent,
+    session_id: event.sessionId,
+    message_id: event.messageId,
+    dimension_id: place.dimension_id,
+    series_id: place.series_id,
+    cell_id: place.cell_id,
+    upstream_evidence: event.upstreamEvidence,
     event_id: event.eventId ?? '',
     phase: PHASES.indexOf(event.phase),
     status: event.status,
@@ -406,17 +312,39 @@ function vectorOf(
     completed_ms: event.completedMs ?? null,
     dated_ms: datedMs,
     received_ms: nowMs,
-    ...{ input, output, reasoning, cache_read, cache_write },
+    input: tokens.input,
+    output: tokens.output,
+    reasoning: tokens.reasoning,
+    cache_read: tokens.cache_read,
+    cache_write: tokens.cache_write,
     cost_nano: event.costNano ?? null,
     estimated_nano: event.estimatedNano ?? null,
     pricing: event.pricing,
+    unpriced: 0,
+    counted: event.phase === 'completed' ? 1 : 0,
+    timed: 0,
   };
 }
 
-function genAiLabels(series: Dimension) {
-  return {
-    gen_ai_operation_name: 'chat',
-    gen_ai_provider_name: semconvProviderName(series.upstream_provider),
-    gen_ai_request_model: series.model,
-  };
-}
+const vectorValues = (row: TurnRow) => [
+  row.dimension_id,
+  row.series_id,
+  row.cell_id,
+  row.upstream_evidence,
+  row.event_id,
+  row.phase,
+  row.status,
+  row.reason,
+  row.started_ms,
+  row.completed_ms,
+  row.dated_ms,
+  row.received_ms,
+  row.input,
+  row.output,
+  row.reasoning,
+  row.cache_read,
+  row.cache_write,
+  row.cost_nano,
+  row.estimated_nano,
+  row.pricing,
+];

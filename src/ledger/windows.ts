@@ -52,7 +52,8 @@ export class Windows {
   readonly #upsert: StatementSync;
   readonly #windows = new Map<Window, WindowState>();
   readonly #cells = new Map<number, Cell>();
-  readonly #dirty = new Map<string, { bucket: number; cell: number; change: Amounts }>();
+  /** What the transaction under way changed, by cell. */
+  readonly #dirty = new Map<number, { readonly bucket: number; readonly change: Amounts }[]>();
 
   #starts = { bucket: Number.NaN, ms: new Map<Window, number>() };
 
@@ -104,24 +105,30 @@ export class Windows {
     for (const state of this.#windows.values()) {
       if (bucket >= state.startBucket) this.#amounts(state, cell, change);
     }
-    const key = `${bucket}/${cell}`;
-    const pending = this.#dirty.get(key);
-    if (pending) addTo(pending.change, change, 1);
-    else this.#dirty.set(key, { bucket, cell, change: { ...change } });
+    addTo(this.#pending(cell, bucket), change, 1);
+  }
+
+  #pending(cell: number, bucket: number): Amounts {
+    let quarters = this.#dirty.get(cell);
+    if (!quarters) {
+      quarters = [];
+      this.#dirty.set(cell, quarters);
+    }
+    // Turns come in the order of their time, or nearly.
+    const known = quarters.findLast((quarter) => quarter.bucket === bucket);
+    if (known) return known.change;
+    const change = zero();
+    quarters.push({ bucket, change });
+    return change;
   }
 
   /** Writes what changed; call it inside the transaction that books the cause. */
   flush(): void {
-    for (const { bucket, cell, change } of this.#dirty.values()) {
-      this.#upsert.run(
-        bucket,
-        cell,
-        change.costNano,
-        change.tokens,
-        change.cacheRead,
-        change.turns,
-        change.pricedTurns,
-      );
+    for (const [cell, quarters] of this.#dirty) {
+      for (const { bucket, change } of quarters) {
+        const { costNano, tokens, cacheRead, turns, pricedTurns } = change;
+        this.#upsert.run(bucket, cell, costNano, tokens, cacheRead, turns, pricedTurns);
+      }
     }
     this.#dirty.clear();
   }

@@ -1,7 +1,7 @@
 // Whether a turn looks like one that another source brought: an agent that delivers by two roads names its turns
 // differently on each, and both would be counted.
 
-import { type StatedTurn, TOKEN_TYPES, totalTokens } from '../turn/turn-event.ts';
+import { type StatedTurn, totalTokens } from '../turn/turn-event.ts';
 
 const TURNS_REMEMBERED = 10_000;
 /** Two roads date a turn by different clocks and moments. */
@@ -14,7 +14,8 @@ export class TwinTurns {
   isTwin(source: string, turn: StatedTurn): boolean {
     const { agent, sessionId, messageId, tokens, completedMs, startedMs } = turn;
     if (totalTokens(tokens) === 0) return false;
-    const key = [agent, sessionId, ...TOKEN_TYPES.map((type) => tokens[type])].join('\0');
+    const { input, output, reasoning, cache_read, cache_write } = tokens;
+    const key = `${agent}\0${sessionId}\0${input}\0${output}\0${reasoning}\0${cache_read}\0${cache_write}`;
     const datedMs = completedMs ?? startedMs;
     const known = this.#recent.get(key);
     if (known && known.messageId !== messageId && known.source !== source) {

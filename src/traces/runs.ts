@@ -4,7 +4,6 @@
 
 import { isAhead, plausibleDurationMs } from '../ledger/plausible-time.ts';
 import { SETTLE_MS } from '../ledger/turn-book.ts';
-import { present } from '../turn/fields.ts';
 import type {
   Booking,
   ErrorEvent,
@@ -59,16 +58,14 @@ interface Run extends RunSummary {
   heardMs: number;
 }
 
-type Labels = Pick<TurnEvent, 'provider' | 'model' | 'upstreamProvider' | 'account' | keyof Identity>;
-
 interface Call {
   readonly place: SpanPlace;
   /** Absent where its agent names no prompt. */
   readonly run: Run | undefined;
   readonly owner: string;
   isOpen: boolean;
-  /** As the first vector that counts stated them: what a later one says otherwise is booked under these all the same. */
-  labels?: Labels;
+  /** It counts, so that whose it is moves no more. */
+  isBooked: boolean;
   /** What was told of it last. */
   told?: { readonly costNano: number | undefined };
   /** It finished, and waits to be said to be completed. */
@@ -151,15 +148,19 @@ export class Runs {
   booked(events: readonly MeterEvent[], bookings: readonly Booking[]): void {
     const nowMs = this.#now();
     for (const [index, stated] of events.entries()) {
-      const event = plausiblyDated(stated, nowMs);
-      const { type } = bookings[index]!.outcome;
-      const isNews = type === 'recorded' || type === 'updated';
-      if (!isNews && type !== 'duplicate') continue;
-      if (event.kind === 'session') this.#noteSession(event);
-      else if (event.kind === 'turn') this.#turn(event, isNews);
-      else if (isNews && event.kind === 'tool') this.#tool(event);
-      else if (isNews && event.kind === 'error') this.#error(event);
+      const { outcome, turns } = bookings[index]!;
+      const isNews = outcome.type === 'recorded' || outcome.type === 'updated';
+      if (!isNews && outcome.type !== 'duplicate') continue;
+      const own = stated.kind === 'turn' && turns ? [] : [stated];
+      for (const each of [...own, ...(turns ?? [])]) this.#note(plausiblyDated(each, nowMs), isNews);
     }
+  }
+
+  #note(event: MeterEvent, isNews: boolean): void {
+    if (event.kind === 'session') this.#noteSession(event);
+    else if (event.kind === 'turn') this.#turn(event, isNews);
+    else if (isNews && event.kind === 'tool') this.#tool(event);
+    else if (isNews && event.kind === 'error') this.#error(event);
   }
 
   /** Tells the calls that finished and were never completed, which count by now, and ends the runs that are over. To be called every few seconds. */
@@ -199,11 +200,10 @@ export class Runs {
     return at !== undefined;
   }
 
-  #turn(stated: TurnEvent, isNews: boolean): void {
-    const call = this.#noteCall(stated, isNews);
+  #turn(turn: TurnEvent, isNews: boolean): void {
+    const call = this.#noteCall(turn, isNews);
     if (!isNews) return;
-    if (stated.phase !== 'in_progress') call.labels ??= labelsOf(stated);
-    const turn = call.labels ? underLabels(stated, call.labels) : stated;
+    if (turn.phase !== 'in_progress') call.isBooked = true;
     // What was told counts already, whatever is still said of it.
     const isOpen = turn.phase !== 'completed' && !call.told;
     if (call.run && isOpen !== call.isOpen) call.run.open += isOpen ? 1 : -1;
@@ -242,7 +242,7 @@ export class Runs {
     const owner = ownerOf(turn);
     const known = this.#calls.get(key);
     // Until it counts for somebody it may turn out to be another one's.
-    if (known && (known.labels || !isNews || known.owner === owner)) return known;
+    if (known && (known.isBooked || !isNews || known.owner === owner)) return known;
     if (known?.run && known.isOpen) known.run.open -= 1;
     const session = this.#session(agent, sessionId);
     const startedBy = placeFor(turn, session);
@@ -252,7 +252,7 @@ export class Runs {
       spanId: spanIdOf('call', agent, sessionId, messageId),
       parentSpanId: run?.place.spanId ?? startedBy?.spanId,
     };
-    const call: Call = { place, run, owner, isOpen: false };
+    const call: Call = { place, run, owner, isOpen: false, isBooked: false };
     const forgotten = this.#calls.set(key, call);
     if (forgotten?.finished) this.#tellTurn(forgotten.finished.turn, forgotten);
     if (!session.newest || turn.startedMs >= session.newest.startedMs) {
@@ -408,14 +408,6 @@ function plausiblyDated(event: MeterEvent, nowMs: number): MeterEvent {
   if (durationMs !== undefined) return { ...event, startedMs: endMs - durationMs, completedMs: endMs };
   const { completedMs: _, ...unmeasured } = event;
   return { ...unmeasured, startedMs: endMs };
-}
-
-const labelsOf = ({ provider, model, upstreamProvider, account, team, user, project }: TurnEvent): Labels =>
-  present({ provider, model, upstreamProvider, account, team, user, project });
-
-function underLabels(stated: TurnEvent, labels: Labels): TurnEvent {
-  const { account: _account, team: _team, user: _user, project: _project, ...turn } = stated;
-  return { ...turn, ...labels };
 }
 
 /** Adds a call to its run, or what is new of it where it was told before. */

@@ -21,6 +21,7 @@ import {
   type TurnStatus,
   totalTokens,
 } from '../turn/turn-event.ts';
+import { semconvNameOfCalled } from '../turn/upstream-provider.ts';
 
 export type Span = Parameters<typeof ProtobufTraceSerializer.serializeRequest>[0][number];
 export type LogRecord = Parameters<typeof ProtobufLogsSerializer.serializeRequest>[0][number];
@@ -58,17 +59,6 @@ export interface ToldVerdict extends Identity {
 
 const NANO_PER_USD = 1e9;
 const SCOPE = { name: 'tollbridge' };
-/** The conventions' names for providers that we know by another one. */
-const PROVIDER_NAMES: ReadonlyMap<string, string> = new Map([
-  ['amazon-bedrock', 'aws.bedrock'],
-  ['azure', 'azure.ai.openai'],
-  ['google', 'gcp.gemini'],
-  ['google-vertex', 'gcp.vertex_ai'],
-  ['google-vertex-anthropic', 'gcp.vertex_ai'],
-  ['mistral', 'mistral_ai'],
-  ['xai', 'x_ai'],
-]);
-const providerName = (provider: string) => PROVIDER_NAMES.get(provider) ?? provider;
 const ABORTED = 'aborted';
 
 const hrTime = (ms: number): HrTime => [Math.floor(ms / 1000), Math.round((ms % 1000) * 1e6)];
@@ -138,7 +128,7 @@ function turnAttributes(turn: TurnEvent): Attributes {
   const { tokens } = turn;
   return {
     'gen_ai.operation.name': 'chat',
-    'gen_ai.provider.name': providerName(turn.provider),
+    'gen_ai.provider.name': semconvNameOfCalled(turn.provider),
     'gen_ai.request.model': turn.model,
     'gen_ai.conversation.id': turn.sessionId,
     // By the conventions the whole: with what was read from and written to the cache, and with reasoning.
@@ -257,7 +247,7 @@ export function errorLog(error: ErrorEvent): LogRecord {
     ...{ eventName: 'toll.error', agent, atMs: failedMs, severity: 'ERROR' },
     body: `a call failed (${reason}): ${agent} called ${model} of ${upstreamProvider}`,
     attributes: {
-      'gen_ai.provider.name': providerName(provider),
+      'gen_ai.provider.name': semconvNameOfCalled(provider),
       'gen_ai.request.model': model,
       'gen_ai.conversation.id': sessionId,
       'error.type': reason,
@@ -278,7 +268,7 @@ export function verdictLog(verdict: ToldVerdict, atMs: number): LogRecord {
     attributes: {
       'toll.verdict.decision': decision,
       'toll.verdict.rule': rule,
-      'gen_ai.provider.name': providerName(provider),
+      'gen_ai.provider.name': semconvNameOfCalled(provider),
       'gen_ai.request.model': model,
       'gen_ai.tool.name': tool,
       'toll.agent': agent,

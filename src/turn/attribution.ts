@@ -10,6 +10,7 @@ import type {
   ErrorEvent,
   Identity,
   MeterEvent,
+  Mutable,
   PermissionEvent,
   StatedError,
   StatedEvent,
@@ -74,11 +75,10 @@ export class Attribution {
   attribute(event: StatedEvent, identity: Identity): MeterEvent {
     if (event.kind === 'permission') return event;
     if (event.kind === 'error') return this.#error(event);
-    const { project: name, ...rest } = ofBoundProject(event, identity);
-    const shown = this.#shownProject(name);
-    const project = shown === undefined ? {} : { project: shown };
-    if (rest.kind === 'turn') return { ...this.#turn(rest, identity), ...project };
-    return { ...rest, ...project };
+    const project = this.#shownProject(identity.project ?? event.project);
+    if (event.kind === 'turn') return this.#turn(event, identity, project);
+    const { project: _, ...rest } = event;
+    return project === undefined ? rest : { ...rest, project };
   }
 
   /** The labels that a turn would be booked under which has not begun. */
@@ -96,24 +96,42 @@ export class Attribution {
     };
   }
 
-  #turn(stated: Omit<StatedTurn, 'project'>, { team, user }: Identity): TurnEvent {
-    const { upstreamHint: hint, accountId, statedIdentity: _, ...turn } = stated;
-    const { pricing } = this.#options;
-    const provider = turn.provider.trim().toLowerCase();
-    const { upstreamProvider, evidence } = this.#upstream({ provider, model: turn.model, hint });
-    const { state, estimatedNano } = pricing.price({ ...turn, provider });
-    const account = this.#account(provider, accountId?.trim());
-    return {
-      ...turn,
+  /** Written out, because nearly every event is one. */
+  #turn(stated: StatedTurn, { team, user }: Identity, project: string | undefined): TurnEvent {
+    const { model, tokens, costNano } = stated;
+    const provider = stated.provider.trim().toLowerCase();
+    const { upstreamProvider, evidence } = this.#upstream({ provider, model, hint: stated.upstreamHint });
+    const { state, estimatedNano } = this.#options.pricing.price({ provider, model, tokens, costNano });
+    const account = this.#account(provider, stated.accountId?.trim());
+    const turn: Mutable<TurnEvent> = {
+      kind: 'turn',
+      agent: stated.agent,
+      sessionId: stated.sessionId,
+      messageId: stated.messageId,
+      phase: stated.phase,
+      status: stated.status,
+      startedMs: stated.startedMs,
       provider,
+      model,
+      tokens,
       upstreamProvider,
       upstreamEvidence: evidence,
       pricing: state,
-      ...(estimatedNano !== undefined && { estimatedNano }),
-      ...(account !== undefined && { account }),
-      ...(team !== undefined && { team }),
-      ...(user !== undefined && { user }),
     };
+    if (stated.promptId !== undefined) turn.promptId = stated.promptId;
+    if (stated.subagentId !== undefined) turn.subagentId = stated.subagentId;
+    if (stated.eventId !== undefined) turn.eventId = stated.eventId;
+    if (stated.reason !== undefined) turn.reason = stated.reason;
+    if (stated.completedMs !== undefined) turn.completedMs = stated.completedMs;
+    if (costNano !== undefined) turn.costNano = costNano;
+    if (stated.isTitle) turn.isTitle = true;
+    if (stated.awaitsSession) turn.awaitsSession = true;
+    if (estimatedNano !== undefined) turn.estimatedNano = estimatedNano;
+    if (account !== undefined) turn.account = account;
+    if (team !== undefined) turn.team = team;
+    if (user !== undefined) turn.user = user;
+    if (project !== undefined) turn.project = project;
+    return turn;
   }
 
   #error(stated: StatedError): ErrorEvent {
@@ -135,6 +153,7 @@ export class Attribution {
 
   /** The account that a sender names, in its configured spelling; else the only one that can have paid. */
   #account(provider: string, named: string | undefined): string | undefined {
+    if (this.#options.accounts.length === 0) return named || undefined;
     const at = (id: string | undefined) =>
       this.#options.accounts.filter((account) => account.provider.toLowerCase() === id);
     const own = at(provider);

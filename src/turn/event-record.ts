@@ -25,7 +25,8 @@ import {
   valueAt,
 } from './fields.ts';
 import { projectName } from './project-name.ts';
-import { NO_TOKENS, TURN_STATUSES } from './turn-event.ts';
+import { type Mutable, NO_TOKENS, type StatedTurn, TURN_STATUSES } from './turn-event.ts';
+import { readTurn, type TurnRecord } from './turn-record.ts';
 import { decodedSnapshot, usageSnapshot } from './usage-snapshot.ts';
 
 const RECORD_VERSION = 1;
@@ -37,6 +38,7 @@ const status = z.enum(TURN_STATUSES, { error: `expected one of ${TURN_STATUSES.j
 const project = name.meta({ description: 'The base name of the worktree root; of a path only the base name is kept.' });
 const finished = z.boolean({ error: 'expected true or false' });
 
+/** `readTurn` reads the same fields of a record that is in order. */
 const turn = z.object({
   v: version,
   kind: z.literal('turn'),
@@ -204,7 +206,7 @@ export function decodeEventRecord(record: Record<string, unknown>): Decoded {
   const kind = valueAt(record, 'kind');
   switch (kind) {
     case 'turn':
-      return read(turn, record, toTurn);
+      return decodeTurn(record);
     case 'tool':
       return read(tool, record, toTool);
     case 'permission':
@@ -258,39 +260,47 @@ function withoutBlanks(stated: Record<string, unknown>, depth = 1): Record<strin
   );
 }
 
-function toTurn(stated: z.output<typeof turn>): Decoded {
+function decodeTurn(record: Record<string, unknown>): Decoded {
+  const inOrder = readTurn(record);
+  return inOrder ? toTurn(inOrder) : turnBySchema(record);
+}
+
+/** The long way to read a turn's record, which says what is wrong with one that is not in order. */
+export const turnBySchema = (record: Record<string, unknown>): Decoded => read(turn, record, toTurn);
+
+/** Written out, because nearly every record is one: what is unknown is absent. */
+function toTurn(stated: TurnRecord): Decoded {
   const { started, completed } = stated.time;
   const isFinished = stated.finished ?? stated.status !== undefined;
-  const turnStatus = stated.status ?? 'ok';
-  return decodedEvent(
-    present({
-      kind: 'turn',
-      agent: stated.agent,
-      sessionId: stated.id.session,
-      messageId: stated.id.message,
-      promptId: stated.id.prompt,
-      subagentId: stated.id.subagent,
-      eventId: stated.event_id,
-      phase: completed !== undefined || stated.completed ? 'completed' : isFinished ? 'finished' : 'in_progress',
-      status: turnStatus,
-      reason: turnStatus === 'error' ? (stated.reason ?? 'other') : undefined,
-      startedMs: started,
-      completedMs: notBefore(started, completed),
-      provider: stated.provider,
-      model: stated.model,
-      upstreamHint: stated.upstream_provider,
-      project: projectName(stated.project),
-      accountId: stated.account_id,
-      tokens: { ...NO_TOKENS, ...present(stated.tokens ?? {}) },
-      costNano: stated.cost_usd,
-      isTitle: stated.is_title,
-      awaitsSession: stated.awaits_session,
-      statedIdentity:
-        stated.team === undefined && stated.user === undefined
-          ? undefined
-          : present({ team: stated.team, user: stated.user }),
-    }),
-  );
+  const { input = 0, output = 0, reasoning = 0, cache_read = 0, cache_write = 0 } = stated.tokens ?? NO_TOKENS;
+  const event: Mutable<StatedTurn> = {
+    kind: 'turn',
+    agent: stated.agent,
+    sessionId: stated.id.session,
+    messageId: stated.id.message,
+    phase: completed !== undefined || stated.completed ? 'completed' : isFinished ? 'finished' : 'in_progress',
+    status: stated.status ?? 'ok',
+    startedMs: started,
+    provider: stated.provider,
+    model: stated.model,
+    tokens: { input, output, reasoning, cache_read, cache_write },
+  };
+  const completedMs = notBefore(started, completed);
+  const project = projectName(stated.project);
+  const { team, user } = stated;
+  if (stated.id.prompt !== undefined) event.promptId = stated.id.prompt;
+  if (stated.id.subagent !== undefined) event.subagentId = stated.id.subagent;
+  if (stated.event_id !== undefined) event.eventId = stated.event_id;
+  if (event.status === 'error') event.reason = stated.reason ?? 'other';
+  if (completedMs !== undefined) event.completedMs = completedMs;
+  if (stated.upstream_provider !== undefined) event.upstreamHint = stated.upstream_provider;
+  if (project !== undefined) event.project = project;
+  if (stated.account_id !== undefined) event.accountId = stated.account_id;
+  if (stated.cost_usd !== undefined) event.costNano = stated.cost_usd;
+  if (stated.is_title) event.isTitle = true;
+  if (stated.awaits_session) event.awaitsSession = true;
+  if (team !== undefined || user !== undefined) event.statedIdentity = present({ team, user });
+  return decodedEvent(event);
 }
 
 function toTool(stated: z.output<typeof tool>): Decoded {

@@ -36,6 +36,7 @@ export const KEY_LIKE = /^\s*sk-[A-Za-z0-9_-]{8}/i;
 /** A path, an e-mail address or a key in the place of an id. */
 const TELLING_ID = /^(?:[/~]|\.\.?\/|[A-Za-z]:[\\/]|file:|sk-[A-Za-z0-9_-]{8})|^[^@/]+@[^@/]+\.[a-z]{2,}$/i;
 const DIGEST_CHARS = 32;
+const AGENT = /^[a-z][a-z0-9_-]{0,31}$/;
 const SERVER_NAME = /^(?![Ss][Kk]-)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 const ID = /^[\x21-\x7e]+$/;
@@ -58,6 +59,17 @@ interface TextForm {
   readonly pattern: RegExp;
   /** What is read of what was stated. */
   readonly tidy?: (stated: string) => string;
+}
+
+/** Reads a value that fits; undefined for one that does not, of which the schema of the same form says what is wrong. */
+export type Reading<T> = (stated: unknown) => T | undefined;
+
+function textReading({ maxChars, pattern, tidy }: TextForm): Reading<string> {
+  return (stated) => {
+    if (typeof stated !== 'string') return undefined;
+    const read = tidy ? tidy(stated) : stated;
+    return read.length <= maxChars && pattern.test(read) ? read : undefined;
+  };
 }
 
 /** A text, looked at once: a chain of checks costs several times as much, and every record has a dozen of them. */
@@ -112,19 +124,28 @@ interface NumberForm {
   readonly isWhole?: boolean;
 }
 
-/** A number, looked at once as well. */
-function number({ error, tidy, min, max, isWhole = false }: NumberForm) {
-  return z.unknown().transform((stated, context): number => {
+function numberReading({ tidy, min, max, isWhole = false }: NumberForm): Reading<number> {
+  return (stated) => {
     const read = tidy(stated);
-    if (typeof read === 'number' && read >= min && read <= max && (!isWhole || Number.isInteger(read))) {
-      // -0 would be told apart from 0 by an equality that compares bits.
-      return read + 0;
+    if (typeof read !== 'number' || !(read >= min && read <= max) || (isWhole && !Number.isInteger(read))) {
+      return undefined;
     }
+    // -0 would be told apart from 0 by an equality that compares bits.
+    return read + 0;
+  };
+}
+
+/** A number, looked at once as well. */
+function number(form: NumberForm) {
+  const reading = numberReading(form);
+  return z.unknown().transform((stated, context): number => {
+    const read = reading(stated);
+    if (read !== undefined) return read;
     const wrong =
-      typeof read === 'number'
+      typeof form.tidy(stated) === 'number'
         ? ({ code: 'custom' } as const)
         : ({ code: 'invalid_type', expected: 'number' } as const);
-    context.issues.push({ ...wrong, input: stated, message: error });
+    context.issues.push({ ...wrong, input: stated, message: form.error });
     return z.NEVER;
   });
 }
@@ -135,43 +156,45 @@ const idText = 'expected 1 to 200 printable ASCII characters without spaces';
  * An id is taken as it stands: a space around it is a mistake of the sender, not decoration. Of one that tells more than
  * which it is, a digest is kept, which tells two apart as well.
  */
-export const id = text({
+const ID_FORM: TextForm = {
   ...{ error: idText, maxChars: ID_MAX_CHARS, pattern: ID },
   tidy: (stated) => (TELLING_ID.test(stated) ? digestOf(stated) : stated),
-});
+};
+export const id = text(ID_FORM);
+export const readId = textReading(ID_FORM);
 /** What else something belongs to, beside what it is: it is not lost for an id that does not fit. */
-export const relatedId = z
-  .unknown()
-  .transform((stated) => id.safeParse(stated).data)
-  .optional();
+export const relatedId = z.unknown().transform(readId).optional();
 /** Whose turn it is, in the sender's word; a turn is not lost for one that does not fit. */
-export const statedLabel = z
-  .unknown()
-  .transform((stated) => (typeof stated === 'string' && LABEL.test(stated) ? stated : undefined))
-  .optional()
-  .meta({
-    type: 'string',
-    pattern: LABEL.source,
-    description:
-      'Compared with the credential or subject that the record comes with, which is believed. Never a label.',
-  });
+export const readLabel: Reading<string> = (stated) =>
+  typeof stated === 'string' && LABEL.test(stated) ? stated : undefined;
+export const statedLabel = z.unknown().transform(readLabel).optional().meta({
+  type: 'string',
+  pattern: LABEL.source,
+  description: 'Compared with the credential or subject that the record comes with, which is believed. Never a label.',
+});
+export const readAgentName: Reading<string> = (stated) =>
+  typeof stated === 'string' && AGENT.test(stated) ? stated : undefined;
 export const agentName = z
   .string({ error: 'expected the name of an agent, such as opencode' })
-  .regex(/^[a-z][a-z0-9_-]{0,31}$/, { error: 'expected 1 to 32 of a-z 0-9 _ -, starting with a letter' });
+  .regex(AGENT, { error: 'expected 1 to 32 of a-z 0-9 _ -, starting with a letter' });
 /** Lower-cased: the same provider is spelled in more than one way. */
-export const provider = text({
+const PROVIDER_FORM: TextForm = {
   error: 'expected a provider id: 1 to 64 of A-Z a-z 0-9 . _ / -, beginning with a letter or digit, and no key',
   maxChars: PROVIDER_MAX_CHARS,
   pattern: /^(?![Ss][Kk]-)[A-Za-z0-9][A-Za-z0-9._/-]*$/,
   tidy: (stated) => straight(stated).trim().toLowerCase(),
-});
+};
+export const provider = text(PROVIDER_FORM);
+export const readProvider = textReading(PROVIDER_FORM);
 /** Kept as stated, spaces included; of a path only the base name, because the rest tells whose machine it is. */
-export const model = text({
+const MODEL_FORM: TextForm = {
   error: `expected the id of a model: 1 to ${NAME_MAX_CHARS} characters, none of them a control character, and no key`,
   maxChars: NAME_MAX_CHARS,
   pattern: MODEL,
   tidy: (stated) => straight(FILE_PATH.test(stated) ? (pathSegments(stated).at(-1) ?? '') : stated),
-});
+};
+export const model = text(MODEL_FORM);
+export const readModel = textReading(MODEL_FORM);
 /** What begins with a slash is the path of a program, not the name of a tool. */
 export const toolName = text({
   error: `expected a tool's name: 1 to ${NAME_MAX_CHARS} of A-Z a-z 0-9 _ . - / :, and no path`,
@@ -181,16 +204,16 @@ export const toolName = text({
 });
 /** The id of an account, strict because it becomes a label: senders put e-mails, paths and keys there. */
 export const accountId = z.string({ error: accountIdText }).trim().regex(ACCOUNT_ID, { error: accountIdText });
+export const readAccountId: Reading<string> = (stated) => {
+  const read = typeof stated === 'string' ? stated.trim() : '';
+  return ACCOUNT_ID.test(read) ? read : undefined;
+};
 /** The same beside a turn, which is not lost for it: what does not fit counts as not stated. */
-export const optionalAccountId = z
-  .unknown()
-  .transform((stated) => accountId.safeParse(stated).data)
-  .optional()
-  .meta({
-    type: 'string',
-    pattern: ACCOUNT_ID.source,
-    description: 'What does not fit is left out, and the turn booked without it.',
-  });
+export const optionalAccountId = z.unknown().transform(readAccountId).optional().meta({
+  type: 'string',
+  pattern: ACCOUNT_ID.source,
+  description: 'What does not fit is left out, and the turn booked without it.',
+});
 /** The name of an MCP server; a call is not lost for one that does not fit. */
 export const optionalServerName = z
   .unknown()
@@ -198,20 +221,24 @@ export const optionalServerName = z
   .optional()
   .meta({ type: 'string', pattern: SERVER_NAME.source, description: 'What does not fit is left out.' });
 /** A project or an upstream provider, as people name them. */
-export const name = text({
+const NAME_FORM: TextForm = {
   error: `expected 1 to ${NAME_MAX_CHARS} characters, none of them a control character`,
   maxChars: NAME_MAX_CHARS,
   pattern: VISIBLE_TEXT,
   tidy: trimmed,
-});
+};
+export const name = text(NAME_FORM);
+export const readName = textReading(NAME_FORM);
 
-export const tokenCount = number({
+const TOKENS_FORM: NumberForm = {
   error: `expected a whole number from 0 to ${TOKENS_MAX}`,
   tidy: asNumber,
   min: 0,
   max: TOKENS_MAX,
   isWhole: true,
-}).meta({
+};
+export const readTokenCount = numberReading(TOKENS_FORM);
+export const tokenCount = number(TOKENS_FORM).meta({
   type: ['integer', 'string'],
   minimum: 0,
   maximum: TOKENS_MAX,
@@ -219,13 +246,20 @@ export const tokenCount = number({
 });
 
 /** A cost in USD, read into nano-USD. */
-export const costNano = number({
+const COST_FORM: NumberForm = {
   error: `expected a number of USD from 0 to ${COST_MAX_USD}`,
   tidy: asNumber,
   min: 0,
   max: COST_MAX_USD,
-})
-  .transform((usd) => Math.round(usd * NANO_PER_USD))
+};
+const toNano = (usd: number) => Math.round(usd * NANO_PER_USD);
+const readCostUsd = numberReading(COST_FORM);
+export const readCostNano: Reading<number> = (stated) => {
+  const usd = readCostUsd(stated);
+  return usd === undefined ? undefined : toNano(usd);
+};
+export const costNano = number(COST_FORM)
+  .transform(toNano)
   .meta({
     type: ['number', 'string'],
     minimum: 0,
@@ -233,20 +267,23 @@ export const costNano = number({
     description: 'USD. Leave out when unknown; 0 means that 0 was stated.',
   });
 
-export const unixMs = number({
+const TIME_FORM: NumberForm = {
   error: 'expected a time between 2020 and 2100, in Unix ms or ISO 8601',
   tidy: asUnixMs,
   min: EARLIEST_MS,
   max: LATEST_MS,
-}).meta({
+};
+export const readUnixMs = numberReading(TIME_FORM);
+export const unixMs = number(TIME_FORM).meta({
   type: ['number', 'string'],
   description: 'Unix time in ms, or ISO 8601.',
 });
 
+export const knownReason = (reason: string): ErrorReason => ERROR_REASONS.find((known) => known === reason) ?? 'other';
 /** Any text; whatever is not one of the known reasons is `other`, so that a new reason never costs a turn. */
 export const errorReason = z
   .string({ error: `expected one of ${ERROR_REASONS.join(', ')}` })
-  .transform((reason): ErrorReason => ERROR_REASONS.find((known) => known === reason) ?? 'other')
+  .transform(knownReason)
   .meta({ description: `One of ${ERROR_REASONS.join(', ')}; anything else is booked as other.` });
 
 /** Thrown where a field does not fit; only `orRejected` catches it. */
@@ -367,7 +404,7 @@ export class Fields {
 
 /** The account that a hook's context names; undefined when it names none, or what cannot be one. */
 export function accountOf(context: HookContext): string | undefined {
-  return accountId.safeParse(context.accountId).data;
+  return readAccountId(context.accountId);
 }
 
 type Present<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } & {

@@ -80,35 +80,62 @@ function decodeHookRecord(record: Record<string, unknown>): Decoded[] {
  */
 export function decodeBody(body: Buffer): { readonly index: number; readonly decoded: Decoded }[] {
   const content = body.subarray(0, 3).equals(BYTE_ORDER_MARK) ? body.subarray(3) : body;
-  const whole = parse(content);
+  // As bytes where the encoding is broken, so that one such line spoils no other.
+  const text = isUtf8(content) ? content.toString() : undefined;
+  const whole = text === undefined ? undefined : parseWhole(text);
   const values = whole && (Array.isArray(whole.value) ? whole.value : [whole.value]);
-  const lines = values ? [] : linesOf(content);
+  const lines = values ? [] : text === undefined ? bytesOfLines(content) : linesOf(text, RECORDS_MAX + 1);
   if ((values ?? lines).length > RECORDS_MAX) return [{ index: 0, decoded: TOO_MANY }];
-  const records = values?.map((value) => ({ value })) ?? lines.map(parse);
-  return records.flatMap((parsed, index) =>
-    (parsed ? decodeRecord(parsed.value) : [INVALID_JSON]).map((decoded) => ({ index, decoded })),
-  );
+  const records = values?.map((value): Parsed => ({ value })) ?? lines.map(parse);
+  const items: { readonly index: number; readonly decoded: Decoded }[] = [];
+  for (const [index, parsed] of records.entries()) {
+    if (!parsed) items.push({ index, decoded: INVALID_JSON });
+    else for (const decoded of decodeRecord(parsed.value)) items.push({ index, decoded });
+  }
+  return items;
 }
 
-/** The JSON value in some bytes; undefined when they hold none. */
-function parse(bytes: Buffer): { value: unknown } | undefined {
-  if (!isUtf8(bytes)) return undefined;
+interface Parsed {
+  readonly value: unknown;
+}
+
+/** The one JSON value that a text is; undefined where it is none, or several. */
+function parseWhole(text: string): Parsed | undefined {
+  // Where the first of several lines is a whole value, each of them is one: what they all are need not be tried.
+  const [first, second] = linesOf(text, 2);
+  return second !== undefined && parse(first!) ? undefined : parse(text);
+}
+
+/** The JSON value in a text or some bytes; undefined when they hold none. */
+function parse(source: string | Buffer): Parsed | undefined {
+  if (typeof source !== 'string' && !isUtf8(source)) return undefined;
   try {
-    return { value: JSON.parse(bytes.toString('utf8')) };
+    return { value: JSON.parse(source.toString()) };
   } catch {
     // The error would quote the input.
     return undefined;
   }
 }
 
-/**
- * The lines that have something in them, up to the first that is too many. Split as bytes, so that one line in a broken
- * encoding spoils no other.
- */
-function linesOf(content: Buffer): Buffer[] {
+/** The lines that have something in them, at most so many. Blanks are passed over one by one: a body of nothing else makes no millions of slices. */
+function linesOf(text: string, max: number): string[] {
+  const found: string[] = [];
+  for (let start = 0; start < text.length && found.length < max; ) {
+    if (text.charCodeAt(start) <= SPACE) {
+      start++;
+      continue;
+    }
+    const end = text.indexOf('\n', start);
+    found.push(text.slice(start, end === -1 ? text.length : end));
+    start = end === -1 ? text.length : end + 1;
+  }
+  return found;
+}
+
+/** The same of bytes that are no text. */
+function bytesOfLines(content: Buffer): Buffer[] {
   const found: Buffer[] = [];
   for (let start = 0; start < content.length && found.length <= RECORDS_MAX; ) {
-    // Blanks, blank lines among them, are passed over byte by byte: a body of nothing else makes no millions of slices.
     if (content[start]! <= SPACE) {
       start++;
       continue;

@@ -1,6 +1,6 @@
 // A project is called by the base name of its worktree root. Nothing else of a path is kept.
 
-import { KEY_LIKE, name, pathSegments } from './fields.ts';
+import { KEY_LIKE, pathSegments, readName } from './fields.ts';
 
 /** A path's segments; a drive letter alone is a root, not a name. */
 function segments(path: unknown): string[] {
@@ -15,8 +15,8 @@ function segments(path: unknown): string[] {
  */
 export function projectName(...paths: unknown[]): string | undefined {
   for (const path of paths) {
-    const result = name.safeParse(segments(path).at(-1));
-    if (result.success) return result.data.includes('@') || KEY_LIKE.test(result.data) ? undefined : result.data;
+    const name = readName(segments(path).at(-1));
+    if (name !== undefined) return name.includes('@') || KEY_LIKE.test(name) ? undefined : name;
   }
   return undefined;
 }

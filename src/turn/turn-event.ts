@@ -2,6 +2,9 @@
 // It has room for numbers, names and ids only. There is no field in which a prompt, an answer, a tool argument,
 // a file's content or a path could travel further.
 
+/** A value that is still being put together. */
+export type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
 /** How much of each kind; the kinds are disjoint, so they add up to the total. Integers ≥ 0. */
 export interface TokenCounts {
   readonly input: number;
@@ -219,6 +222,8 @@ export type Outcome =
 /** An outcome with what else must be counted about the event. */
 export interface Booking {
   readonly outcome: Outcome;
+  /** The turns that it is about as they are booked, where that is not as it stands: under other labels, or when their session is known. */
+  readonly turns?: readonly TurnEvent[];
   /** The event's own time was in the future, so it was dated by receipt. */
   readonly redated?: true;
   /** Fields that a later vector stated differently: counted, never moved. */

@@ -18,6 +18,13 @@ const NAME_MAX_CHARS = 64;
 /** Regions that Bedrock writes before the vendor in ids of inference profiles. */
 const BEDROCK_REGIONS: ReadonlySet<string> = new Set('us us-gov ca sa eu ap apac au in jp global'.split(' '));
 
+/** The conventions' names of those who serve models of others: no upstream provider bears them. */
+const HOST_NAMES: ReadonlyMap<string, string> = new Map([
+  ...['amazon-bedrock', 'aws-bedrock', 'bedrock'].map((id) => [id, 'aws.bedrock'] as const),
+  ...['azure', 'azure-openai', 'azure-cognitive-services'].map((id) => [id, 'azure.ai.openai'] as const),
+  ...['google-vertex', 'google-vertex-anthropic', 'vertex-ai'].map((id) => [id, 'gcp.vertex_ai'] as const),
+]);
+
 export interface UpstreamQuestion {
   /** Whom the user pays: the provider id that the agent called. */
   readonly provider: string;
@@ -145,4 +152,11 @@ export function resolveUpstream(question: UpstreamQuestion, rules: GatewayRules)
 export function semconvProviderName(upstreamProvider: string): string {
   if (!Object.hasOwn(UPSTREAM_PROVIDERS, upstreamProvider)) return upstreamProvider;
   return UPSTREAM_PROVIDERS[upstreamProvider]?.semconv ?? upstreamProvider;
+}
+
+/** The `gen_ai.provider.name` of the provider that was called, which need not be who served; its own id where there is none. */
+export function semconvNameOfCalled(provider: string): string {
+  const host = HOST_NAMES.get(provider);
+  if (host !== undefined) return host;
+  return UPSTREAM_PROVIDERS[direct.get(provider) ?? '']?.semconv ?? provider;
 }

@@ -209,7 +209,9 @@ describe('how a turn is priced', () => {
         for (const phase of ['finished', 'completed'] as const) {
           const bench = new Bench(t);
           await bench.submit(turn({ ...first, tokens: some, costNano: 0, phase }));
-          await bench.submit(turn({ ...second, tokens: some, costNano: 0, eventId: 'evt_1' }));
+          const [again] = await bench.submit(turn({ ...second, tokens: some, costNano: 0, eventId: 'evt_1' }));
+          const [booked] = again!.turns ?? [];
+          assert.deepEqual({ ...booked, ...first }, booked, 'and is told so');
           const estimate = 'estimatedNano' in first ? first.estimatedNano : 0;
           assert.deepEqual(
             [TOLL.costEstimated, TOLL.costEstimatedCorrections].map((family) => total(bench.ledger, family)),

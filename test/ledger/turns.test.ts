@@ -135,7 +135,8 @@ describe('a turn', () => {
       [{ ...who, user: 'u2' }, ['user']],
     ] as const) {
       const [booked] = await bench.submit(turn({ ...other, costNano: 8, eventId: 'evt_2' }));
-      assert.deepEqual(booked, { outcome: { type: 'duplicate' }, conflicts });
+      const turns = [turn({ ...who, costNano: 8, eventId: 'evt_2' })];
+      assert.deepEqual(booked, { outcome: { type: 'duplicate' }, conflicts, turns }, 'it is told whose it is');
     }
     assert.equal(total(bench.ledger, TOLL.cost, who), 5);
     assert.deepEqual(await bench.submit(turn({ ...who, costNano: 8, eventId: 'evt_2' })), [
@@ -153,7 +154,8 @@ describe('a turn', () => {
     const said = { ...other, provider: 'openrouter', upstreamProvider: 'openai', model: 'gpt-5' };
     const [higher] = await bench.submit(turn({ ...said, costNano: 8, eventId: 'evt_2' }));
     const fields = ['provider', 'model', 'upstream_provider', 'account', 'project', 'team'];
-    assert.deepEqual(higher, { outcome: { type: 'updated' }, conflicts: fields });
+    const turns = [turn({ ...who, costNano: 8, eventId: 'evt_2' })];
+    assert.deepEqual(higher, { outcome: { type: 'updated' }, conflicts: fields, turns }, 'as it is booked');
     assert.deepEqual(
       [...bench.ledger.counters(TOLL.cost.name)],
       [
@@ -175,7 +177,8 @@ describe('a turn', () => {
       turn({ ...who, model: 'other', eventId: 'evt_0' }),
       turn({ ...who, model: 'other', phase: 'in_progress', eventId: 'evt_9' }),
     );
-    assert.deepEqual(lower, { outcome: { type: 'duplicate' }, conflicts: ['model'] });
+    const asBooked = [turn({ ...who, eventId: 'evt_0' })];
+    assert.deepEqual(lower, { outcome: { type: 'duplicate' }, conflicts: ['model'], turns: asBooked });
     assert.deepEqual(unborn, { outcome: { type: 'duplicate' } });
   });
 

@@ -252,15 +252,30 @@ test('a stranger who invents sessions, prompts, calls and tools without end is n
   assert.equal(dropped.length, rounds, 'and each tool is accounted for');
 });
 
-test('a turn that is told again is told under the labels it was booked under first', () => {
+test('what is told is the turn as it was booked, whatever was stated', () => {
   const { spans, records, book } = stage();
   book(turn('m1', { project: 'shop', account: 'a' }));
   const others = { project: 'other', model: 'n', provider: 'x', upstreamProvider: 'y', team: 'core', user: 'bo' };
-  book(turn('m1', { ...others, costNano: 3_000_000 }), { outcome: { type: 'updated' } });
+  const booked = turn('m1', { project: 'shop', account: 'a', costNano: 3_000_000 });
+  book(turn('m1', { ...others, costNano: 3_000_000 }), { outcome: { type: 'updated' }, turns: [booked] });
   const cost = { 'toll.cost.usd': 0.003 };
   assert.deepEqual(spans[1]!.attributes, { ...spans[0]!.attributes, ...cost });
   assert.deepEqual(records[1]!.attributes, { ...records[0]!.attributes, ...cost });
   assert.equal(spans[1]!.name, 'chat m');
+});
+
+test('a provider has the name that the conventions list for it, under each of its ids', () => {
+  const { spans, book } = stage();
+  const ids = ['anthropic', 'moonshotai', 'moonshotai-cn', 'mistral', 'xai', 'watsonx', 'google', 'google-vertex'];
+  const hosts = ['amazon-bedrock', 'azure', 'azure-cognitive-services', 'openrouter', 'constructor'];
+  for (const provider of [...ids, ...hosts]) book(turn(provider, { provider }));
+  assert.deepEqual(
+    spans.map(({ attributes }) => attributes['gen_ai.provider.name']),
+    [
+      ...['anthropic', 'moonshot_ai', 'moonshot_ai', 'mistral_ai', 'x_ai', 'ibm.watsonx.ai', 'gcp.gemini'],
+      ...['gcp.vertex_ai', 'aws.bedrock', 'azure.ai.openai', 'azure.ai.openai', 'openrouter', 'constructor'],
+    ],
+  );
 });
 
 test('turns of two owners are never one trace, whatever their agents call session and prompt', () => {

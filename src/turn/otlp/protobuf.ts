@@ -2,6 +2,7 @@
 // messages would build an object for every attribute first, which is slow for a body made of nothing else.
 
 import protobuf, { type Reader } from 'protobufjs/minimal.js';
+import type { Mutable } from '../turn-event.ts';
 import { type AttributeKey, type Attributes, isRead, type Scalar } from './allow-list.ts';
 import { type OtlpLog, type OtlpSpan, type Signal, type Signals, UnreadableBody } from './records.ts';
 
@@ -29,7 +30,6 @@ interface Span {
   readonly to: number;
 }
 
-type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 type Found = Partial<Record<AttributeKey, Scalar>>;
 
 /** @throws UnreadableBody */
