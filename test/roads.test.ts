@@ -182,7 +182,8 @@ function rowsOf(file: string): Record<string, string[]> {
     return {
       turns: select(
         `SELECT session_id, message_id, ${named('dimension_id')}, upstream_evidence, event_id, phase, status, reason, started_ms,
-           completed_ms, dated_ms, input, output, reasoning, cache_read, cache_write, cost_nano, estimated_nano, pricing, unpriced, counted FROM turn`,
+           completed_ms, dated_ms, input, output, reasoning, cache_read, cache_write, cost_nano, estimated_nano, pricing, unpriced, counted
+         FROM turn JOIN turn_session ON turn_session.id = session`,
       ),
       tools: select(
         'SELECT agent, session_id, call_id, message_id, tool, mcp_server, status, started_ms, completed_ms, project, origin, booked FROM tool_call',

@@ -11,6 +11,7 @@ import { LedgerMetricProducer } from '../../src/metrics/producer.ts';
 import { LedgerSink } from '../../src/sources/ledger-sink.ts';
 import { Intake } from '../../src/sources/source.ts';
 import { Attribution } from '../../src/turn/attribution.ts';
+import { encodeRecord } from '../../src/turn/encode-record.ts';
 import { decodeRecord } from '../../src/turn/normalize.ts';
 import { Pricing } from '../../src/turn/pricing.ts';
 import { Tiles } from '../../src/turn/tiles.ts';
@@ -31,6 +32,44 @@ export function turnRecord(model = 'claude-sonnet-4-5', project = 'shop'): objec
     time: { started: now - 5000, completed: now },
     tokens: { input: 1000, output: 100, reasoning: 0, cache_read: 5000, cache_write: 0 },
   };
+}
+
+const BASE62 = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
+const randomTail = () => Array.from({ length: 14 }, () => BASE62[Math.floor(Math.random() * 62)]).join('');
+
+/** An id as OpenCode makes them: its birth, or its complement in a session's, and a random tail. */
+function opencodeId(prefix: 'msg' | 'ses' | 'evt', bornMs: number, count: number): string {
+  const digits = (BigInt(bornMs) * 4096n + BigInt(count)) % 2n ** 48n;
+  return `${prefix}_${(prefix === 'ses' ? 2n ** 48n - 1n - digits : digits).toString(16).padStart(12, '0')}${randomTail()}`;
+}
+
+let session = '';
+
+/** A completed step as the plugin of OpenCode posts it, unlike every other; fifty to a session. */
+export function pluginRecord(): object {
+  const count = serial++;
+  const now = Date.now();
+  const startedMs = now - 5000;
+  if (count % 50 === 0 || session === '') session = opencodeId('ses', startedMs - 60_000, count % 4096);
+  const info = {
+    ...{
+      id: opencodeId('msg', startedMs, count % 4096),
+      sessionID: session,
+      parentID: opencodeId('msg', startedMs - 10, 1),
+    },
+    ...{ role: 'assistant', providerID: 'opencode', modelID: 'claude-sonnet-4-5', path: { root: 'shop' } },
+    ...{ time: { created: startedMs, completed: now }, finish: 'tool-calls', cost: 0.0042 },
+    tokens: { input: 1000, output: 100, reasoning: 0, cache: { read: 5000, write: 0 } },
+  };
+  const event = { id: opencodeId('evt', now, count % 4096), type: 'message.updated', properties: { info } };
+  return { source: 'opencode', account_id: 'main', payload: { event } };
+}
+
+/** The same as a relay publishes it. */
+export function relayedRecord(): object {
+  const [decoded] = decodeRecord(pluginRecord());
+  if (decoded?.type !== 'event') throw new Error('the record of the plugin is no event');
+  return encodeRecord(decoded);
 }
 
 export function scratchFolder(): { dir: string; clear(): void } {

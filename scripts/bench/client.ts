@@ -32,7 +32,18 @@ export class Client {
   }
 
   async run(task: Task): Promise<Done> {
+    await this.prepare(task);
+    return this.go();
+  }
+
+  /** Hands over what `go` begins. */
+  async prepare(task: Task): Promise<void> {
     this.#child.send(task);
+    await once(this.#child, 'message');
+  }
+
+  async go(): Promise<Done> {
+    this.#child.send('go');
     const [answer] = (await once(this.#child, 'message')) as [Done | { readonly error: string }];
     if ('error' in answer) throw new Error(answer.error);
     return answer;
@@ -77,8 +88,14 @@ async function done({ at, path, bodies, times = 0, connections, rate }: Task): P
 }
 
 if (process.send && process.argv[1] === import.meta.filename) {
-  process.on('message', (task: Task) => {
-    done(task).then(
+  let prepared: Task;
+  process.on('message', (message: Task | 'go') => {
+    if (message !== 'go') {
+      prepared = message;
+      process.send?.('ready');
+      return;
+    }
+    done(prepared).then(
       (result) => process.send?.(result),
       (error: Error) => process.send?.({ error: error.message }),
     );

@@ -26,7 +26,9 @@ export class HeldTurns {
     this.#expire = db.prepare('DELETE FROM held_turn WHERE received_ms < ?');
     this.#sessions = db.prepare('SELECT DISTINCT agent, session_id FROM held_turn');
     this.#project = db.prepare('SELECT project FROM session WHERE agent = ? AND session_id = ?');
-    this.#hasTurn = db.prepare('SELECT 1 FROM turn WHERE agent = ? AND session_id = ? LIMIT 1');
+    this.#hasTurn = db.prepare(
+      'SELECT 1 FROM turn_session JOIN turn ON session = turn_session.id WHERE agent = ? AND session_id = ? LIMIT 1',
+    );
   }
 
   /** The turn as it can be booked now, or what became of it where it has to wait. */

@@ -9,9 +9,10 @@ import type { DatabaseSync } from 'node:sqlite';
 import type { LabelCaps as LabelCapsConfig } from '../config.ts';
 import type { PolicyConfig } from '../config-policy.ts';
 import type { Log } from '../log.ts';
-import { type MetricFamily, TOLL } from '../metrics/catalogue.ts';
+import { TOLL } from '../metrics/catalogue.ts';
 import type { PollResult } from '../poll/poll-result.ts';
 import type { Booking, MeterEvent, TurnEvent } from '../turn/turn-event.ts';
+import { audit, type LedgerHealth } from './audit.ts';
 import { BalanceBook, type Comparison } from './balance-book.ts';
 import type { Span } from './budget-period.ts';
 import { CommitQueue } from './commit-queue.ts';
@@ -65,15 +66,6 @@ export interface LedgerOptions {
   readonly now?: () => number;
   /** Called after every commit with what it held and how long it took. */
   readonly onCommit?: (commit: { events: number; seconds: number }) => void;
-}
-
-export interface LedgerHealth {
-  readonly turns: number;
-  readonly toolCalls: number;
-  readonly sessions: number;
-  readonly lastTurnMs?: number;
-  readonly booksBalance: boolean;
-  readonly problem?: string;
 }
 
 export class Ledger implements LedgerReading {
@@ -187,12 +179,21 @@ export class Ledger implements LedgerReading {
    * cannot be booked at all; nothing of this submission was booked then
    */
   submit(events: readonly MeterEvent[], step?: StreamStep): Promise<Booking[]> {
-    if (events.length === 0 && !step) return Promise.resolve([]);
-    return this.#commits.enqueue(events.length, (nowMs) => {
-      // By the stream's clock, so that every ledger of a stream dates alike, whenever it reads.
-      const receivedMs = Math.min(step?.storedMs ?? nowMs, nowMs);
-      const bookings = events.map((event) => this.#book(event, nowMs, receivedMs));
-      if (step) this.#positions.advance(step);
+    return this.submitAll([{ events, step }]);
+  }
+
+  /** As `submit`, of several messages together. */
+  submitAll(parts: readonly { readonly events: readonly MeterEvent[]; readonly step?: StreamStep | undefined }[]) {
+    const count = parts.reduce((sum, { events }) => sum + events.length, 0);
+    if (count === 0 && !parts.some(({ step }) => step)) return Promise.resolve([]);
+    return this.#commits.enqueue(count, (nowMs) => {
+      const bookings: Booking[] = [];
+      for (const { events, step } of parts) {
+        // By the stream's clock, so that every ledger of a stream dates alike, whenever it reads.
+        const receivedMs = Math.min(step?.storedMs ?? nowMs, nowMs);
+        for (const event of events) bookings.push(this.#book(event, nowMs, receivedMs));
+      }
+      this.#positions.advance(parts.flatMap(({ step }) => step ?? []));
       return bookings;
     });
   }
@@ -326,28 +327,9 @@ export class Ledger implements LedgerReading {
     return size(this.#options.file) + size(`${this.#options.file}-wal`);
   }
 
-  /** Counts, and an audit: counters less corrections must equal the rollups, which were summed independently. */
+  /** Counts, and whether the books balance. */
   health(): LedgerHealth {
-    const count = (table: string) => (this.#db.prepare(`SELECT count(*) AS n FROM ${table}`).get() as { n: number }).n;
-    const last = this.#db.prepare('SELECT max(dated_ms) AS ms FROM turn').get() as { ms: number | null };
-    const rollup = this.#db
-      .prepare(
-        'SELECT ifnull(sum(cost_nano), 0) AS cost, ifnull(sum(tokens + cache_read), 0) AS tokens, ifnull(sum(turns), 0) AS turns FROM rollup',
-      )
-      .get() as { cost: number; tokens: number; turns: number };
-    const net = (counter: MetricFamily, corrections: MetricFamily) =>
-      this.#totals.grand(counter) - this.#totals.grand(corrections);
-    return {
-      turns: count('turn'),
-      toolCalls: count('tool_call'),
-      sessions: count('session'),
-      ...(last.ms === null ? {} : { lastTurnMs: last.ms }),
-      booksBalance:
-        rollup.cost === net(TOLL.cost, TOLL.costCorrections) &&
-        rollup.tokens === net(TOLL.tokens, TOLL.tokensCorrections) &&
-        rollup.turns === this.#totals.grand(TOLL.turns),
-      ...(this.problem === undefined ? {} : { problem: this.problem }),
-    };
+    return { ...audit(this.#db, this.#totals), ...(this.problem === undefined ? {} : { problem: this.problem }) };
   }
 
   #book(event: MeterEvent, nowMs: number, receivedMs: number): Booking {

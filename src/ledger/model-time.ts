@@ -6,7 +6,7 @@ import { TOLL } from '../metrics/catalogue.ts';
 import type { Dimensions } from './dimensions.ts';
 import type { Totals } from './totals.ts';
 import { SETTLE_MS } from './turn-book.ts';
-import type { TurnRow } from './turn-vector.ts';
+import type { NamedTurnRow } from './turn-vector.ts';
 
 type Interval = readonly [fromMs: number, toMs: number];
 
@@ -37,7 +37,8 @@ export class ModelTime {
     this.#totals = parts.totals;
     this.#dimensions = parts.dimensions;
     this.#unsettled = db.prepare(
-      'SELECT * FROM turn WHERE settled = 0 AND phase > 0 AND phase = 2 AND received_ms <= ? ORDER BY received_ms LIMIT ?',
+      `SELECT turn.*, agent, session_id FROM turn JOIN turn_session ON turn_session.id = session
+         WHERE settled = 0 AND phase > 0 AND phase = 2 AND received_ms <= ? ORDER BY received_ms LIMIT ?`,
     );
     this.#intervals = db.prepare(
       `SELECT started_ms AS from_ms, completed_ms AS to_ms FROM tool_call
@@ -51,7 +52,7 @@ export class ModelTime {
 
   /** Observes the turns that completed 60 s ago, inside the caller's transaction. Returns how many. */
   settle(nowMs: number, limit: number): number {
-    const rows = this.#unsettled.all(nowMs - SETTLE_MS, limit) as unknown as TurnRow[];
+    const rows = this.#unsettled.all(nowMs - SETTLE_MS, limit) as unknown as NamedTurnRow[];
     for (const row of rows) {
       this.#markSettled.run(row.id);
       // An untimed turn has a duration that no clock can have measured.

@@ -176,6 +176,41 @@ const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (agent, session_id, message_id)
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- The sessions that turns name, each under a small id: spelled out in every turn, twice, they took half of its room.
+  CREATE TABLE turn_session (
+    id INTEGER PRIMARY KEY, agent TEXT NOT NULL, session_id TEXT NOT NULL, UNIQUE (agent, session_id)
+  ) STRICT;
+  INSERT INTO turn_session (agent, session_id) SELECT DISTINCT agent, session_id FROM turn;
+
+  CREATE TABLE turn_of_session (
+    id INTEGER PRIMARY KEY,
+    session INTEGER NOT NULL REFERENCES turn_session (id), message_id TEXT NOT NULL,
+    dimension_id INTEGER NOT NULL REFERENCES dimension (id),
+    series_id INTEGER NOT NULL REFERENCES dimension (id),
+    cell_id INTEGER NOT NULL REFERENCES cell (id),
+    upstream_evidence TEXT NOT NULL,
+    event_id TEXT NOT NULL, phase INTEGER NOT NULL,
+    status TEXT NOT NULL, reason TEXT,
+    started_ms INTEGER NOT NULL, completed_ms INTEGER, dated_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL,
+    input INTEGER NOT NULL, output INTEGER NOT NULL, reasoning INTEGER NOT NULL,
+    cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL,
+    cost_nano INTEGER, estimated_nano INTEGER, pricing TEXT NOT NULL,
+    unpriced INTEGER NOT NULL DEFAULT 0,
+    counted INTEGER NOT NULL DEFAULT 0, timed INTEGER NOT NULL DEFAULT 0, settled INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (session, message_id)
+  ) STRICT;
+  INSERT INTO turn_of_session
+    SELECT turn.id, turn_session.id, message_id, dimension_id, series_id, cell_id, upstream_evidence, event_id, phase, status,
+      reason, started_ms, completed_ms, dated_ms, received_ms, input, output, reasoning, cache_read, cache_write, cost_nano,
+      estimated_nano, pricing, unpriced, counted, timed, settled
+    FROM turn JOIN turn_session USING (agent, session_id) ORDER BY turn.id;
+  DROP TABLE turn;
+  ALTER TABLE turn_of_session RENAME TO turn;
+  CREATE INDEX turn_unsettled ON turn (received_ms) WHERE settled = 0 AND phase > 0;
+  CREATE INDEX turn_in_progress ON turn (dated_ms) WHERE phase = 0;
+  CREATE INDEX turn_dated ON turn (dated_ms);
+  `,
 ];
 
 /** The schema version that this program writes. */

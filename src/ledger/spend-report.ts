@@ -52,9 +52,10 @@ const BY_LABEL = (label: string) => `
   ) JOIN dimension ON dimension.id = dimension_id GROUP BY 1`;
 
 const BY_TURN = `
-  SELECT turn.agent AS agent, session_id, message_id, dated_ms, provider, model, pricing, ifnull(cost_nano, 0) AS cost_nano,
+  SELECT turn_session.agent AS agent, session_id, message_id, dated_ms, provider, model, pricing, ifnull(cost_nano, 0) AS cost_nano,
     ifnull(estimated_nano, 0) AS estimated_nano, input + output + reasoning + cache_read + cache_write AS tokens, counted AS turns
-  FROM turn JOIN dimension ON dimension.id = dimension_id WHERE phase > 0 AND dated_ms >= ?1 AND dated_ms < ?2`;
+  FROM turn JOIN turn_session ON turn_session.id = session JOIN dimension ON dimension.id = dimension_id
+  WHERE phase > 0 AND dated_ms >= ?1 AND dated_ms < ?2`;
 
 const BY_SESSION = `
   SELECT agent, session_id, ${SUMS.map((name) => `sum(${name}) AS ${name}`).join(', ')} FROM (${BY_TURN}) GROUP BY 1, 2`;

@@ -51,12 +51,24 @@ export class StreamPositions {
   }
 
   /** Inside the caller's transaction. Where an earlier message is still to be booked the position stays: it never skips. */
-  advance({ stream, after, seq, storedMs }: StreamStep): void {
-    this.#advance.run(seq, storedMs, stream, after);
+  advance(steps: readonly StreamStep[]): void {
+    for (const { stream, after, seq, storedMs } of joined(steps)) this.#advance.run(seq, storedMs, stream, after);
   }
 
   /** Reads the stream from its beginning, where what it holds is no longer what was read. Duplicates are told by key. */
   reset(stream: string): void {
     this.#db.prepare('UPDATE stream_position SET seq = 0, stored_ms = 0 WHERE stream = ?').run(stream);
   }
+}
+
+/** Steps that follow each other are one. */
+function joined(steps: readonly StreamStep[]): StreamStep[] {
+  const whole: StreamStep[] = [];
+  for (const step of steps) {
+    const last = whole.at(-1);
+    if (last && last.stream === step.stream && last.seq === step.after) {
+      whole[whole.length - 1] = { ...step, after: last.after };
+    } else whole.push(step);
+  }
+  return whole;
 }

@@ -12,11 +12,13 @@ import type { SessionCounts } from './session-counts.ts';
 import type { SpendBook } from './spend-book.ts';
 import { type Place, TurnPlaces, type TurnPlacesParts } from './turn-places.ts';
 import { TurnSeries } from './turn-series.ts';
+import { TurnSessions } from './turn-sessions.ts';
 import {
   amounts,
   beats,
   isPriced,
   keepingPrice,
+  type NamedTurnRow,
   NOTHING,
   sameUsage,
   spendOf,
@@ -60,6 +62,7 @@ export class TurnBook {
   readonly #parts: Parts;
   readonly #places: TurnPlaces;
   readonly #series: TurnSeries;
+  readonly #sessions: TurnSessions;
   readonly #find: StatementSync;
   readonly #unfinished: StatementSync;
   readonly #ofSession: StatementSync;
@@ -74,23 +77,25 @@ export class TurnBook {
     this.#parts = parts;
     this.#places = new TurnPlaces(parts);
     this.#series = new TurnSeries(parts.totals);
-    this.#find = db.prepare('SELECT * FROM turn WHERE agent = ? AND session_id = ? AND message_id = ?');
+    this.#sessions = new TurnSessions(db);
+    this.#find = db.prepare('SELECT * FROM turn WHERE session = ? AND message_id = ?');
     const columns = VECTOR_COLUMNS.join(', ');
     const values = VECTOR_COLUMNS.map(() => '?').join(', ');
     this.#unfinished = db.prepare(
       `SELECT dimension.agent AS agent, dimension.provider AS provider, count(*) AS turns FROM turn
          JOIN dimension ON dimension.id = turn.series_id WHERE phase = 0 AND dated_ms < ? GROUP BY 1, 2`,
     );
-    this.#ofSession = db.prepare('SELECT dimension_id FROM turn WHERE agent = ? AND session_id = ? LIMIT 1');
+    this.#ofSession = db.prepare('SELECT dimension_id FROM turn WHERE session = ? LIMIT 1');
     this.#insert = db.prepare(
-      `INSERT INTO turn (agent, session_id, message_id, counted, timed, ${columns}) VALUES (?, ?, ?, ?, ?, ${values})`,
+      `INSERT INTO turn (session, message_id, counted, timed, ${columns}) VALUES (?, ?, ?, ?, ${values})`,
     );
     this.#update = db.prepare(`UPDATE turn SET (${columns}) = (${values}) WHERE id = ?`);
     this.#markCounted = db.prepare('UPDATE turn SET counted = 1, timed = ? WHERE id = ?');
     this.#markUnpriced = db.prepare('UPDATE turn SET unpriced = ? WHERE id = ?');
     this.#pricing = new PricingStates(db);
     this.#finishedLongAgo = db.prepare(
-      'SELECT * FROM turn WHERE settled = 0 AND phase > 0 AND counted = 0 AND received_ms <= ? ORDER BY received_ms LIMIT ?',
+      `SELECT turn.*, agent, session_id FROM turn JOIN turn_session ON turn_session.id = session
+         WHERE settled = 0 AND phase > 0 AND counted = 0 AND received_ms <= ? ORDER BY received_ms LIMIT ?`,
     );
   }
 
@@ -106,13 +111,20 @@ export class TurnBook {
 
   /** Whom one of a session's turns was paid to, as stated. */
   providerOf(agent: string, sessionId: string): string | undefined {
-    const row = this.#ofSession.get(agent, sessionId) as { dimension_id: number } | undefined;
+    const session = this.#sessions.find(agent, sessionId);
+    const row =
+      session === undefined ? undefined : (this.#ofSession.get(session) as { dimension_id: number } | undefined);
     return row && this.#dimension(row.dimension_id).provider;
   }
 
   /** The turn that a tool call names, once any vector of it is known. */
   find(agent: string, sessionId: string, messageId: string): TurnRow | undefined {
-    return this.#find.get(agent, sessionId, messageId) as TurnRow | undefined;
+    const session = this.#sessions.find(agent, sessionId);
+    return session === undefined ? undefined : this.#ofMessage(session, messageId);
+  }
+
+  #ofMessage(session: number, messageId: string): TurnRow | undefined {
+    return this.#find.get(session, messageId) as TurnRow | undefined;
   }
 
   /**
@@ -121,7 +133,8 @@ export class TurnBook {
    * @param receipt.horizonMs turns dated before it were deleted: an unknown one may have been counted, so it is refused
    */
   book(event: TurnEvent, { nowMs, receivedMs, horizonMs }: Receipt): Booking {
-    const row = this.find(event.agent, event.sessionId, event.messageId);
+    const session = this.#sessions.find(event.agent, event.sessionId);
+    const row = session === undefined ? undefined : this.#ofMessage(session, event.messageId);
     const statedMs = event.completedMs ?? event.startedMs;
     const redated = isAhead(statedMs, receivedMs);
     const datedMs = redated ? (row?.dated_ms ?? receivedMs) : statedMs;
@@ -147,13 +160,15 @@ export class TurnBook {
         },
       };
     }
-    const booking = row ? this.#win(event, row, { nowMs, datedMs }) : this.#begin(event, { nowMs, datedMs });
+    const booking = row
+      ? this.#win(event, row, { nowMs, datedMs })
+      : this.#begin(event, session ?? this.#sessions.add(event.agent, event.sessionId), { nowMs, datedMs });
     return redated ? { ...booking, redated } : booking;
   }
 
   /** Counts the turns that finished 60 s ago and were never said to be completed. Returns how many. */
   settle(nowMs: number, limit: number): number {
-    const rows = this.#finishedLongAgo.all(nowMs - SETTLE_MS, limit) as unknown as TurnRow[];
+    const rows = this.#finishedLongAgo.all(nowMs - SETTLE_MS, limit) as unknown as NamedTurnRow[];
     for (const row of rows) this.#count(row);
     return rows.length;
   }
@@ -167,20 +182,18 @@ export class TurnBook {
   forget(): void {
     this.#pricing.forget();
     this.#places.forget();
+    this.#sessions.forget();
   }
 
   #dimension(id: number): Dimension {
     return this.#parts.dimensions.byId(id);
   }
 
-  #begin(event: TurnEvent, at: Dating): Booking {
-    const row = rowOf(event, this.#places.of(event), at);
+  #begin(event: TurnEvent, session: number, at: Dating): Booking {
+    const row = rowOf(event, session, this.#places.of(event), at);
     const durationMs = row.counted ? plausibleDurationMs(row.started_ms, row.completed_ms) : undefined;
     const timed = durationMs === undefined ? 0 : 1;
-    const { lastInsertRowid } = this.#insert.run(
-      ...[row.agent, row.session_id, row.message_id, row.counted, timed],
-      ...vectorValues(row),
-    );
+    const { lastInsertRowid } = this.#insert.run(session, row.message_id, row.counted, timed, ...vectorValues(row));
     row.id = Number(lastInsertRowid);
     const series = this.#dimension(row.series_id);
     this.#series.bear(series, row.pricing === 'estimated');
@@ -195,7 +208,7 @@ export class TurnBook {
     // Dimensions are fixed by the first complete vector. Before that nothing was booked under them, so they may change.
     const fixed = old.phase !== IN_PROGRESS;
     const booked = fixed ? keepingPrice(event, old) : event;
-    const row = rowOf(booked, fixed ? old : this.#places.of(event), at);
+    const row = rowOf(booked, old.session, fixed ? old : this.#places.of(event), at);
     [row.id, row.unpriced, row.timed] = [old.id, old.unpriced, old.timed];
     const isOver = row.counted === 1;
     // That it is counted is for `#count` to say.
@@ -233,7 +246,7 @@ export class TurnBook {
   }
 
   /** Counts a turn that is over, once; observes its duration when it is known, once. */
-  #count(row: TurnRow): void {
+  #count(row: NamedTurnRow): void {
     const series = this.#dimension(row.series_id);
     const durationMs = plausibleDurationMs(row.started_ms, row.completed_ms);
     const isTimed = durationMs !== undefined;
@@ -248,13 +261,13 @@ export class TurnBook {
   }
 
   /** What follows from a turn's being counted, besides its sums. */
-  #noteFirst(row: TurnRow, series: Dimension): void {
+  #noteFirst(row: NamedTurnRow, series: Dimension): void {
     this.#series.count(series, row);
     this.#note(row, series);
   }
 
   /** What follows from a description of a turn that is counted, besides its sums. */
-  #note(row: TurnRow, series: Dimension): void {
+  #note(row: NamedTurnRow, series: Dimension): void {
     this.#countUnpriced(row, series);
     // How a model is priced is told by its newest turn that used anything.
     if (totalTokens(row) > 0 || row.cost_nano) this.#pricing.note(series, row.pricing, row.dated_ms);
@@ -293,10 +306,11 @@ export class TurnBook {
 }
 
 /** Written out, because it is done for every turn. */
-function rowOf(event: TurnEvent, place: Place, { nowMs, datedMs }: Dating): Mutable<TurnRow> {
+function rowOf(event: TurnEvent, session: number, place: Place, { nowMs, datedMs }: Dating): Mutable<NamedTurnRow> {
   const { tokens } = event;
   return {
     id: 0,
+    session,
     agent: event.agent,
     session_id: event.sessionId,
     message_id: event.messageId,

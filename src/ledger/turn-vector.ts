@@ -19,8 +19,7 @@ import type { Amounts } from './windows.ts';
 /** A turn as its row holds it. */
 export interface TurnRow {
   readonly id: number;
-  readonly agent: string;
-  readonly session_id: string;
+  readonly session: number;
   readonly message_id: string;
   readonly dimension_id: number;
   readonly series_id: number;
@@ -46,6 +45,12 @@ export interface TurnRow {
   readonly unpriced: number;
   readonly counted: number;
   readonly timed: number;
+}
+
+/** A turn's row with what names its session. */
+export interface NamedTurnRow extends TurnRow {
+  readonly agent: string;
+  readonly session_id: string;
 }
 
 /** What a vector brings to the totals. */

@@ -107,7 +107,7 @@ export function consumerConfig(config: NatsConfig, { afterSeq, owner }: { afterS
   return {
     durable_name: consumerName(config),
     description: owner,
-    ack_policy: AckPolicy.Explicit,
+    ack_policy: AckPolicy.All,
     ack_wait: nanos(ACK_WAIT_MS),
     max_deliver: -1,
     max_ack_pending: ACK_PENDING_MAX,

@@ -13,6 +13,8 @@ import type { Identity } from '../turn/turn-event.ts';
 const NOBODY = '_';
 /** What a token may hold as it is; a dot would divide it, and wildcards are no names. */
 const PLAIN = /[^A-Za-z0-9_-]/g;
+/** A label that is its own token, as most are. */
+const PLAIN_LABEL = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/;
 
 export const TURNS = 'toll.turns';
 export const POLLS = 'toll.polls';
@@ -25,6 +27,7 @@ function tokenOf(value: string): string {
 }
 
 function textOf(token: string): string {
+  if (!token.includes('=')) return token;
   const bytes = Buffer.from(
     token.replaceAll(/=([0-9A-F]{2})/g, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16))),
     'latin1',
@@ -64,6 +67,7 @@ export function askerIn(subject: string): Identity | undefined {
 
 function identityOf(tokens: readonly string[]): Identity {
   const [team, user] = tokens.map((token) => {
+    if (PLAIN_LABEL.test(token)) return token;
     const label = labelValue.safeParse(textOf(token)).data;
     // Of one spelling only: others would pass what a server denies, and lie in another partition.
     return label !== undefined && tokenOf(label) === token ? label : undefined;

@@ -22,6 +22,8 @@ import { guarded } from './subject-guard.ts';
 const SOURCE = 'jetstream';
 /** As much as the socket takes. */
 const MESSAGE_MAX_BYTES = 4 * 1024 * 1024;
+/** What is booked together. */
+const GROUP_MAX_ITEMS = 1000;
 const RETRY_MIN_MS = 250;
 const RETRY_MAX_MS = 15_000;
 /** A dead letter lists no more than these. */
@@ -55,7 +57,9 @@ interface Read {
   readonly message: StreamMessage;
   readonly step: StreamStep;
   readonly identity: Identity;
-  readonly items: readonly { readonly index: number; readonly decoded: Decoded }[];
+  readonly items: readonly Decoded[];
+  /** Those of its records that cannot be read, by their place in it. */
+  readonly rejections: DeadLetter['rejections'];
 }
 
 export class JetStreamSource implements Source {
@@ -226,16 +230,21 @@ export class JetStreamSource implements Source {
     const step = { stream: this.#stream, after, seq, storedMs };
     if (data.length > MESSAGE_MAX_BYTES) {
       const detail = `a message may hold ${MESSAGE_MAX_BYTES} bytes`;
-      const decoded = rejected({ reason: 'too_large', detail });
-      return { message, step, identity: identityIn(subject) ?? {}, items: [{ index: 0, decoded }] };
+      const decoded = [rejected({ reason: 'too_large', detail })];
+      const rejections = rejectionsOf(decoded, [0]);
+      return { message, step, identity: identityIn(subject) ?? {}, items: decoded, rejections };
     }
-    const items = decodeBody(Buffer.from(data.buffer, data.byteOffset, data.byteLength));
-    if (items.length === 0) items.push({ index: 0, decoded: EMPTY });
+    const records = decodeBody(Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+    if (records.length === 0) records.push({ index: 0, decoded: EMPTY });
     const { decoded, identity } = guarded(
       subject,
-      items.map((item) => item.decoded),
+      records.map((record) => record.decoded),
     );
-    return { message, step, identity, items: items.map(({ index }, place) => ({ index, decoded: decoded[place]! })) };
+    const rejections = rejectionsOf(
+      decoded,
+      records.map(({ index }) => index),
+    );
+    return { message, step, identity, items: decoded, rejections };
   }
 
   /**
@@ -244,30 +253,18 @@ export class JetStreamSource implements Source {
    * @throws RetryableFailure when some of it was not booked; it is given back to the stream then
    */
   async #book(publisher: StreamPublisher, batch: readonly Read[]): Promise<void> {
-    const { intake } = this.#options;
     let canNote = true;
     for (const read of batch) {
       // A list that cannot be written to is not waited for once more for every message.
-      if (canNote) canNote = await this.#noteRejections(publisher, read, rejectionsOf(read.items));
+      if (canNote && read.rejections.length > 0) canNote = await this.#noteRejections(publisher, read);
     }
-    const bookings = await Promise.allSettled(
-      batch.map(({ identity, step, items }) =>
-        intake.accept(
-          SOURCE,
-          items.map(({ decoded }) => decoded),
-          identity,
-          step,
-        ),
-      ),
-    );
-    const failure = bookings.find((booking) => booking.status === 'rejected');
+    const failures = await this.#failuresOf(batch);
+    const [failure] = failures;
     if (!failure) {
-      for (const { message } of batch) message.ack();
+      batch.at(-1)?.message.ack();
       return;
     }
-    const isPermanent = (one: (typeof bookings)[number]) =>
-      one.status === 'rejected' && one.reason instanceof PermanentFailure;
-    const culprit = batch[bookings.findIndex(isPermanent)];
+    const culprit = failures.find(({ reason }) => reason instanceof PermanentFailure)?.read;
     if (culprit) await this.#giveUp(publisher, culprit);
     const retryAfterS = failure.reason instanceof RetryableFailure ? failure.reason.retryAfterS : 1;
     for (const { message } of batch) message.nak(retryAfterS * 1000);
@@ -276,20 +273,31 @@ export class JetStreamSource implements Source {
     throw failure.reason;
   }
 
+  /** Books a batch, in groups. @returns what was not booked, and why; of a group the first message stands for all */
+  async #failuresOf(batch: readonly Read[]): Promise<{ readonly read: Read; readonly reason: unknown }[]> {
+    const groups = inGroups(batch);
+    const bookings = await Promise.allSettled(groups.map((group) => this.#options.intake.acceptAll(SOURCE, group)));
+    const failures: { readonly read: Read; readonly reason: unknown }[] = [];
+    for (const [index, booking] of bookings.entries()) {
+      if (booking.status === 'fulfilled') continue;
+      const { reason } = booking;
+      const group = groups[index]!;
+      // Which of them cannot be booked is told by booking each by itself.
+      if (reason instanceof PermanentFailure && group.length > 1) {
+        for (const read of group) failures.push(...(await this.#failuresOf([read])));
+      } else failures.push({ read: group[0]!, reason });
+    }
+    return failures;
+  }
+
   /** Counts a message that the ledger can never book, and moves past it. */
   async #giveUp(publisher: StreamPublisher, read: Read): Promise<void> {
-    const items = [{ index: 0, decoded: UNBOOKABLE }];
-    await this.#noteRejections(publisher, read, rejectionsOf(items));
+    await this.#noteRejections(publisher, { ...read, rejections: rejectionsOf([UNBOOKABLE], [0]) });
     await this.#options.intake.accept(SOURCE, [UNBOOKABLE], {}, read.step);
   }
 
-  /** @returns whether it could be noted, or nothing had to be */
-  async #noteRejections(
-    publisher: StreamPublisher,
-    { message, identity }: Read,
-    rejections: DeadLetter['rejections'],
-  ): Promise<boolean> {
-    if (rejections.length === 0) return true;
+  /** @returns whether it could be noted */
+  async #noteRejections(publisher: StreamPublisher, { message, identity, rejections }: Read): Promise<boolean> {
     const { seq, data } = message;
     try {
       // Not the subject itself: anybody may have written anything into it.
@@ -308,10 +316,29 @@ export class JetStreamSource implements Source {
   }
 }
 
-function rejectionsOf(items: Read['items']): DeadLetter['rejections'] {
-  return items
-    .flatMap(({ index, decoded }) =>
-      decoded.type === 'rejected' ? [{ index, reason: decoded.reason, detail: decoded.detail }] : [],
-    )
-    .slice(0, REJECTIONS_NOTED);
+/** Messages in groups that are booked together, each short enough not to hold the event loop. */
+function inGroups(batch: readonly Read[]): Read[][] {
+  const groups: Read[][] = [];
+  let room = 0;
+  for (const read of batch) {
+    const group = groups.at(-1);
+    room -= read.items.length;
+    if (group && room >= 0) group.push(read);
+    else {
+      groups.push([read]);
+      room = GROUP_MAX_ITEMS - read.items.length;
+    }
+  }
+  return groups;
+}
+
+const NONE: DeadLetter['rejections'] = [];
+
+/** @param indexes the places of what was decoded in its message */
+function rejectionsOf(decoded: readonly Decoded[], indexes: readonly number[]): DeadLetter['rejections'] {
+  if (!decoded.some(({ type }) => type === 'rejected')) return NONE;
+  const rejections = decoded.flatMap((item, at) =>
+    item.type === 'rejected' ? [{ index: indexes[at]!, reason: item.reason, detail: item.detail }] : [],
+  );
+  return rejections.slice(0, REJECTIONS_NOTED);
 }

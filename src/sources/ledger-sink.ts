@@ -4,17 +4,23 @@ import type { StreamStep } from '../ledger/stream-positions.ts';
 import { readSnapshot } from '../poll/openusage.ts';
 import type { PollResult } from '../poll/poll-result.ts';
 import { contradictsProject } from '../turn/attribution.ts';
-import type { Bookable, StatedPoll } from '../turn/decoded.ts';
+import type { StatedPoll } from '../turn/decoded.ts';
 import type { Booking, Identity, MeterEvent, StatedEvent } from '../turn/turn-event.ts';
 import type { Delivery, EventSink } from './source.ts';
 
 /** What another poller says counts as fresh for three times this, the 300 s of OpenUsage's hub, unless it says otherwise. */
 const REPORTED_INTERVAL_MS = 100_000;
 
+/** Events that came together, with the position in a stream that goes with them, where they came from one. */
+export interface LedgerPart {
+  readonly events: readonly MeterEvent[];
+  readonly step?: StreamStep | undefined;
+}
+
 /** The part of the ledger that is written to. */
 export interface EventLedger {
-  /** One booking per event, in order, after the commit. @throws RetryableFailure when nothing was committed */
-  submit(events: readonly MeterEvent[], step?: StreamStep): Promise<Booking[]>;
+  /** One booking per event of all parts, in order, after the commit. @throws RetryableFailure when nothing was committed */
+  submitAll(parts: readonly LedgerPart[]): Promise<Booking[]>;
   /** @throws RetryableFailure when it was not committed */
   recordPoll(poll: PollResult): Promise<Booking>;
   /** Events submitted and not yet committed. */
@@ -52,20 +58,35 @@ export class LedgerSink implements EventSink {
     return this.#ledger.backlogEvents;
   }
 
-  async submit(items: readonly Bookable[], { identity, step }: Delivery): Promise<Booking[]> {
-    const stated = items.flatMap((item) => (item.type === 'event' ? item.event : []));
-    const events = stated.map((event) => this.#attribution.attribute(event, identity));
+  async submit(deliveries: readonly Delivery[]): Promise<Booking[]> {
     // Everything waits for the same commit, in the order in which it came: a stream's position must not overtake it.
-    const polling = items.flatMap((item) => (item.type === 'poll' ? this.#recordPoll(item.poll) : []));
-    const booking = events.length > 0 || step ? this.#ledger.submit(events, step) : [];
-    const [polled, booked] = await Promise.all([Promise.all(polling), booking]);
-    this.#onBooked?.(events, booked);
-    const [nextPolled, nextBooked] = [polled.values(), booked.values()];
-    return items.map((item) => {
-      if (item.type === 'poll') return nextPolled.next().value!;
-      const booking = nextBooked.next().value!;
-      return isMismatch(item.event, identity) ? { ...booking, identityMismatch: true } : booking;
+    const polling: Promise<Booking>[] = [];
+    const all: MeterEvent[] = [];
+    const parts = deliveries.map(({ items, identity, step }): LedgerPart => {
+      const events: MeterEvent[] = [];
+      for (const item of items) {
+        if (item.type === 'poll') polling.push(this.#recordPoll(item.poll));
+        else events.push(this.#attribution.attribute(item.event, identity));
+      }
+      all.push(...events);
+      return { events, step };
     });
+    const isBooking = all.length > 0 || parts.some(({ step }) => step !== undefined);
+    const [polled, booked] = await Promise.all([Promise.all(polling), isBooking ? this.#ledger.submitAll(parts) : []]);
+    this.#onBooked?.(all, booked);
+    const bookings: Booking[] = [];
+    let [nextPolled, nextBooked] = [0, 0];
+    for (const { items, identity } of deliveries) {
+      for (const item of items) {
+        if (item.type === 'poll') {
+          bookings.push(polled[nextPolled++]!);
+          continue;
+        }
+        const booking = booked[nextBooked++]!;
+        bookings.push(isMismatch(item.event, identity) ? { ...booking, identityMismatch: true } : booking);
+      }
+    }
+    return bookings;
   }
 
   async #recordPoll({ snapshot, intervalMs = REPORTED_INTERVAL_MS, ...sender }: StatedPoll): Promise<Booking> {

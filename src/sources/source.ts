@@ -46,21 +46,23 @@ export interface SourceMeter {
   success(source: string, atMs: number): void;
 }
 
-/** How something came. */
-export interface Delivery {
+/** What one request, file or message brought. */
+interface Brought<T> {
+  readonly items: readonly T[];
   /** Whose credential it came with. */
   readonly identity: Identity;
   /** The position in a stream that goes with it, where it came from one. */
   readonly step?: StreamStep | undefined;
 }
+export type Delivery = Brought<Bookable>;
 
 /** Where what was taken in goes: into the ledger, or into a stream that leads to one. */
 export interface EventSink {
   /**
-   * @returns one booking per item, in order, when it is durable
-   * @throws RetryableFailure when it is not, and may be later
+   * @returns one booking per item of all deliveries, in order, when they are durable
+   * @throws RetryableFailure when they are not, and may be later
    */
-  submit(items: readonly Bookable[], delivery: Delivery): Promise<Booking[]>;
+  submit(deliveries: readonly Delivery[]): Promise<Booking[]>;
   /** Events submitted and not yet durable. */
   readonly backlogEvents: number;
 }
@@ -116,17 +118,36 @@ export class Intake {
    * @throws RetryableFailure when the commit failed. Nothing is counted then, because the sender keeps the events and
    * sends them again; what was committed all the same will be a duplicate.
    */
-  async accept(source: string, decoded: readonly Decoded[], identity: Identity, step?: StreamStep): Promise<Booking[]> {
-    const items = decoded.map((item) => this.#byItsRoad(source, this.#withoutCopy(item)));
-    const bookable = items.filter((item) => item.type === 'event' || item.type === 'poll');
-    const booked = bookable.length > 0 || step ? await this.#sink.submit(bookable, { identity, step }) : [];
-    const next = booked.values();
+  accept(source: string, decoded: readonly Decoded[], identity: Identity, step?: StreamStep): Promise<Booking[]> {
+    return this.acceptAll(source, [{ items: decoded, identity, step }]);
+  }
+
+  /** The same of several messages, together: where one of them cannot be booked, none is. */
+  async acceptAll(source: string, brought: readonly Brought<Decoded>[]): Promise<Booking[]> {
+    const items: Decoded[] = [];
+    const deliveries: Delivery[] = [];
+    for (const { items: decoded, identity, step } of brought) {
+      const bookable: Bookable[] = [];
+      for (const stated of decoded) {
+        const item = this.#byItsRoad(source, this.#withoutCopy(stated));
+        items.push(item);
+        if (item.type === 'event' || item.type === 'poll') bookable.push(item);
+      }
+      if (bookable.length > 0 || step) deliveries.push({ items: bookable, identity, step });
+    }
+    const booked = deliveries.length > 0 ? await this.#sink.submit(deliveries) : [];
+    let next = 0;
     const bookings = items.map((item): Booking => {
-      if (item.type === 'poll') return next.next().value!;
-      return item.type === 'event' ? this.#noted(source, item, next.next().value!) : { outcome: item };
+      if (item.type === 'poll') return booked[next++]!;
+      return item.type === 'event' ? this.#noted(source, item, booked[next++]!) : { outcome: item };
     });
     this.#count(source, bookings);
-    for (const item of bookable) if (item.type === 'event') this.heard(item.event.agent);
+    let agent = '';
+    for (const item of items) {
+      if (item.type !== 'event' || item.event.agent === agent) continue;
+      agent = item.event.agent;
+      this.heard(agent);
+    }
     return bookings;
   }
 

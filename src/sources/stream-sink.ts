@@ -11,7 +11,6 @@ import { isUnpublishable, type Outgoing, outgoing, StreamPublisher } from '../na
 import { streamNames } from '../nats/streams.ts';
 import { streamTrouble } from '../nats/trouble.ts';
 import { contradictsProject } from '../turn/attribution.ts';
-import type { Bookable } from '../turn/decoded.ts';
 import type { Booking } from '../turn/turn-event.ts';
 import { type Delivery, type EventSink, placeOf, type SourceMeter } from './source.ts';
 
@@ -76,7 +75,13 @@ export class StreamSink implements EventSink {
     await this.#running;
   }
 
-  async submit(items: readonly Bookable[], { identity }: Delivery): Promise<Booking[]> {
+  async submit(deliveries: readonly Delivery[]): Promise<Booking[]> {
+    const bookings: Booking[] = [];
+    for (const delivery of deliveries) bookings.push(...(await this.#submit(delivery)));
+    return bookings;
+  }
+
+  async #submit({ items, identity }: Delivery): Promise<Booking[]> {
     this.#backlogEvents += items.length;
     try {
       const messages = items.map((item) => outgoing(item, identity));

@@ -5,18 +5,16 @@ import { type Decoded, decodedEvent, type HookContext, ignored } from './decoded
 import {
   accountOf,
   costNano,
-  Fields,
   id,
   isObject,
   mcpServerOf,
   model,
-  orRejected,
   present,
-  refuse,
   tokenCount,
   toolName,
   unixMs,
 } from './fields.ts';
+import { Fields, orRejected, refuse } from './message-fields.ts';
 import { projectName } from './project-name.ts';
 import { totalTokens } from './turn-event.ts';
 

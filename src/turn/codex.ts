@@ -5,19 +5,17 @@ import { type Decoded, decodedEvent, type HookContext, ignored } from './decoded
 import {
   accountOf,
   costNano,
-  Fields,
   id,
   isObject,
   mcpServerOf,
   model,
-  orRejected,
   present,
   provider,
-  refuse,
   tokenCount,
   toolName,
   unixMs,
 } from './fields.ts';
+import { Fields, orRejected, refuse } from './message-fields.ts';
 import { projectName } from './project-name.ts';
 import { type TokenCounts, type TurnStatus, totalTokens } from './turn-event.ts';
 

@@ -16,14 +16,13 @@ import {
   optionalServerName,
   present,
   provider,
-  rejectionOf,
   relatedId,
   statedLabel,
   tokenCount,
   toolName,
   unixMs,
-  valueAt,
 } from './fields.ts';
+import { rejectionOf, valueAt } from './message-fields.ts';
 import { projectName } from './project-name.ts';
 import { type Mutable, NO_TOKENS, type StatedTurn, TURN_STATUSES } from './turn-event.ts';
 import { readTurn, type TurnRecord } from './turn-record.ts';

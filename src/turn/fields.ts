@@ -4,8 +4,8 @@
 
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { type Decoded, type HookContext, rejected } from './decoded.ts';
-import { ERROR_REASONS, type ErrorReason, type Rejection, type RejectReason } from './turn-event.ts';
+import type { HookContext } from './decoded.ts';
+import { ERROR_REASONS, type ErrorReason } from './turn-event.ts';
 
 /** Ids become keys of the ledger; the longest seen is 64 characters. */
 const ID_MAX_CHARS = 200;
@@ -35,6 +35,8 @@ const FILE_PATH = /^\s*(?:[/~]|\.\.?\/)|\\|:\/|\/\/|\.(?:gguf|bin|safetensors)$/
 export const KEY_LIKE = /^\s*sk-[A-Za-z0-9_-]{8}/i;
 /** A path, an e-mail address or a key in the place of an id. */
 const TELLING_ID = /^(?:[/~]|\.\.?\/|[A-Za-z]:[\\/]|file:|sk-[A-Za-z0-9_-]{8})|^[^@/]+@[^@/]+\.[a-z]{2,}$/i;
+/** An id that tells nothing, as nearly all are. */
+const PLAIN_ID = /^(?!sk-)[A-Za-z0-9_-]{1,200}$/i;
 const DIGEST_CHARS = 32;
 const AGENT = /^[a-z][a-z0-9_-]{0,31}$/;
 const SERVER_NAME = /^(?![Ss][Kk]-)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
@@ -72,6 +74,17 @@ function textReading({ maxChars, pattern, tidy }: TextForm): Reading<string> {
   };
 }
 
+/** Reads a value by the quicker way that its schema may have; undefined where there is none, or it does not fit. */
+export const readQuickly = <T>(field: z.ZodType<T>, stated: unknown): T | undefined =>
+  readings.get(field)?.(stated) as T | undefined;
+const readings = new WeakMap<z.ZodType, Reading<unknown>>();
+
+/** A schema, and the quick way to read what fits it. */
+function quick<S extends z.ZodType>(schema: S, reading: Reading<z.output<S>>): S {
+  readings.set(schema, reading);
+  return schema;
+}
+
 /** A text, looked at once: a chain of checks costs several times as much, and every record has a dozen of them. */
 function text({ error, maxChars, pattern, tidy = (stated) => stated }: TextForm) {
   return z
@@ -95,7 +108,7 @@ function digestOf(stated: string): string {
 }
 
 /** A number; one written as a string is as good. */
-const asNumber = (stated: unknown) => {
+export const asNumber = (stated: unknown) => {
   if (typeof stated !== 'string') return stated;
   const trimmed = stated.trim();
   return NUMERIC.test(trimmed) ? Number(trimmed) : stated;
@@ -160,10 +173,12 @@ const ID_FORM: TextForm = {
   ...{ error: idText, maxChars: ID_MAX_CHARS, pattern: ID },
   tidy: (stated) => (TELLING_ID.test(stated) ? digestOf(stated) : stated),
 };
-export const id = text(ID_FORM);
-export const readId = textReading(ID_FORM);
+const readAnyId = textReading(ID_FORM);
+export const readId: Reading<string> = (stated) =>
+  typeof stated === 'string' && PLAIN_ID.test(stated) ? stated : readAnyId(stated);
+export const id = quick(text(ID_FORM), readId);
 /** What else something belongs to, beside what it is: it is not lost for an id that does not fit. */
-export const relatedId = z.unknown().transform(readId).optional();
+export const relatedId = quick(z.unknown().transform(readId).optional(), readId);
 /** Whose turn it is, in the sender's word; a turn is not lost for one that does not fit. */
 export const readLabel: Reading<string> = (stated) =>
   typeof stated === 'string' && LABEL.test(stated) ? stated : undefined;
@@ -184,8 +199,8 @@ const PROVIDER_FORM: TextForm = {
   pattern: /^(?![Ss][Kk]-)[A-Za-z0-9][A-Za-z0-9._/-]*$/,
   tidy: (stated) => straight(stated).trim().toLowerCase(),
 };
-export const provider = text(PROVIDER_FORM);
 export const readProvider = textReading(PROVIDER_FORM);
+export const provider = quick(text(PROVIDER_FORM), readProvider);
 /** Kept as stated, spaces included; of a path only the base name, because the rest tells whose machine it is. */
 const MODEL_FORM: TextForm = {
   error: `expected the id of a model: 1 to ${NAME_MAX_CHARS} characters, none of them a control character, and no key`,
@@ -193,8 +208,8 @@ const MODEL_FORM: TextForm = {
   pattern: MODEL,
   tidy: (stated) => straight(FILE_PATH.test(stated) ? (pathSegments(stated).at(-1) ?? '') : stated),
 };
-export const model = text(MODEL_FORM);
 export const readModel = textReading(MODEL_FORM);
+export const model = quick(text(MODEL_FORM), readModel);
 /** What begins with a slash is the path of a program, not the name of a tool. */
 export const toolName = text({
   error: `expected a tool's name: 1 to ${NAME_MAX_CHARS} of A-Z a-z 0-9 _ . - / :, and no path`,
@@ -227,8 +242,8 @@ const NAME_FORM: TextForm = {
   pattern: VISIBLE_TEXT,
   tidy: trimmed,
 };
-export const name = text(NAME_FORM);
 export const readName = textReading(NAME_FORM);
+export const name = quick(text(NAME_FORM), readName);
 
 const TOKENS_FORM: NumberForm = {
   error: `expected a whole number from 0 to ${TOKENS_MAX}`,
@@ -238,12 +253,15 @@ const TOKENS_FORM: NumberForm = {
   isWhole: true,
 };
 export const readTokenCount = numberReading(TOKENS_FORM);
-export const tokenCount = number(TOKENS_FORM).meta({
-  type: ['integer', 'string'],
-  minimum: 0,
-  maximum: TOKENS_MAX,
-  description: 'Whole number, or the same as a string.',
-});
+export const tokenCount = quick(
+  number(TOKENS_FORM).meta({
+    type: ['integer', 'string'],
+    minimum: 0,
+    maximum: TOKENS_MAX,
+    description: 'Whole number, or the same as a string.',
+  }),
+  readTokenCount,
+);
 
 /** A cost in USD, read into nano-USD. */
 const COST_FORM: NumberForm = {
@@ -258,14 +276,17 @@ export const readCostNano: Reading<number> = (stated) => {
   const usd = readCostUsd(stated);
   return usd === undefined ? undefined : toNano(usd);
 };
-export const costNano = number(COST_FORM)
-  .transform(toNano)
-  .meta({
-    type: ['number', 'string'],
-    minimum: 0,
-    maximum: COST_MAX_USD,
-    description: 'USD. Leave out when unknown; 0 means that 0 was stated.',
-  });
+export const costNano = quick(
+  number(COST_FORM)
+    .transform(toNano)
+    .meta({
+      type: ['number', 'string'],
+      minimum: 0,
+      maximum: COST_MAX_USD,
+      description: 'USD. Leave out when unknown; 0 means that 0 was stated.',
+    }),
+  readCostNano,
+);
 
 const TIME_FORM: NumberForm = {
   error: 'expected a time between 2020 and 2100, in Unix ms or ISO 8601',
@@ -274,10 +295,10 @@ const TIME_FORM: NumberForm = {
   max: LATEST_MS,
 };
 export const readUnixMs = numberReading(TIME_FORM);
-export const unixMs = number(TIME_FORM).meta({
-  type: ['number', 'string'],
-  description: 'Unix time in ms, or ISO 8601.',
-});
+export const unixMs = quick(
+  number(TIME_FORM).meta({ type: ['number', 'string'], description: 'Unix time in ms, or ISO 8601.' }),
+  readUnixMs,
+);
 
 export const knownReason = (reason: string): ErrorReason => ERROR_REASONS.find((known) => known === reason) ?? 'other';
 /** Any text; whatever is not one of the known reasons is `other`, so that a new reason never costs a turn. */
@@ -286,120 +307,8 @@ export const errorReason = z
   .transform(knownReason)
   .meta({ description: `One of ${ERROR_REASONS.join(', ')}; anything else is booked as other.` });
 
-/** Thrown where a field does not fit; only `orRejected` catches it. */
-class Refusal extends Error {
-  readonly rejection: Rejection;
-
-  constructor(rejection: Rejection) {
-    super(rejection.detail);
-    this.rejection = rejection;
-  }
-}
-
-/** Refuses what is being decoded: which field, and what was expected there. Never quote a value. */
-export function refuse(reason: RejectReason, detail: string): never {
-  throw new Refusal({ reason, detail });
-}
-
-/** What `decode` returns, or the rejection it was refused with. */
-export function orRejected(decode: () => Decoded[]): Decoded[] {
-  try {
-    return decode();
-  } catch (thrown) {
-    if (thrown instanceof Refusal) return [rejected(thrown.rejection)];
-    throw thrown;
-  }
-}
-
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-/** Absent is what nobody stated: missing, null, or a text with nothing in it. */
-function isAbsent(value: unknown): boolean {
-  return value === undefined || value === null || (typeof value === 'string' && value.trim() === '');
-}
-
-/** The value at a dotted path, by own properties only: what an object inherits was not sent. */
-export function valueAt(root: unknown, path: string): unknown {
-  let value = root;
-  for (const key of path.split('.')) {
-    if (!isObject(value) || !Object.hasOwn(value, key)) return undefined;
-    value = value[key];
-  }
-  return value;
-}
-
-/** The rejection that a schema's first complaint about `value` stands for. */
-export function rejectionOf(issue: z.core.$ZodIssue, path: string, value: unknown): Rejection {
-  const where = path || 'the record';
-  if (isAbsent(value)) return { reason: 'missing_field', detail: `${where}: missing; ${issue.message}` };
-  return { reason: reasonOf(issue, value), detail: `${where}: ${issue.message}` };
-}
-
-function reasonOf(issue: z.core.$ZodIssue, value: unknown): RejectReason {
-  if (issue.code === 'too_big' && issue.origin === 'string') return 'too_long';
-  if (issue.code === 'invalid_type') {
-    // A fraction, NaN or an infinity is a number still, only not one that can be.
-    return typeof asNumber(value) === 'number' && ['number', 'int'].includes(issue.expected)
-      ? 'out_of_range'
-      : 'wrong_type';
-  }
-  if (issue.code === 'invalid_value') return typeof value === 'string' ? 'out_of_range' : 'wrong_type';
-  return 'out_of_range';
-}
-
-/** Reads the fields of one message. Where several paths are given, the first that states something counts. */
-export class Fields {
-  readonly #root: unknown;
-  readonly #lookUp: typeof valueAt;
-
-  /** @param lookUp finds what is stated under a name, where names are not dotted paths */
-  constructor(root: unknown, lookUp = valueAt) {
-    this.#root = root;
-    this.#lookUp = lookUp;
-  }
-
-  /** The first value that is stated at one of the paths; undefined when there is none. */
-  at(...paths: string[]): unknown {
-    return this.#find(paths)?.value;
-  }
-
-  /** The text at the first path that states something, lower-cased, to compare with known words; else ''. */
-  word(...paths: string[]): string {
-    const value = this.at(...paths);
-    return typeof value === 'string' ? value.trim().toLowerCase() : '';
-  }
-
-  /** The field's value; refuses the message when it is missing or does not fit. */
-  required<T>(field: z.ZodType<T>, ...paths: string[]): T {
-    const found = this.#find(paths);
-    const result = field.safeParse(found?.value);
-    if (result.success) return result.data;
-    const rejection = rejectionOf(result.error.issues[0]!, found?.path ?? paths[0]!, found?.value);
-    return refuse(rejection.reason, rejection.detail);
-  }
-
-  /** As `required`, but undefined when nothing is stated. What is stated must fit. */
-  optional<T>(field: z.ZodType<T>, ...paths: string[]): T | undefined {
-    return this.#find(paths) && this.required(field, ...paths);
-  }
-
-  /** The fields of the object at `path`; refuses the message when something else stands there. */
-  within(path: string): Fields {
-    const value = this.at(path);
-    if (value === undefined) refuse('missing_field', `${path}: missing; expected an object`);
-    if (!isObject(value)) refuse('wrong_type', `${path}: expected an object`);
-    return new Fields(value);
-  }
-
-  #find(paths: string[]): { path: string; value: unknown } | undefined {
-    for (const path of paths) {
-      const value = this.#lookUp(this.#root, path);
-      if (!isAbsent(value)) return { path, value };
-    }
-    return undefined;
-  }
 }
 
 /** The account that a hook's context names; undefined when it names none, or what cannot be one. */
@@ -418,8 +327,11 @@ export function present<const T extends object>(fields: T): Present<T> {
   return copy as Present<T>;
 }
 
+const SEPARATOR = /[\\/]/;
+
 /** A path's segments, with either separator. */
 export function pathSegments(path: string): string[] {
+  if (!SEPARATOR.test(path)) return path.trim() === '' || path === '.' ? [] : [path];
   return path.split(/[\\/]+/).filter((part) => part.trim() !== '' && part !== '.');
 }
 

@@ -6,7 +6,8 @@ import { decodeClaudeCode } from './claude-code.ts';
 import { decodeCodex } from './codex.ts';
 import { type Decoded, HOOK_AGENTS, type HookContext, rejected } from './decoded.ts';
 import { decodeEventRecord } from './event-record.ts';
-import { isObject, name, valueAt } from './fields.ts';
+import { isObject, readName } from './fields.ts';
+import { valueAt } from './message-fields.ts';
 import { decodeOpencode } from './opencode.ts';
 
 export { type Decoded, HOOK_AGENTS, type HookContext } from './decoded.ts';
@@ -65,10 +66,10 @@ function decodeHookRecord(record: Record<string, unknown>): Decoded[] {
   if (!Object.hasOwn(record, 'payload'))
     return [rejected({ reason: 'missing_field', detail: "payload: missing; expected a hook's body" })];
   const accountId = valueAt(record, 'account_id');
-  const served = name.safeParse(valueAt(record, 'upstream_provider'));
+  const upstreamHint = readName(valueAt(record, 'upstream_provider'));
   return decodeHook(source, record.payload, {
     ...(typeof accountId === 'string' && { accountId }),
-    ...(served.success && { upstreamHint: served.data }),
+    ...(upstreamHint !== undefined && { upstreamHint }),
   });
 }
 

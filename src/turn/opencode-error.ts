@@ -1,6 +1,7 @@
 // Why an OpenCode turn failed, as one of our closed set of reasons. Texts are looked up in tables, never kept.
 
-import { Fields, isObject } from './fields.ts';
+import { isObject } from './fields.ts';
+import { Fields } from './message-fields.ts';
 import type { ErrorReason } from './turn-event.ts';
 
 /** Bodies of errors are small; a larger one is a web page. */

@@ -5,25 +5,31 @@ import { type Decoded, decodedEvent, type HookContext, ignored } from './decoded
 import {
   accountOf,
   costNano,
-  Fields,
   id,
   isObject,
   mcpServerOf,
   model,
   notBefore,
-  orRejected,
   present,
   provider,
-  refuse,
   relatedId,
   tokenCount,
   toolName,
   unixMs,
 } from './fields.ts';
+import { Fields, orRejected, refuse } from './message-fields.ts';
 import { errorReasonOf } from './opencode-error.ts';
 import { bornMs, isForkCopy } from './opencode-id.ts';
 import { projectName, sessionProjectName } from './project-name.ts';
-import { type IgnoredKind, NO_TOKENS, type TokenCounts, type TurnStatus, totalTokens } from './turn-event.ts';
+import {
+  type IgnoredKind,
+  type Mutable,
+  NO_TOKENS,
+  type StatedTurn,
+  type TokenCounts,
+  type TurnStatus,
+  totalTokens,
+} from './turn-event.ts';
 
 const AGENT = 'opencode';
 
@@ -140,29 +146,33 @@ function decodeMessage(event: Fields, context: HookContext): Decoded {
   const isFinished = info.word('finish') !== '';
   const tokens = tokensOf(info);
   const status = statusOf({ info, tokens, endedSilently: isCompleted && !isFinished });
-  return decodedEvent(
-    present({
-      kind: 'turn',
-      agent: AGENT,
-      sessionId,
-      messageId,
-      // The user's message that it answers.
-      promptId: info.optional(relatedId, 'parentID'),
-      eventId: event.optional(id, 'id'),
-      phase: isCompleted ? 'completed' : isFinished ? 'finished' : 'in_progress',
-      status,
-      reason: status === 'error' ? errorReasonOf(info.at('error')) : undefined,
-      startedMs,
-      completedMs,
-      provider: info.required(provider, 'providerID'),
-      model: info.required(model, 'modelID'),
-      project: projectName(info.at('path.root'), info.at('path.cwd')),
-      upstreamHint: context.upstreamHint,
-      accountId: accountOf(context),
-      tokens,
-      costNano: info.optional(costNano, 'cost'),
-    }),
-  );
+  const project = projectName(info.at('path.root'), info.at('path.cwd'));
+  const accountId = accountOf(context);
+  const stated = info.optional(costNano, 'cost');
+  // The user's message that it answers.
+  const promptId = info.optional(relatedId, 'parentID');
+  const eventId = event.optional(id, 'id');
+  const turn: Mutable<StatedTurn> = {
+    kind: 'turn',
+    agent: AGENT,
+    sessionId,
+    messageId,
+    phase: isCompleted ? 'completed' : isFinished ? 'finished' : 'in_progress',
+    status,
+    startedMs,
+    provider: info.required(provider, 'providerID'),
+    model: info.required(model, 'modelID'),
+    tokens,
+  };
+  if (promptId !== undefined) turn.promptId = promptId;
+  if (eventId !== undefined) turn.eventId = eventId;
+  if (status === 'error') turn.reason = errorReasonOf(info.at('error'));
+  if (completedMs !== undefined) turn.completedMs = completedMs;
+  if (context.upstreamHint !== undefined) turn.upstreamHint = context.upstreamHint;
+  if (project !== undefined) turn.project = project;
+  if (accountId !== undefined) turn.accountId = accountId;
+  if (stated !== undefined) turn.costNano = stated;
+  return decodedEvent(turn);
 }
 
 function tokensOf(info: Fields): TokenCounts {

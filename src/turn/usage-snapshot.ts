@@ -14,7 +14,8 @@ import {
   type StatedPoll,
   type UsageSnapshot,
 } from './decoded.ts';
-import { accountId, isObject, model, present, provider, rejectionOf, unixMs, valueAt } from './fields.ts';
+import { accountId, isObject, model, present, provider, unixMs } from './fields.ts';
+import { rejectionOf, valueAt } from './message-fields.ts';
 
 /** More than any provider has; what is beyond is not looked at. */
 const METRICS_MAX = 2000;

@@ -95,7 +95,7 @@ describe('settling', () => {
     t.after(() => db.close());
     for (const file of ['turn-book.ts', 'model-time.ts']) {
       const source = readFileSync(new URL(`../../src/ledger/${file}`, import.meta.url), 'utf8');
-      const query = /'(SELECT \* FROM turn WHERE settled = 0[^']*)'/.exec(source)?.[1] ?? '';
+      const query = /`(SELECT turn\.\*[^`]*WHERE settled = 0[^`]*)`/.exec(source)?.[1] ?? '';
       const plan = db.prepare(`EXPLAIN QUERY PLAN ${query}`).all(0, 1);
       assert.match(JSON.stringify(plan), /USING INDEX turn_unsettled/, file);
     }

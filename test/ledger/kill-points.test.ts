@@ -13,6 +13,7 @@ import { TOLL } from '../../src/metrics/catalogue.ts';
 import { type KillPoint, KillSwitch } from '../kill-point.ts';
 import { Bench, shown, temporaryFolder, total, WIDE_CAPS } from './bench.ts';
 import { DAY_MS, NOON_MS, session, turn } from './events.ts';
+import { asOfFirstVersion } from './first-version.ts';
 import { Holder } from './holder.ts';
 import { manyTurns } from './ledger-process.ts';
 
@@ -51,14 +52,7 @@ test('in each step of a migration', async (t) => {
   const file = await filled(t);
   const before = contents(t, file, () => NOON_MS);
   const old = new DatabaseSync(file);
-  // As the first version had it.
-  old.exec(`
-    DROP TABLE balance; DROP TABLE balance_interval; DROP TABLE poll_result; DROP TABLE stream_position; DROP TABLE spend;
-    DROP TABLE failed_attempt; DROP TABLE held_turn;
-    CREATE TABLE poll_result (provider TEXT NOT NULL, account TEXT NOT NULL, taken_ms INTEGER NOT NULL, body TEXT NOT NULL,
-      PRIMARY KEY (provider, account)) STRICT, WITHOUT ROWID;
-    PRAGMA user_version = 1;
-  `);
+  asOfFirstVersion(old);
   old.close();
   const points = Array.from({ length: SCHEMA_VERSION - 1 }, (_, at): [KillPoint, found: number][] => {
     const step = `PRAGMA user_version = ${at + 2}`;

@@ -23,6 +23,7 @@ import { createLog } from '../../src/log.ts';
 import { TOLL } from '../../src/metrics/catalogue.ts';
 import { Bench, shown, temporaryFolder, total, typesOf, WIDE_CAPS } from './bench.ts';
 import { DAY_MS, session, toolPart, turn } from './events.ts';
+import { asOfFirstVersion } from './first-version.ts';
 import { Holder } from './holder.ts';
 import { manyTurns } from './ledger-process.ts';
 
@@ -147,14 +148,10 @@ describe('a ledger of another version', () => {
     assert.equal(standings[0]?.spent, 7);
     bench.ledger.close();
     const db = new DatabaseSync(bench.file);
-    db.exec(`
-      DROP TABLE balance; DROP TABLE balance_interval; DROP TABLE poll_result; DROP TABLE stream_position;
-      DROP TABLE spend; DROP TABLE failed_attempt; DROP TABLE held_turn;
-      CREATE TABLE poll_result (provider TEXT NOT NULL, account TEXT NOT NULL, taken_ms INTEGER NOT NULL, body TEXT NOT NULL,
-        PRIMARY KEY (provider, account)) STRICT, WITHOUT ROWID;
-      INSERT INTO poll_result VALUES ('opencode', 'work', 1, '{"provider":"opencode","account":"work","routes":{}}');
-      PRAGMA user_version = 1;
-    `);
+    asOfFirstVersion(db);
+    db.exec(
+      `INSERT INTO poll_result VALUES ('opencode', 'work', 1, '{"provider":"opencode","account":"work","routes":{}}')`,
+    );
     db.close();
     bench.reopen();
     assert.deepEqual(shown(bench.ledger), before);

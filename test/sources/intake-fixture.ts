@@ -12,7 +12,7 @@ import { RetryableFailure } from '../../src/failure.ts';
 import { createLog } from '../../src/log.ts';
 import type { PollResult } from '../../src/poll/poll-result.ts';
 import type { ReceiverLimits } from '../../src/sources/event-receiver.ts';
-import { type EventLedger, LedgerSink } from '../../src/sources/ledger-sink.ts';
+import { type EventLedger, type LedgerPart, LedgerSink } from '../../src/sources/ledger-sink.ts';
 import { SocketServer } from '../../src/sources/socket-server.ts';
 import { Intake, type SourceMeter } from '../../src/sources/source.ts';
 import { Attribution } from '../../src/turn/attribution.ts';
@@ -30,6 +30,10 @@ export class MemoryLedger implements EventLedger {
   failure: () => Error | undefined = () => undefined;
   /** Runs before each commit. */
   beforeCommit: () => Promise<void> | void = () => {};
+
+  submitAll(parts: readonly LedgerPart[]): Promise<Booking[]> {
+    return this.submit(parts.flatMap(({ events }) => events));
+  }
 
   async submit(events: readonly MeterEvent[]): Promise<Booking[]> {
     this.attempts++;

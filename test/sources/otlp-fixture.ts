@@ -114,7 +114,7 @@ export interface StartOptions {
   /** Is shown what was committed. */
   readonly onBooked?: LedgerSinkOptions['onBooked'];
   /** Stands before the ledger. */
-  readonly submit?: (submit: Ledger['submit']) => Ledger['submit'];
+  readonly submit?: (submit: Ledger['submitAll']) => Ledger['submitAll'];
 }
 
 /** The intake of a bridge, with a ledger of its own in a folder of its own. */
@@ -134,7 +134,7 @@ export async function startOtlp(
   const meter = new CountingMeter();
   const sink = new LedgerSink({
     ledger: {
-      submit: submit((events, step) => ledger.submit(events, step)),
+      submitAll: submit((parts) => ledger.submitAll(parts)),
       recordPoll: (poll) => ledger.recordPoll(poll),
       get backlogEvents() {
         return ledger.backlogEvents;

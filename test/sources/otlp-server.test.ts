@@ -189,8 +189,8 @@ describe('when the ledger cannot take it', () => {
   it('503 and when to come again, nothing is counted; the same post later counts once', async (t) => {
     let failing = true;
     const { url, ledger, meter } = await startOtlp(t, {
-      submit: (own) => (events, step) =>
-        failing ? Promise.reject(new RetryableFailure('the disk is full', { retryAfterS: 1 })) : own(events, step),
+      submit: (own) => (parts) =>
+        failing ? Promise.reject(new RetryableFailure('the disk is full', { retryAfterS: 1 })) : own(parts),
     });
     for (const post of [posted, inProtobuf('/v1/logs', LOGS)]) {
       const { status, headers } = await send(url, post);
@@ -218,9 +218,9 @@ describe('when the ledger cannot take it', () => {
       commit = resolve;
     });
     const { url, ledger } = await startOtlp(t, {
-      submit: (own) => async (events, step) => {
+      submit: (own) => async (parts) => {
         await held;
-        return own(events, step);
+        return own(parts);
       },
     });
     let answered = false;

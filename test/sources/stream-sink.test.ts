@@ -52,7 +52,7 @@ const identity = { team: 'core', user: 'ada' };
 
 test('an event is forwarded when the stream has it, under the subject of its identity, in our own words', async (t) => {
   const { sink, connection, queue } = await start(t);
-  const bookings = await sink.submit([turn(1), turn(2)], { identity });
+  const bookings = await sink.submit([{ items: [turn(1), turn(2)], identity }]);
   assert.deepEqual(bookings, [{ outcome: { type: 'forwarded' } }, { outcome: { type: 'forwarded' } }]);
   const manager = await jetstreamManager(connection);
   const message = await manager.streams.getMessage('TOLL', { seq: 1 });
@@ -68,7 +68,7 @@ test('a project that the credential is bound to travels in place of the stated o
   const projects = ['shop', 'work'];
   const bookings = [];
   for (const [n, project] of projects.entries()) {
-    bookings.push(...(await sink.submit([turn(n)], { identity: { ...identity, project } })));
+    bookings.push(...(await sink.submit([{ items: [turn(n)], identity: { ...identity, project } }])));
   }
   const outcome = { type: 'forwarded' };
   assert.deepEqual(bookings, [{ outcome, identityMismatch: true }, { outcome }]);
@@ -87,7 +87,7 @@ test('while the server is away it waits on disk; it is published when the server
   await server.kill();
   await until(() => link.current === undefined, 'the loss of the connection');
   const items = Array.from({ length: 700 }, (_, n) => turn(n));
-  assert.equal((await sink.submit(items, { identity })).length, 700);
+  assert.equal((await sink.submit([{ items: items, identity }])).length, 700);
   assert.equal(queue.events, 700);
   assert.match(sink.problem() ?? '', /connection to NATS .* is lost/);
   await server.restart();
@@ -100,7 +100,7 @@ test('a server that stands still without a word costs a pause, and then the disk
   const { server, sink, queue, stored } = await start(t);
   await server.pause();
   try {
-    assert.equal((await sink.submit([turn(1), turn(2)], { identity })).length, 2);
+    assert.equal((await sink.submit([{ items: [turn(1), turn(2)], identity }])).length, 2);
     assert.equal(queue.events, 2);
   } finally {
     server.signal('SIGCONT');
@@ -114,19 +114,19 @@ test('what neither the stream nor the disk takes is refused, so that its sender 
   const { server, sink, queue, link } = await start(t, { maxBytes: 2000 });
   await server.kill();
   await until(() => link.current === undefined, 'the loss of the connection');
-  await sink.submit([turn(1)], { identity });
+  await sink.submit([{ items: [turn(1)], identity }]);
   const many = Array.from({ length: 20 }, (_, n) => turn(n));
-  await assert.rejects(sink.submit(many, { identity }), RetryableFailure);
+  await assert.rejects(sink.submit([{ items: many, identity }]), RetryableFailure);
   assert.equal(queue.events, 1);
   assert.equal(sink.backlogEvents, 0);
 });
 
 test('a reading is not kept for later, when it would pass for news', async (t) => {
   const { server, sink, queue, link } = await start(t);
-  assert.deepEqual(await sink.submit([poll], { identity }), [{ outcome: { type: 'forwarded' } }]);
+  assert.deepEqual(await sink.submit([{ items: [poll], identity }]), [{ outcome: { type: 'forwarded' } }]);
   await server.kill();
   await until(() => link.current === undefined, 'the loss of the connection');
-  await assert.rejects(sink.submit([poll, turn(1)], { identity }), /not kept for later/);
+  await assert.rejects(sink.submit([{ items: [poll, turn(1)], identity }]), /not kept for later/);
   assert.equal(queue.events, 0);
 });
 
@@ -141,7 +141,7 @@ test('a message that the server is too small for is refused alone', async (t) =>
       messageId: 'i'.repeat(200),
     },
   };
-  const bookings = await sink.submit([turn(1), long as Bookable, turn(3)], { identity });
+  const bookings = await sink.submit([{ items: [turn(1), long as Bookable, turn(3)], identity }]);
   assert.deepEqual(
     bookings.map(({ outcome }) => (outcome.type === 'rejected' ? outcome.reason : outcome.type)),
     ['forwarded', 'too_large', 'forwarded'],
@@ -153,14 +153,14 @@ test('a stream that is missing, and one that is full, keep turns on disk and say
   const { sink, queue, connection, stored } = await start(t);
   const manager = await jetstreamManager(connection);
   await manager.streams.update('TOLL', { max_msgs: 1 });
-  await sink.submit([turn(1), turn(2), turn(3)], { identity });
+  await sink.submit([{ items: [turn(1), turn(2), turn(3)], identity }]);
   assert.equal(queue.events, 2);
   await until(() => /the stream does not take them/.test(sink.problem() ?? ''), 'the problem');
   await manager.streams.update('TOLL', { max_msgs: -1 });
   await until(() => queue.events === 0, 'an empty queue');
   assert.equal(await stored(), 3);
   await manager.streams.delete('TOLL');
-  await sink.submit([turn(4)], { identity });
+  await sink.submit([{ items: [turn(4)], identity }]);
   assert.equal(queue.events, 1);
   assert.match(sink.problem() ?? '', /nats setup/);
 });

@@ -68,7 +68,7 @@ async function told(t: TestContext, name: string, order: <T>(items: T[]) => T[] 
   const sink = new LedgerSink({ ledger, attribution, onBooked: (events, bookings) => runs.booked(events, bookings) });
   for (const { body } of order(bodies)) {
     const items = decodeHook('opencode', JSON.parse(body), {}).flatMap((item) => (item.type === 'event' ? [item] : []));
-    await sink.submit(items, { identity: {} });
+    await sink.submit([{ items, identity: {} }]);
   }
   await runs.stop();
   return { spans: sentSpans(receiver), records: sentRecords(receiver), counted: countedBy(ledger), receiver, dropped };

@@ -1,7 +1,8 @@
 // One log record of an agent, read field by field as strictly as any other message.
 
 import { type Decoded, decodedEvent } from '../decoded.ts';
-import { Fields, name, present, refuse, statedLabel, tokenCount } from '../fields.ts';
+import { name, present, statedLabel, tokenCount } from '../fields.ts';
+import { Fields, refuse } from '../message-fields.ts';
 import { reasonOfStatus } from '../opencode-error.ts';
 import { projectName } from '../project-name.ts';
 import type { ErrorReason, StatedTurn } from '../turn-event.ts';

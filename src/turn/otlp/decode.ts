@@ -2,7 +2,7 @@
 // that one is booked, and the metrics and spans that repeat it are not. Nothing here throws on bad input.
 
 import { type Decoded, decodedEvent, ignored } from '../decoded.ts';
-import { orRejected } from '../fields.ts';
+import { orRejected } from '../message-fields.ts';
 import { AgentLog } from './agent-log.ts';
 import { decodeClaudeCodeLog, UNKNOWN_SESSION } from './claude-code-log.ts';
 import { decodeCodexLog } from './codex-log.ts';

@@ -2,7 +2,8 @@
 // the calls that give a session its title. Which call is one, its ancestors say, and they may come in a later post.
 
 import { type Decoded, ignored } from '../decoded.ts';
-import { type Fields, id, model, orRejected, present, provider, refuse, tokenCount } from '../fields.ts';
+import { id, model, present, provider, tokenCount } from '../fields.ts';
+import { type Fields, orRejected, refuse } from '../message-fields.ts';
 import { decodedTurn, flatFields, Remainder } from './agent-log.ts';
 import { type OtlpSpan, unixMsOf } from './records.ts';
 
