@@ -1,7 +1,7 @@
 // Where OpenCode itself keeps credentials: auth.json (API keys), and its database (what `opencode console login` and
 // the service-account form leave behind). Both are only read.
 
-import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { pathToFileURL } from 'node:url';
@@ -133,7 +133,8 @@ function readDatabase({ file, shown }: Candidate): Secret {
   const best = stored.find(({ type }) => type === 'key') ?? stored[0];
   if (!best) return { type: 'absent' };
   // Only now: a database without a credential is nobody's business.
-  const exposed = [file, `${file}-wal`].some((part) => existsSync(part) && exposureOf(statSync(part)));
+  const real = realpathSync(file);
+  const exposed = [real, `${real}-wal`].some((part) => existsSync(part) && exposureOf(statSync(part)));
   if (exposed) {
     const problem = `OpenCode's ${shown} holds a console credential and can be read by other users of this machine, so it is not used: close it with chmod 600 ${shown}*`;
     return { type: 'unusable', problem };
@@ -154,9 +155,11 @@ function readDatabase({ file, shown }: Candidate): Secret {
  * @throws SQLite's errors
  */
 export function readOpencodeDatabase<T>(
-  file: string,
+  named: string,
   { timeoutMs, read }: { timeoutMs: number; read: (db: DatabaseSync) => T },
 ): T {
+  // Of a link, the log lies beside what it leads to.
+  const file = realpathSync(named);
   const url = pathToFileURL(file);
   // Without its log beside it nobody has it open, and what is on disk is all. Read plainly, SQLite would make files there.
   if (isWrittenWithLog(file) && !existsSync(`${file}-wal`)) url.searchParams.set('immutable', '1');

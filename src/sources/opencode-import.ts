@@ -20,6 +20,8 @@ export interface OpencodeImportOptions {
   readonly file: string | undefined;
   readonly where: OpencodePlace;
   readonly intervalMs: number;
+  /** What was written before it is refused as too old, Unix ms. */
+  readonly horizonMs?: (() => number) | undefined;
   readonly identity: Identity;
   readonly intake: Intake;
   readonly meter: SourceMeter;
@@ -70,11 +72,11 @@ export class OpencodeImport implements Source {
   }
 
   async #readOn(signal: AbortSignal): Promise<void> {
-    const { file, where, intake, identity } = this.#options;
+    const { file, where, intake, identity, horizonMs = () => 0 } = this.#options;
     const database = file ?? opencodeDatabaseFile(where);
     if (database === undefined) return;
     const now = momentNow();
-    this.#reads ??= { begun: now, sinceMs: sinceMs(this.#lastRead, now), after: '' };
+    this.#reads ??= { begun: now, sinceMs: Math.max(sinceMs(this.#lastRead, now), horizonMs()), after: '' };
     const reads = this.#reads;
     for (const { payloads, after } of readHistory(database, { ...reads, busyMs: BUSY_MS })) {
       const decoded = payloads.flatMap((payload) => decodeHook('opencode', payload, {}));

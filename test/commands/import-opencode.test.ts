@@ -2,6 +2,9 @@
 // whoever is killed in the middle.
 
 import assert from 'node:assert/strict';
+import { symlinkSync } from 'node:fs';
+import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Bridge } from '../../src/bridge.ts';
@@ -9,6 +12,7 @@ import { importOpencode } from '../../src/commands/import-opencode.ts';
 import { type Config, parseConfig } from '../../src/config.ts';
 import { createLog } from '../../src/log.ts';
 import { killableBridge } from '../killable-bridge.ts';
+import { until } from '../prometheus-server.ts';
 import { shownBy } from '../scrape.ts';
 import { CONTENT, idOf, OpencodeDatabase, toolData, turnData, WRITTEN_MS } from '../sources/opencode-database.ts';
 import { runBridge } from './running-bridge.ts';
@@ -200,4 +204,32 @@ test('a bridge that does not come back is told, with what was booked until then'
     importOpencode({ ...options, onProgress }),
     /gave no answer.* The \d{4} turns that were read before are imported; import again for the rest/s,
   );
+});
+
+test('a bridge that reads the database by itself passes over what its ledger has let go', async (t) => {
+  const database = new OpencodeDatabase(t);
+  const dayMs = 86_400_000;
+  const horizonMs = Date.now() - 90 * dayMs;
+  database.session('ses_1');
+  for (const [n, age] of [100, 95, 91, 89, 5].entries()) {
+    const created = Date.now() - age * dayMs;
+    const time = { created, completed: created + 1000 };
+    database.message(`msg_${n}`, 'ses_1', turnData({ time, cost: 1 }), created + 1000);
+  }
+  const later = path.join(path.dirname(database.file), 'later.db');
+  const { bridge } = await killableBridge(t, {
+    config: { import: { opencode: { interval: '10s', db: later } } },
+  });
+  await bridge.start();
+  await bridge.kill();
+  // As if it had run for longer than it keeps single turns.
+  const ledger = new DatabaseSync(path.join(bridge.stateDir, 'ledger.db'));
+  ledger.prepare("INSERT OR REPLACE INTO meta (key, value) VALUES ('horizon_ms', ?)").run(horizonMs);
+  ledger.close();
+  symlinkSync(database.file, later);
+  await bridge.start();
+  await until('the turns', async () => shownBy(await bridge.scrape()).costNano[MODEL] !== undefined);
+  const text = await bridge.scrape();
+  assert.equal(shownBy(text).turns[`${MODEL} ok`], 2);
+  assert.doesNotMatch(text, /^tollbridge_events_rejected_total\{source="import"/m);
 });

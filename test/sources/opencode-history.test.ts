@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readdirSync, statSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, statSync, symlinkSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { PermanentFailure, RetryableFailure } from '../../src/failure.ts';
@@ -208,6 +208,15 @@ test('a database that cannot be read now is tried again', async (t) => {
     database.db.exec('COMMIT');
     assert.equal(turnsOf(database.file).length, 2);
   });
+});
+
+test('a link leads to the database and to its log', (t) => {
+  const database = new OpencodeDatabase(t);
+  database.session('ses_1');
+  database.message('msg_1', 'ses_1', turnData());
+  const link = path.join(path.dirname(database.file), 'link.db');
+  symlinkSync(database.file, link);
+  assert.equal(turnsOf(link).length, 1, 'what is in the log only');
 });
 
 test('nothing is written, not even beside it', (t) => {
