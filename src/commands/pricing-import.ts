@@ -1,6 +1,6 @@
 // `tollbridge pricing import`: makes a file of `pricing` rules from a list of prices in the form of models.dev.
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { stringify } from 'yaml';
@@ -46,6 +46,8 @@ export function importPricing({ file, out, folder, nowMs }: PricingImport): Repo
     writeFileSync(target, head + stringify({ pricing: rules }), { flag: 'wx' });
   } catch (error) {
     const isThere = (error as NodeJS.ErrnoException).code === 'EEXIST';
+    // A part of a list could be a list.
+    if (!isThere) rmSync(target, { force: true });
     const why = isThere ? 'it exists already, and is left as it is' : messageOf(error);
     throw new PermanentFailure(`${target} was not written: ${why}. Name another file with --out.`);
   }

@@ -1,10 +1,12 @@
 // A list of prices in the form of models.dev becomes a file that the configuration loads, and that prices turns.
 
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { importPricing } from '../../src/commands/pricing-import.ts';
 import { loadConfig } from '../../src/config.ts';
@@ -13,6 +15,7 @@ import { decodeHook } from '../../src/turn/normalize.ts';
 import { Pricing } from '../../src/turn/pricing.ts';
 import { NO_TOKENS } from '../../src/turn/turn-event.ts';
 
+const CLI = fileURLToPath(new URL('../../src/cli.ts', import.meta.url));
 const NOW_MS = Date.UTC(2026, 0, 15, 12);
 const LIST = {
   maker: {
@@ -199,6 +202,21 @@ test('prices of single tokens are no prices of a million', (t) => {
   const at = place(t, JSON.stringify(list));
   assert.throws(() => importPricing(at), /USD per million tokens.*prices of single tokens/s);
   assert.deepEqual(readdirSync(at.folder), ['api.json'], 'nothing is written');
+});
+
+test('of a list that does not fit on the disk nothing is left', (t) => {
+  const models = Object.fromEntries(
+    Array.from({ length: 2000 }, (_, n) => [`model-${n}`, { cost: { input: 1, output: 2 } }]),
+  );
+  const at = place(t, JSON.stringify({ maker: { models } }));
+  const out = path.join(at.folder, 'prices.yaml');
+  // In blocks of 512 bytes: less than the list takes.
+  const command = 'ulimit -f 64; exec "$0" "$@"';
+  const args = [process.execPath, CLI, 'pricing', 'import', at.file, '--out', out];
+  const { status, stderr } = spawnSync('sh', ['-c', command, ...args], { encoding: 'utf8' });
+  assert.equal(status, 1);
+  assert.match(stderr, /prices\.yaml was not written/);
+  assert.deepEqual(readdirSync(at.folder), ['api.json']);
 });
 
 test('whatever a model is called, and wherever the file lies, it is found again', (t) => {
