@@ -1,6 +1,6 @@
 // `tollbridge pricing import`: makes a file of `pricing` rules from a list of prices in the form of models.dev.
 
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { stringify } from 'yaml';
@@ -43,6 +43,8 @@ export function importPricing({ file, out, folder, nowMs }: PricingImport): Repo
   const target = path.resolve(out ?? path.join(folder, `prices-${day}.yaml`));
   const head = `# Prices in USD per million tokens, imported on ${day}. An estimate is as right as this list.\n`;
   try {
+    // The folder of the configuration need not be there yet; another one is the user's to make.
+    if (out === undefined) mkdirSync(folder, { recursive: true });
     writeFileSync(target, head + stringify({ pricing: rules }), { flag: 'wx' });
   } catch (error) {
     const isThere = (error as NodeJS.ErrnoException).code === 'EEXIST';

@@ -204,6 +204,18 @@ test('prices of single tokens are no prices of a million', (t) => {
   assert.deepEqual(readdirSync(at.folder), ['api.json'], 'nothing is written');
 });
 
+test('the folder of the configuration is made, where there is none yet', (t) => {
+  const at = place(t, JSON.stringify(LIST));
+  const folder = path.join(at.folder, 'config', 'tollbridge');
+  assert.throws(
+    () => importPricing({ ...at, folder, out: path.join(folder, 'mine.yaml') }),
+    /was not written/,
+    'no other',
+  );
+  importPricing({ ...at, folder });
+  assert.deepEqual(readdirSync(folder), ['prices-2026-01-15.yaml']);
+});
+
 test('of a list that does not fit on the disk nothing is left', (t) => {
   const models = Object.fromEntries(
     Array.from({ length: 2000 }, (_, n) => [`model-${n}`, { cost: { input: 1, output: 2 } }]),
