@@ -7,8 +7,10 @@ import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { PermanentFailure, RetryableFailure } from '../../src/failure.ts';
 import { countMessages, readHistory } from '../../src/sources/opencode-history.ts';
+import { isObject } from '../../src/turn/fields.ts';
 import { decodeHook } from '../../src/turn/normalize.ts';
 import type { StatedEvent } from '../../src/turn/turn-event.ts';
+import { randomFrom } from '../composed-stream.ts';
 import { CONTENT, idOf, OpencodeDatabase, toolData, turnData, WRITTEN_MS } from './opencode-database.ts';
 
 const ALL = { sinceMs: 0, busyMs: 0 };
@@ -73,6 +75,63 @@ test('a row that nobody expects is refused alone, and counted', async (t) => {
     const [turn] = turnsOf(withTurn(t, withText('{', '{"__proto__":{"cost":5},"constructor":1,')));
     assert.equal(turn!.costNano, 1_000_000);
   });
+});
+
+test('whatever a row holds, each is told or refused, and no content comes out', (t) => {
+  const random = randomFrom(7);
+  const pick = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)]!;
+  const values = [
+    null,
+    true,
+    0,
+    -1,
+    1.5,
+    1e308,
+    2 ** 53,
+    '',
+    ' ',
+    '1e999',
+    '0x10',
+    '\0',
+    '\ud800',
+    'x'.repeat(300),
+    [],
+    [1],
+    {},
+  ];
+  const responseBody = JSON.stringify({ error: { type: 'overloaded_error', message: CONTENT } });
+  const error = { name: 'APIError', data: { message: CONTENT, statusCode: 529, isRetryable: true, responseBody } };
+  /** With some fields, at any depth, removed or replaced; once in a while cut or garbled as a text. */
+  const mutated = (data: object): string => {
+    const copy = structuredClone(data) as Record<string, unknown>;
+    for (let changes = Math.ceil(random() * 3); changes > 0; changes--) {
+      let at = copy;
+      let name = pick(Object.keys(at));
+      for (let next = at[name]; random() < 0.6 && isObject(next) && Object.keys(next).length > 0; next = at[name]) {
+        at = next;
+        name = pick(Object.keys(at));
+      }
+      if (random() < 0.3) delete at[name];
+      else at[name] = pick(values);
+      if (Object.keys(copy).length === 0) break;
+    }
+    const text = JSON.stringify(copy);
+    const cut = Math.floor(random() * text.length);
+    return random() < 0.1 ? text.slice(0, cut) + pick(['', '"', '{', '\\', '1e9999']) + text.slice(cut + 1) : text;
+  };
+  const database = new OpencodeDatabase(t);
+  database.session('ses_1');
+  database.db.exec('BEGIN');
+  const ROWS = 3000;
+  for (let n = 0; n < ROWS; n++) {
+    database.message(`msg_${n}`, 'ses_1', mutated({ ...turnData({ error }), summary: CONTENT }));
+    database.part(`prt_${n}`, `msg_${n}`, 'ses_1', mutated({ ...toolData(`call_${n}`), title: CONTENT }));
+  }
+  database.db.exec('COMMIT');
+  const types = Object.groupBy(decodedOf(database.file), ({ type }) => type);
+  assert.ok(types.event!.length > ROWS / 3 && types.rejected!.length > ROWS / 3, 'both happen');
+  assert.equal(types.ignored, undefined);
+  assert.ok(!JSON.stringify(pagesOf(database.file)).includes(CONTENT));
 });
 
 test('costs are read as they were written, to the nano-dollar', (t) => {
