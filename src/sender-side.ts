@@ -1,12 +1,14 @@
 // Where this machine's senders deliver: the socket and the spool, and what else of the kind is configured.
 
 import os from 'node:os';
+import path from 'node:path';
 import { type Config, ownIdentity } from './config.ts';
 import { isLoopbackHost } from './config-fields.ts';
 import { bearerToken } from './listen.ts';
 import type { Log } from './log.ts';
 import type { EventReceiverOptions } from './sources/event-receiver.ts';
 import { HubServer } from './sources/hub-server.ts';
+import { ImportPosition } from './sources/import-position.ts';
 import { OpencodeImport } from './sources/opencode-import.ts';
 import { OpenusagePull } from './sources/openusage-pull.ts';
 import { otlpServer } from './sources/otlp-server.ts';
@@ -115,7 +117,9 @@ export class SenderSide {
     const { interval: intervalMs, db: file } = config.import.opencode;
     if (intervalMs) {
       const where = { env, home: os.homedir(), platform: process.platform };
-      this.#import = await started(new OpencodeImport({ ...common, file, where, intervalMs, horizonMs }));
+      // A stream keeps what it is told twice; a ledger does not.
+      const position = config.nats && new ImportPosition(path.join(config.state_dir, 'import-position.json'));
+      this.#import = await started(new OpencodeImport({ ...common, file, where, intervalMs, horizonMs, position }));
     }
   }
 
