@@ -285,6 +285,7 @@ export class Bridge {
       status: () => this.status(),
       verdict: (question, identity) => this.#policy.answer(question, identity),
       providerOf: (agent, sessionId) => this.#ledger.providerOf(agent, sessionId),
+      horizonMs: () => this.#ledger.horizonMs,
       onSocket: {
         report: (by, span) => this.#ledger.report(by, span),
         explain: (question, identity) => this.#policy.explain(question, identity),

@@ -32,6 +32,8 @@ export interface SenderSideOptions extends Required<Pick<EventReceiverOptions, '
   readonly log: Log;
   /** What the ledger knows of a conversation that a record does not say. */
   readonly providerOf?: ProviderOf;
+  /** Before what the ledger refuses what is new to it, Unix ms. */
+  readonly horizonMs?: () => number;
   /** Whose turns they are that agents of this machine export without a name; nobody's by default. */
   readonly unnamed?: Identity;
   /** What only the socket answers: sessions are named there. */
@@ -69,7 +71,8 @@ export class SenderSide {
 
   /** @throws PermanentFailure when one of them is set up wrongly or taken */
   async start(): Promise<void> {
-    const { config, env, onSocket, providerOf, unnamed, intake, meter, log, status, verdict } = this.#options;
+    const { config, env, onSocket, providerOf, horizonMs, unnamed, intake, meter, log, status, verdict } =
+      this.#options;
     const { socket, tcp, otlp_in, tokens, spool, hub, openusage } = config;
     const common = { intake, identity: ownIdentity(config), meter, log };
     const answers = { status, verdict, health: () => healthAnswer(VERSION, TILE_IDS) };
@@ -112,7 +115,7 @@ export class SenderSide {
     const { interval: intervalMs, db: file } = config.import.opencode;
     if (intervalMs) {
       const where = { env, home: os.homedir(), platform: process.platform };
-      this.#import = await started(new OpencodeImport({ ...common, file, where, intervalMs }));
+      this.#import = await started(new OpencodeImport({ ...common, file, where, intervalMs, horizonMs }));
     }
   }
 

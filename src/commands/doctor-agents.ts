@@ -16,8 +16,12 @@ export function checkPlugin({ config, home, env }: ConfigFacts): Finding {
       return { level: 'ok', what: file };
     case 'unreadable':
       return { level: 'problem', what: problem ?? file, next: `Then: ${install}` };
-    case 'absent':
-      return { level: 'warning', what: `OpenCode has no plugin at ${file}: its turns are not seen`, next: install };
+    case 'absent': {
+      const what = config.import.opencode.interval
+        ? 'its turns come from its database only, once they have ended, and no verdict is asked for'
+        : 'its turns are not seen';
+      return { level: 'warning', what: `OpenCode has no plugin at ${file}: ${what}`, next: install };
+    }
     case 'outdated':
       return {
         level: 'warning',

@@ -1,5 +1,6 @@
 // Reads OpenCode's own database again and again, so that what its plugin lost or never saw comes in by itself.
 
+import { setImmediate as turnOfOthers } from 'node:timers/promises';
 import { messageOf, PermanentFailure, RetryableFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 import { type OpencodePlace, opencodeDatabaseFile } from '../poll/opencode-files.ts';
@@ -11,12 +12,16 @@ import { IMPORT_SOURCE, type Intake, type Source, type SourceMeter } from './sou
 
 /** What was written this long before the last reading is read again: tool parts may end after their message. */
 const OVERLAP_MS = 10 * 60_000;
+/** Nobody else is served while it is waited for. */
+const BUSY_MS = 50;
 
 export interface OpencodeImportOptions {
   /** As configured; without it OpenCode's own place. */
   readonly file: string | undefined;
   readonly where: OpencodePlace;
   readonly intervalMs: number;
+  /** What was written before it is refused as too old, Unix ms. */
+  readonly horizonMs?: (() => number) | undefined;
   readonly identity: Identity;
   readonly intake: Intake;
   readonly meter: SourceMeter;
@@ -28,8 +33,10 @@ export class OpencodeImport implements Source {
   readonly name = IMPORT_SOURCE;
   readonly #options: OpencodeImportOptions;
   readonly #reading: RepeatedReading;
-  /** Where to read on, Unix ms. Only this process remembers: the ledger knows each turn again. */
-  #readToMs = 0;
+  /** When the last whole reading began. Only this process remembers: the ledger knows each turn again. */
+  #lastRead: Moment | undefined;
+  /** The reading that is under way or broke off, which goes on where it was. */
+  #reads: { readonly begun: Moment; readonly sinceMs: number; after: string } | undefined;
 
   constructor(options: OpencodeImportOptions) {
     this.#options = options;
@@ -65,14 +72,34 @@ export class OpencodeImport implements Source {
   }
 
   async #readOn(signal: AbortSignal): Promise<void> {
-    const { file, where, intake, identity } = this.#options;
+    const { file, where, intake, identity, horizonMs = () => 0 } = this.#options;
     const database = file ?? opencodeDatabaseFile(where);
     if (database === undefined) return;
-    for (const { payloads, writtenMs } of readHistory(database, this.#readToMs - OVERLAP_MS)) {
+    const now = momentNow();
+    this.#reads ??= { begun: now, sinceMs: Math.max(sinceMs(this.#lastRead, now), horizonMs()), after: '' };
+    const reads = this.#reads;
+    for (const { payloads, after } of readHistory(database, { ...reads, busyMs: BUSY_MS })) {
       const decoded = payloads.flatMap((payload) => decodeHook('opencode', payload, {}));
-      await intake.accept(IMPORT_SOURCE, decoded, identity);
-      this.#readToMs = writtenMs;
+      if (decoded.length > 0) await intake.accept(IMPORT_SOURCE, decoded, identity);
+      else await turnOfOthers();
+      reads.after = after;
       if (signal.aborted) return;
     }
+    this.#lastRead = reads.begun;
+    this.#reads = undefined;
   }
+}
+
+/** The same moment by the clock that the database is written by, and by one that is never set. */
+interface Moment {
+  readonly wallMs: number;
+  readonly steadyMs: number;
+}
+
+const momentNow = (): Moment => ({ wallMs: Date.now(), steadyMs: performance.now() });
+
+/** From when on there may be news, by a clock that was set back or ahead since the last reading as well. */
+function sinceMs(last: Moment | undefined, now: Moment): number {
+  if (!last) return 0;
+  return Math.min(last.wallMs, now.wallMs - (now.steadyMs - last.steadyMs)) - OVERLAP_MS;
 }
