@@ -104,7 +104,7 @@ function checkAgent(agent: ExportingAgent, facts: ConfigFacts): Finding[] {
       return [{ level: 'warning', what, next: `Start ${title} without.` }];
     }
     case 'other': {
-      const what = `${title} exports to somebody else, or in another way, by ${keys.join(', ')} (${file})`;
+      const what = `${title} exports to somebody else, in another way or not at all, by ${keys.join(', ')} (${file})`;
       const next = `What it needs is in docs/agents.md. "${install}" says what can be done.`;
       return [{ level: 'warning', what, next }];
     }
