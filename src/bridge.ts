@@ -310,6 +310,7 @@ export class Bridge {
 
   async #stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
+    this.#nats?.sink?.hasten();
     await Promise.all([this.#senders, this.#poller, this.#guest].map((source) => source?.stop()));
     await this.#nats?.stopReading();
     await this.#policy?.stop();

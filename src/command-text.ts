@@ -33,6 +33,7 @@ function configArgument(argv: readonly string[]): string | undefined {
   return argv[at] === '--config' ? argv[at + 1] : argv[at]?.slice('--config='.length);
 }
 
-function shellWord(text: string): string {
+/** A word as a shell takes it, whatever is in it. */
+export function shellWord(text: string): string {
   return PLAIN_WORD.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

@@ -28,6 +28,8 @@ export interface NatsSideOptions {
   readonly env: NodeJS.ProcessEnv;
   readonly log: Log;
   readonly meter: Health;
+  /** Whether what goes into the stream names projects; true by default. */
+  readonly hasProject?: boolean;
 }
 
 export interface Reader {
@@ -56,12 +58,12 @@ export class NatsSide {
   /** @param options.config with `nats` in it @throws PermanentFailure when the queue on disk cannot be used */
   constructor(options: NatsSideOptions) {
     this.#options = options;
-    const { config, env, log, meter } = options;
+    const { config, env, log, meter, hasProject } = options;
     const { nats } = config;
     this.link = new NatsLink({ config: nats, env, log, name: `tollbridge ${nats.replica}` });
     if (!nats.jetstream.enabled) return;
     this.queue = DiskQueue.open({ file: queueFile(config), maxBytes: config.relay.queue_max_bytes, log });
-    this.sink = new StreamSink({ link: this.link, config: nats, queue: this.queue, meter, log });
+    this.sink = new StreamSink({ link: this.link, config: nats, queue: this.queue, hasProject, meter, log });
     meter.watchQueue(this.queue);
   }
 

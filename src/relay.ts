@@ -54,8 +54,12 @@ export class Relay {
     this.#config = config;
     const own = takenByRelay(config);
     this.#sources = SenderSide.sourceNames(own);
+    const left = SenderSide.sourceNames(config).filter((source) => !this.#sources.includes(source));
+    if (left.length > 0)
+      log.warn({ sources: left }, 'a relay does not have these sources: what they are set to is passed over');
     this.#health = new Health({ version: VERSION, sources: this.#sources, producers: [] });
-    this.#nats = new NatsSide({ config, env, log, meter: this.#health });
+    const hasProject = config.labels.project !== 'off';
+    this.#nats = new NatsSide({ config, env, log, meter: this.#health, hasProject });
     this.#intake = new Intake({ sink: this.#nats.sink!, roads: config.sources, meter: this.#health });
     const identity = ownIdentity(config);
     const { link } = this.#nats;
@@ -124,13 +128,15 @@ export class Relay {
 
   async #start(): Promise<void> {
     this.#metricsUrl = (await this.#admin.start()).url;
-    await this.#nats.start();
-    await this.#policy.start();
+    // Before NATS, which may take seconds to be missed: agents keep nothing that they cannot deliver.
     await this.#senders.start();
     this.#isListening = true;
+    await this.#nats.start();
+    await this.#policy.start();
   }
 
   async #stop(): Promise<void> {
+    this.#nats.sink?.hasten();
     await this.#senders.stop();
     await this.#policy.stop();
     await this.#nats.stop();

@@ -7,9 +7,14 @@ import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:
 import os from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { both, compose, type Stream } from './composed-stream.ts';
 import { killableBridge } from './killable-bridge.ts';
+import { billOf } from './otlp-bill.ts';
+import { deliver, isCounted, postsOf, type Relay, startRoad, sumOf, waiting } from './otlp-road.ts';
+import { until } from './prometheus-server.ts';
 import { shownBy } from './scrape.ts';
+import { type Posted, send } from './sources/otlp-fixture.ts';
 
 const BATCH = 200;
 const BATCHES_MAX = 200;
@@ -94,4 +99,34 @@ test('a disk that may only be read stops the start, names the ledger, and change
   assert.equal(mount('-o', 'remount,rw', disk).status, 0);
   await bridge.start();
   assert.deepEqual(shownBy(await bridge.scrape()), truthOf(batch));
+});
+
+test('a relay whose disk is full: it starts, lets pass what NATS takes, repeats nothing, and is exact once there is room', {
+  skip,
+}, async (t) => {
+  const disk = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
+  assert.equal(mount('-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', disk).status, 0);
+  t.after(() => execFileSync('umount', ['-l', disk]));
+  const road = await startRoad(t, { config: { state_dir: path.join(disk, 'state') } });
+  const [{ process: relay, url }] = road.relays as [Relay];
+  const bill = billOf(250, { seed: 1, name: 'full' });
+  await road.server.kill();
+  const refused: Posted[] = [];
+  for (const post of postsOf(bill)) if ((await send(url, post)).status === 503) refused.push(post);
+  assert.ok(refused.length > 10, 'the disk never filled up');
+  await relay.kill();
+  await relay.start({ isReady: false });
+  await road.server.restart();
+  await deliver(refused, road.relays);
+
+  // Time for what was published and cannot be deleted to be published again.
+  await delay(5000);
+  assert.equal(mount('-o', 'remount,size=32m', disk).status, 0);
+  await isCounted(road, bill.truth);
+  await until('an empty queue', async () => (await waiting(road.relays[0]!)) === 0, 600);
+  assert.equal((await fetch(`${relay.url}/-/ready`)).status, 200);
+  const published = road.subjects.filter((subject) => subject.startsWith('toll.turns.')).length;
+  const { turns, toolCalls } = bill.truth;
+  const told = sumOf([...Object.values(turns), ...Object.values(toolCalls)]) + bill.batches.length;
+  assert.ok(published <= told * 1.02, `${published} messages tell of ${told} turns, tool calls and sessions`);
 });

@@ -306,7 +306,11 @@ export const STATE_ALERTS: readonly Alert[] = [
     for: '30m',
     summary: 'turns have waited on the disk of {{ $labels.instance }} for an hour, because NATS does not take them',
     meaning: 'Nothing is lost while there is room (`relay.queue_max_bytes`), but nobody counts them.',
-    steps: [DOCTOR, 'See that the NATS server runs, has its streams (`tollbridge nats setup`) and room on its disk.'],
+    steps: [
+      'Run `tollbridge doctor` on the machine of the relay: it says what is wrong and what to do.',
+      'See that the NATS server runs, has its streams (`tollbridge nats setup`) and room on its disk.',
+      'See that it lets the relay publish for the teams of all its `tokens` (`tollbridge nats setup --print`).',
+    ],
     fires: [
       {
         name: 'growing for more than an hour',

@@ -9,10 +9,9 @@ import { messageOf } from '../failure.ts';
 import { inspectDatabase } from '../ledger/database.ts';
 import { readerToken } from '../metrics/reader-token.ts';
 import type { AccountStatusLine, BridgeStatus, RelayStatus } from '../status.ts';
-import { EXPORTING_AGENTS, type ExportingAgent } from './agent-settings.ts';
 import type { BridgeAnswer } from './ask-bridge.ts';
+import { checkAgents, checkPlugin } from './doctor-agents.ts';
 import { pluginState } from './install.ts';
-import { agentState } from './install-agent.ts';
 import { isOpenElsewhere } from './new-ledger.ts';
 import { countOf, showAgo, showBytes, showCount, showSignedUsd } from './show.ts';
 
@@ -121,65 +120,6 @@ function checkBridge({ answer, env }: ConfigFacts): Finding {
   const { version, pid, ready, not_ready } = answer.status;
   if (ready) return { level: 'ok', what: `${version} answers (process ${pid})` };
   return { level: 'warning', what: `${version} answers, but is not ready: ${not_ready.join('; ')}` };
-}
-
-function checkPlugin({ config, home, env }: ConfigFacts): Finding {
-  const { state, path: file } = pluginState({ config, home, env });
-  const install = commandText('install opencode', { env });
-  switch (state) {
-    case 'current':
-      return { level: 'ok', what: file };
-    case 'absent': {
-      const what = config.import.opencode.interval
-        ? 'its turns come from its database only, once they have ended, and no verdict is asked for'
-        : 'its turns are not seen';
-      return { level: 'warning', what: `OpenCode has no plugin at ${file}: ${what}`, next: install };
-    }
-    case 'outdated':
-      return {
-        level: 'warning',
-        what: `${file} was installed by another version or for another configuration`,
-        next: `${install}, then restart OpenCode`,
-      };
-    case 'edited':
-      return {
-        level: 'warning',
-        what: `${file} was changed by hand, so it may send something else than this version expects`,
-        next: `Keep it if you mean it; "${install}" puts ours back and keeps yours as a backup.`,
-      };
-  }
-}
-
-/** Agents that export by themselves; of those that are not on this machine nothing is said. */
-function checkAgents(facts: ConfigFacts): Finding[] {
-  return EXPORTING_AGENTS.flatMap((agent) => checkAgent(agent, facts));
-}
-
-function checkAgent(agent: ExportingAgent, { config, home, env }: ConfigFacts): Finding[] {
-  const { state, title, path: file } = agentState(agent, { config, home, env });
-  const install = commandText(`install ${agent}`, { env });
-  switch (state) {
-    case 'no agent':
-      return [];
-    case 'untaken': {
-      const next = `To have it metered add otlp_in: { listen: "127.0.0.1:4318" } to tollbridge.yaml, then: ${install}`;
-      return [{ level: 'ok', what: `${title} is on this machine and is not metered`, next }];
-    }
-    case 'current':
-      return [{ level: 'ok', what: `${title} exports to the bridge (${file})` }];
-    case 'absent':
-      return [
-        { level: 'warning', what: `${title} does not export to the bridge: its turns are not seen`, next: install },
-      ];
-    case 'outdated':
-      return [
-        { level: 'warning', what: `${title} exports to where the bridge listened before (${file})`, next: install },
-      ];
-    case 'other': {
-      const next = `What it needs is in docs/agents.md. "${install}" names what stands in the way.`;
-      return [{ level: 'warning', what: `${title} exports to somebody else, or in another way (${file})`, next }];
-    }
-  }
 }
 
 function checkSpool(config: Config, answer: BridgeAnswer): Finding[] {

@@ -9,6 +9,7 @@ import { messageOf, PermanentFailure } from '../failure.ts';
 import { DETECTED_VARIABLES } from '../poll/detect.ts';
 import { askBridge, type BridgeAnswer } from './ask-bridge.ts';
 import {
+  copyAside,
   linkTargetAt,
   moveAside,
   originOf,
@@ -147,7 +148,7 @@ function writeUnit(options: ServiceOptions): WrittenUnit {
   const standing = textAt(file);
   if (standing === text) return { file, isChanged: false, lines: [`The service's file is current: ${file}`] };
   const origin = standing === undefined ? 'untouched' : originOf(SEAL, standing);
-  const kept = origin === 'untouched' ? [] : [`What stood there was kept as ${moveAside(file)}.`];
+  const kept = origin === 'untouched' ? [] : [`What stood there was kept as ${copyAside(file)}.`];
   writeWhole(file, text, { what: 'The service', command });
   const did = standing === undefined || origin === 'foreign' ? 'Installed' : 'Renewed';
   return { file, isChanged: true, lines: [`${did} the service: ${file}`, ...kept] };

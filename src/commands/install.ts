@@ -8,6 +8,7 @@ import type { Config } from '../config.ts';
 import { messageOf, PermanentFailure } from '../failure.ts';
 import { VERSION } from '../version.ts';
 import {
+  copyAside,
   linkTargetAt,
   moveAside,
   originOf,
@@ -30,8 +31,10 @@ export interface Installation extends Place {
 
 export interface PluginState {
   /** `outdated`: ours, untouched, but not what this version and configuration would install. `edited`: changed by hand. */
-  readonly state: 'absent' | 'current' | 'outdated' | 'edited';
+  readonly state: 'absent' | 'current' | 'outdated' | 'edited' | 'unreadable';
   readonly path: string;
+  /** Why it is unreadable, and what to do about it. */
+  readonly problem?: string;
 }
 
 function openCodeFolder({ home, env }: Place): string {
@@ -94,7 +97,9 @@ export function installOpencode(installation: Installation): string[] {
   if (standing === text) {
     lines.push(`The OpenCode plugin is installed and current: ${target}. Nothing was changed.`);
   } else {
-    if (standing !== undefined) lines.push(`What stood there was kept as ${moveAside(target)}.`);
+    if (standing !== undefined && originOf(SEAL, standing) !== 'untouched') {
+      lines.push(`What stood there was kept as ${copyAside(target)}.`);
+    }
     writeWhole(target, text, { what: 'The plugin', command });
     lines.unshift(`Installed the OpenCode plugin: ${target}`);
     lines.push('Restart OpenCode: it loads plugins when it starts.');
@@ -115,7 +120,7 @@ export function installOpencode(installation: Installation): string[] {
 }
 
 /**
- * Removes the plugin, and nothing but it: other files and backups stay.
+ * Removes the plugin, and nothing but it: other files and backups stay, and what was changed by hand becomes one.
  * @returns what was done, as lines for the user
  * @throws PermanentFailure when our file cannot be removed
  */
@@ -128,28 +133,39 @@ export function uninstallOpencode(place: Place): string[] {
       lines.push(`${file} was not written by Tollbridge. It was left as it is.`);
       continue;
     }
+    const isEdited = originOf(SEAL, text) === 'edited';
+    let kept = '';
     try {
-      rmSync(file);
+      if (isEdited) kept = ` It had been changed by hand, so it was kept as ${moveAside(file)}.`;
+      else rmSync(file);
     } catch (error) {
       throw new PermanentFailure(
         `${file} cannot be removed: ${messageOf(error)}. OpenCode still loads it. Remove it by hand.`,
       );
     }
-    lines.push(`Removed the OpenCode plugin: ${file}`, 'An OpenCode that runs now still has it loaded. Restart it.');
+    lines.push(
+      `Removed the OpenCode plugin: ${file}${kept && `.${kept}`}`,
+      'An OpenCode that runs now still has it loaded. Restart it.',
+    );
   }
   return lines.length > 0 ? lines : ['The OpenCode plugin is not installed. Nothing was changed.'];
 }
 
-/**
- * What stands where OpenCode would load the plugin from.
- * @throws PermanentFailure when it cannot be read
- */
+/** What stands where OpenCode would load the plugin from. */
 export function pluginState(installation: Installation): PluginState {
   const { text, extension } = render(installation);
   const candidates = places(installation, extension);
-  const file = candidates.find((candidate) => textAt(candidate) !== undefined) ?? candidates[0];
-  const standing = textAt(file);
-  if (standing === undefined) return { state: 'absent', path: file };
-  if (standing === text && file === candidates[0]) return { state: 'current', path: file };
-  return { state: originOf(SEAL, standing) === 'untouched' ? 'outdated' : 'edited', path: file };
+  for (const file of candidates) {
+    let standing: string | undefined;
+    try {
+      standing = textAt(file);
+    } catch (error) {
+      if (!(error instanceof PermanentFailure)) throw error;
+      return { state: 'unreadable', path: file, problem: error.message };
+    }
+    if (standing === undefined) continue;
+    if (standing === text && file === candidates[0]) return { state: 'current', path: file };
+    return { state: originOf(SEAL, standing) === 'untouched' ? 'outdated' : 'edited', path: file };
+  }
+  return { state: 'absent', path: candidates[0] };
 }

@@ -5,14 +5,16 @@ import { type Installation, pluginState } from './install.ts';
 
 /** Lines for people, after the bridge's own banner. */
 export function nextStep(installation: Installation & { readonly metricsUrl: string }): string[] {
-  const { state } = pluginState(installation);
+  const { state, problem } = pluginState(installation);
   const install = `  ${commandText('install opencode', { env: installation.env })}`;
   const next =
     state === 'absent'
       ? ['Next: put the plugin into OpenCode, then restart OpenCode. In another terminal:', install]
       : state === 'outdated'
         ? ['Next: bring the plugin up to date, then restart OpenCode. In another terminal:', install]
-        : ['The plugin is installed. Send OpenCode a prompt, and its turns appear.'];
+        : state === 'unreadable'
+          ? [`Next: mend the plugin of OpenCode, then restart OpenCode. ${problem}`]
+          : ['The plugin is installed. Send OpenCode a prompt, and its turns appear.'];
   return [
     '',
     ...next,

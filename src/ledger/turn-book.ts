@@ -31,6 +31,8 @@ import type { Windows } from './windows.ts';
 export const SETTLE_MS = 60_000;
 const IN_PROGRESS = PHASES.indexOf('in_progress');
 
+const RECORDED: Booking = Object.freeze({ outcome: { type: 'recorded' } as const });
+
 /** The columns that a winning vector sets, in the order of `vectorValues`. */
 const VECTOR_COLUMNS = [
   ...(['dimension_id', 'series_id', 'cell_id', 'upstream_evidence', 'event_id', 'phase', 'status', 'reason'] as const),
@@ -201,7 +203,7 @@ export class TurnBook {
     if (row.counted) this.#noteFirst(row, series);
     if (durationMs !== undefined) this.#series.observeDuration(series, row, durationMs);
     if (row.counted && event.isTitle) this.#series.countTitle(series);
-    return { outcome: { type: 'recorded' } };
+    return RECORDED;
   }
 
   #win(event: TurnEvent, old: TurnRow, at: Dating): Booking {

@@ -5,7 +5,7 @@ import { ERROR_REASONS, TOKEN_TYPES, type TokenCounts, TURN_STATUSES, totalToken
 import { semconvProviderName } from '../turn/upstream-provider.ts';
 import type { Dimension } from './dimensions.ts';
 import type { LabelValues, Naming, SeriesOf, Totals } from './totals.ts';
-import { type TurnRow, type Usage, usageOf } from './turn-vector.ts';
+import type { TurnRow, Usage } from './turn-vector.ts';
 
 type Name = Naming<Dimension>;
 
@@ -77,10 +77,9 @@ export class TurnSeries {
     const totals = this.#totals.of(series);
     totals.raise(TOLL.turns, 1, OF_STATUS[row.status]);
     if (row.status === 'error') this.#totals.add(TOLL.turnErrors, { ...series, reason: row.reason ?? 'other' }, 1);
-    const { tokens } = usageOf(row);
-    if (totalTokens(tokens) === 0) return;
-    totals.observe(TOLL.genAiTokenUsage, inputOf(tokens), OF_GEN_AI_TOKENS.input);
-    totals.observe(TOLL.genAiTokenUsage, tokens.output + tokens.reasoning, OF_GEN_AI_TOKENS.output);
+    if (totalTokens(row) === 0) return;
+    totals.observe(TOLL.genAiTokenUsage, inputOf(row), OF_GEN_AI_TOKENS.input);
+    totals.observe(TOLL.genAiTokenUsage, row.output + row.reasoning, OF_GEN_AI_TOKENS.output);
   }
 
   countTitle(series: Dimension): void {

@@ -10,7 +10,15 @@ import type { Log } from '../log.ts';
 import type { Outgoing } from './publisher.ts';
 
 const FORMAT_VERSION = 1;
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS message (
+    place INTEGER PRIMARY KEY AUTOINCREMENT, subject TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX IF NOT EXISTS line ON message (subject, place);
+  PRAGMA user_version = ${FORMAT_VERSION}`;
 const FULL_RETRY_S = 5;
+const FULL = 'what waits for NATS has reached relay.queue_max_bytes';
+const FULL_REMEDY = 'senders are told to come again later. Let NATS take it, or raise relay.queue_max_bytes';
 
 export interface Queued extends Outgoing {
   readonly place: number;
@@ -25,14 +33,17 @@ export interface DiskQueueOptions {
 export class DiskQueue {
   readonly #db: DatabaseSync;
   readonly #maxBytes: number;
+  readonly #log: Log;
   readonly #commits: CommitQueue;
   readonly #put: StatementSync;
+  readonly #nextSubject: StatementSync;
   readonly #oldest: StatementSync;
   readonly #remove: StatementSync;
   #events = 0;
   #bytes = 0;
   /** Accepted and not yet on disk. */
   #comingBytes = 0;
+  #isFull = false;
   #closed = false;
 
   /** @throws PermanentFailure when another process has it, or it cannot be read */
@@ -50,11 +61,13 @@ export class DiskQueue {
       db.exec('PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 16777216');
       const { user_version: version } = db.prepare('PRAGMA user_version').get() as { user_version: number };
       if (version > FORMAT_VERSION) throw new Error('a newer Tollbridge wrote it');
-      db.exec(
-        `CREATE TABLE IF NOT EXISTS message (
-           place INTEGER PRIMARY KEY AUTOINCREMENT, subject TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL
-         ) STRICT; PRAGMA user_version = ${FORMAT_VERSION}`,
-      );
+      // Nothing is written where nothing is missing: on a full disk it must open, so that it can be emptied.
+      const { parts } = db
+        .prepare("SELECT count(*) AS parts FROM sqlite_schema WHERE name IN ('message', 'line')")
+        .get() as {
+        parts: number;
+      };
+      if (parts < 2) db.exec(SCHEMA);
       return new DiskQueue(options, db);
     } catch (error) {
       db?.close();
@@ -65,8 +78,11 @@ export class DiskQueue {
   private constructor({ file, maxBytes, log }: DiskQueueOptions, db: DatabaseSync) {
     this.#db = db;
     this.#maxBytes = maxBytes;
+    this.#log = log;
     this.#put = db.prepare('INSERT INTO message (subject, id, body) VALUES (?, ?, ?)');
-    this.#oldest = db.prepare('SELECT place, subject, id, body FROM message ORDER BY place LIMIT ?');
+    // One look into the index for each subject: DISTINCT would pass over every message.
+    this.#nextSubject = db.prepare('SELECT min(subject) AS subject FROM message WHERE subject > ?');
+    this.#oldest = db.prepare('SELECT place, subject, id, body FROM message WHERE subject = ? ORDER BY place LIMIT ?');
     this.#remove = db.prepare('DELETE FROM message WHERE place = ?');
     this.#commits = new CommitQueue({
       ...{ db, file, what: 'queue', log, now: Date.now },
@@ -86,7 +102,8 @@ export class DiskQueue {
 
   /** What keeps it from taking anything, as a line for people. */
   get problem(): string | undefined {
-    return this.#commits.problem;
+    if (this.#commits.problem !== undefined || !this.#isFull) return this.#commits.problem;
+    return `${FULL}: ${FULL_REMEDY}`;
   }
 
   /**
@@ -96,8 +113,10 @@ export class DiskQueue {
   async put(messages: readonly Outgoing[]): Promise<void> {
     const bytes = messages.reduce((sum, message) => sum + sizeOf(message), 0);
     if (this.#bytes + this.#comingBytes + bytes > this.#maxBytes) {
-      const what = 'NATS is away and what waits for it has reached relay.queue_max_bytes';
-      throw new RetryableFailure(what, { retryAfterS: FULL_RETRY_S });
+      // Every refusal would say the same again.
+      if (!this.#isFull) this.#log.error(`${FULL}: ${FULL_REMEDY}`);
+      this.#isFull = true;
+      throw new RetryableFailure(FULL, { retryAfterS: FULL_RETRY_S });
     }
     this.#comingBytes += bytes;
     try {
@@ -111,9 +130,19 @@ export class DiskQueue {
     }
   }
 
-  /** Those that have waited longest. */
-  oldest(limit: number): Queued[] {
-    return this.#oldest.all(limit) as unknown as Queued[];
+  /** The subjects that messages wait for. */
+  subjects(): string[] {
+    const subjects: string[] = [];
+    for (let after = ''; ; after = subjects.at(-1)!) {
+      const { subject } = this.#nextSubject.get(after) as { subject: string | null };
+      if (subject === null) return subjects;
+      subjects.push(subject);
+    }
+  }
+
+  /** Those of a subject that have waited longest. */
+  oldest(subject: string, limit: number): Queued[] {
+    return this.#oldest.all(subject, limit) as unknown as Queued[];
   }
 
   /** Lets go of what was published. @throws RetryableFailure when that could not be written; it is published again then */
@@ -121,6 +150,7 @@ export class DiskQueue {
     await this.#commits.enqueue(messages.length, () => {
       for (const { place } of messages) this.#remove.run(place);
     });
+    this.#isFull = false;
     this.#events -= messages.length;
     this.#bytes -= messages.reduce((sum, message) => sum + sizeOf(message), 0);
   }

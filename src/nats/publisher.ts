@@ -56,11 +56,14 @@ function keyOf(item: Bookable): string {
   }
 }
 
-/** The message that brings an event to a bridge. Its body is written from the normal form, never from a payload. */
-export function outgoing(item: Bookable, identity: Identity): Outgoing {
+/**
+ * The message that brings an event to a bridge. Its body is written from the normal form, never from a payload.
+ * @param hasProject whether the project's name may leave this machine
+ */
+export function outgoing(item: Bookable, identity: Identity, { hasProject = true } = {}): Outgoing {
   // A subject names team and user; a bound project has no place in it, so it goes into the body.
   const bound: Bookable = item.type === 'event' ? { ...item, event: ofBoundProject(item.event, identity) } : item;
-  const body = JSON.stringify(encodeRecord(bound));
+  const body = JSON.stringify({ ...encodeRecord(bound), ...(!hasProject && { project: undefined }) });
   return {
     subject: item.type === 'poll' ? pollSubject(item.poll.snapshot) : turnSubject(identity),
     // Never the key alone: the stream would swallow the turn's last description as a copy of its first.

@@ -60,7 +60,29 @@ export class SenderTokens {
   }
 }
 
-function digestOf(token: TokenConfig, { place, env }: { place: string; env: NodeJS.ProcessEnv }): Buffer {
+/** Whether a configuration lists a token; undefined where what it leads to cannot all be read here. */
+export function isListedToken(
+  given: string,
+  tokens: readonly TokenConfig[],
+  env: Readonly<Record<string, string | undefined>>,
+): boolean | undefined {
+  const digest = tokenDigest(given);
+  let isAllKnown = true;
+  for (const token of tokens) {
+    try {
+      if (timingSafeEqual(digestOf(token, { place: 'tokens', env }), digest)) return true;
+    } catch (error) {
+      if (!(error instanceof PermanentFailure)) throw error;
+      isAllKnown = false;
+    }
+  }
+  return isAllKnown ? false : undefined;
+}
+
+function digestOf(
+  token: TokenConfig,
+  { place, env }: { place: string; env: Readonly<Record<string, string | undefined>> },
+): Buffer {
   if (token.sha256 !== undefined) return Buffer.from(token.sha256, 'hex');
   const credential =
     token.token_env === undefined

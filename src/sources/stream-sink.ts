@@ -6,7 +6,7 @@ import type { NatsConfig } from '../config-nats.ts';
 import { RetryableFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 import type { NatsLink } from '../nats/connection.ts';
-import type { DiskQueue } from '../nats/disk-queue.ts';
+import type { DiskQueue, Queued } from '../nats/disk-queue.ts';
 import { isUnpublishable, type Outgoing, outgoing, StreamPublisher } from '../nats/publisher.ts';
 import { streamNames } from '../nats/streams.ts';
 import { streamTrouble } from '../nats/trouble.ts';
@@ -17,10 +17,14 @@ import { type Delivery, type EventSink, placeOf, type SourceMeter } from './sour
 const SOURCE = 'relay';
 /** Published at once and not yet answered for. */
 const WINDOW = 500;
+/** Of one post; what is beyond it takes the disk, which is quicker: the stream would be waited for while others are refused. */
+const AT_ONCE_MAX = 4 * WINDOW;
 const RETRY_MIN_MS = 200;
 const RETRY_MAX_MS = 10_000;
 /** How often an idle queue is looked at; what goes into it wakes it before. */
 const LOOK_EVERY_MS = 1000;
+/** How long the stream is waited for at a stop: less than senders are. */
+const STOP_PATIENCE_MS = 1000;
 const TOO_LARGE: Booking = {
   outcome: {
     type: 'rejected',
@@ -30,12 +34,19 @@ const TOO_LARGE: Booking = {
 };
 const FORWARDED: Booking = { outcome: { type: 'forwarded' } };
 
-type Fate = 'published' | 'refused' | 'failed';
+/** What became of a message; a failure says what is wrong, where that is not the link. */
+type Fate =
+  | { readonly type: 'published' }
+  | { readonly type: 'refused' }
+  | { readonly type: 'failed'; readonly problem?: string | undefined };
+const FAILED: Fate = { type: 'failed' };
 
 export interface StreamSinkOptions {
   readonly link: NatsLink;
   readonly config: NatsConfig;
   readonly queue: DiskQueue;
+  /** Whether names of projects go on from here; true by default. */
+  readonly hasProject?: boolean | undefined;
   readonly meter: Pick<SourceMeter, 'lost'>;
   readonly log: Log;
 }
@@ -43,10 +54,23 @@ export interface StreamSinkOptions {
 export class StreamSink implements EventSink {
   readonly #options: StreamSinkOptions;
   readonly #stopping = new AbortController();
+  /** Settle what is under way. */
+  readonly #underway = new Set<(fate: Fate) => void>();
+  /** The stream is not to be waited for any longer. */
+  #isHasty = false;
+  /**
+   * Subjects of which the stream did not take a message, and why. It waits on disk, what comes later waits behind it, and
+   * it alone is tried again: a server that stands still costs no sender a wait, and one that denies a team holds up no
+   * other team.
+   */
+  readonly #held = new Map<string, string | undefined>();
+  /** What became of messages that a full disk did not let go of yet, by place: they are not published over and over. */
+  readonly #settled = new Map<number, Fate>();
+  #saidLast: string | undefined;
   #backlogEvents = 0;
-  #problem: string | undefined;
   #publisher: { readonly connection: object; readonly publisher: StreamPublisher } | undefined;
   #wake: () => void = () => {};
+  #wakeIdle: () => void = () => {};
   #running: Promise<void> | undefined;
 
   constructor(options: StreamSinkOptions) {
@@ -60,16 +84,29 @@ export class StreamSink implements EventSink {
   /** What keeps turns from reaching the stream, one line for people. Nothing is lost by it while the queue has room. */
   problem(): string | undefined {
     const { link, queue } = this.#options;
-    return queue.problem ?? link.problem() ?? this.#problem;
+    return queue.problem ?? link.problem() ?? [...this.#held.values()].find((problem) => problem !== undefined);
   }
 
   /** Begins to publish what waits on disk. */
   start(): void {
-    this.#running ??= this.#drain();
+    if (this.#running) return;
+    const { link } = this.#options;
+    link.onChange(() => link.current && this.#wake());
+    this.#running = this.#drain();
+  }
+
+  /** The stream has a moment left for what is under way and what still comes; what it has not taken by then is kept on disk. */
+  hasten(): void {
+    const giveUp = () => {
+      this.#isHasty = true;
+      for (const settle of this.#underway) settle(FAILED);
+    };
+    setTimeout(giveUp, STOP_PATIENCE_MS).unref();
   }
 
   /** What waits stays on disk. Idempotent. */
   async stop(): Promise<void> {
+    this.hasten();
     this.#stopping.abort();
     this.#wake();
     await this.#running;
@@ -84,19 +121,20 @@ export class StreamSink implements EventSink {
   async #submit({ items, identity }: Delivery): Promise<Booking[]> {
     this.#backlogEvents += items.length;
     try {
-      const messages = items.map((item) => outgoing(item, identity));
+      const { hasProject } = this.#options;
+      const messages = items.map((item) => outgoing(item, identity, { hasProject }));
       const fates = await this.#publishAll(messages);
       // A reading tells of its moment: kept for later it would pass for news.
-      if (items.some(({ type }, index) => type === 'poll' && fates[index] === 'failed')) {
+      if (items.some(({ type }, index) => type === 'poll' && fates[index]!.type === 'failed')) {
         throw new RetryableFailure('NATS does not take readings now, and they are not kept for later.');
       }
-      const waiting = messages.filter((_, index) => fates[index] === 'failed');
-      if (waiting.length > 0) {
-        await this.#options.queue.put(waiting);
-        this.#wake();
-      }
-      return fates.map((fate, index) => {
-        if (fate === 'refused') return TOO_LARGE;
+      const waiting = messages.filter((_, index) => fates[index]!.type === 'failed');
+      if (waiting.length > 0) await this.#options.queue.put(waiting);
+      // Only now: what is held waits on disk, where it is tried again.
+      this.#hold(messages, fates);
+      this.#wakeIdle();
+      return fates.map(({ type }, index) => {
+        if (type === 'refused') return TOO_LARGE;
         const item = items[index]!;
         // Team and user are compared by the bridge that reads them; what a project was stated does not travel.
         const isMismatch = item.type === 'event' && contradictsProject(item.event, identity);
@@ -107,33 +145,40 @@ export class StreamSink implements EventSink {
     }
   }
 
-  /** What became of each message. Never throws. */
+  #hold(messages: readonly Outgoing[], fates: readonly Fate[]): void {
+    for (const [index, { subject }] of messages.entries()) {
+      const fate = fates[index]!;
+      if (fate.type === 'failed' && this.#held.get(subject) === undefined) this.#held.set(subject, fate.problem);
+    }
+  }
+
+  /** What became of each message that just came. Never throws. */
   async #publishAll(messages: readonly Outgoing[]): Promise<Fate[]> {
     const fates: Fate[] = [];
+    const most = this.#options.queue.problem === undefined ? AT_ONCE_MAX : messages.length;
     for (let from = 0; from < messages.length; from += WINDOW) {
-      const publisher = this.#currentPublisher();
-      const window = messages.slice(from, from + WINDOW);
       // After a failure the rest is not tried: each would wait for its own timeout.
-      const isLost = publisher === undefined || fates.at(-1) === 'failed';
-      fates.push(...(isLost ? window.map((): Fate => 'failed') : await this.#publishWindow(publisher, window)));
+      const isLost = from >= most || fates.at(-1)?.type === 'failed';
+      const publish = async (message: Outgoing) =>
+        isLost || this.#held.has(message.subject) ? FAILED : this.#publish(message);
+      fates.push(...(await Promise.all(messages.slice(from, from + WINDOW).map(publish))));
     }
     return fates;
   }
 
-  #publishWindow(publisher: StreamPublisher, window: readonly Outgoing[]): Promise<Fate[]> {
-    return Promise.all(
-      window.map(async (message): Promise<Fate> => {
-        try {
-          await publisher.publish(message);
-          this.#problem = undefined;
-          return 'published';
-        } catch (error) {
-          if (isUnpublishable(error)) return 'refused';
-          this.#note(error);
-          return 'failed';
-        }
-      }),
+  /** Never rejects. */
+  async #publish(message: Outgoing): Promise<Fate> {
+    const publisher = this.#currentPublisher();
+    if (!publisher || this.#isHasty) return FAILED;
+    const { promise, resolve: settle } = Promise.withResolvers<Fate>();
+    this.#underway.add(settle);
+    publisher.publish(message).then(
+      () => settle({ type: 'published' }),
+      (error) => settle(isUnpublishable(error) ? { type: 'refused' } : { type: 'failed', problem: this.#told(error) }),
     );
+    const fate = await promise;
+    this.#underway.delete(settle);
+    return fate;
   }
 
   #currentPublisher(): StreamPublisher | undefined {
@@ -146,12 +191,15 @@ export class StreamSink implements EventSink {
     return this.#publisher.publisher;
   }
 
-  #note(error: unknown): void {
+  /** Says what keeps a message from the stream, once. */
+  #told(error: unknown): string | undefined {
     const { link, config, log } = this.#options;
-    if (link.problem() || this.#stopping.signal.aborted) return;
+    if (link.problem() || this.#stopping.signal.aborted) return undefined;
     const problem = `turns are kept on disk, because the stream does not take them: ${streamTrouble(error, { stream: streamNames(config).turns, isPublishing: true })}`;
-    if (problem !== this.#problem) log.warn(problem);
-    this.#problem = problem;
+    const isKnown = problem === this.#saidLast || [...this.#held.values()].includes(problem);
+    if (!isKnown) log.warn(problem);
+    this.#saidLast = problem;
+    return problem;
   }
 
   async #drain(): Promise<void> {
@@ -160,19 +208,15 @@ export class StreamSink implements EventSink {
     for (let failures = 0; !signal.aborted; ) {
       try {
         await link.connected(signal);
-        const waiting = queue.oldest(WINDOW);
+        const waiting = this.#next();
         if (waiting.length === 0) {
           failures = 0;
-          await this.#sleep(LOOK_EVERY_MS);
+          await this.#sleep(LOOK_EVERY_MS, { isIdle: true });
           continue;
         }
-        const fates = await this.#publishAll(waiting);
-        const done = waiting.filter((_, index) => fates[index] !== 'failed');
-        await queue.remove(done);
-        for (const fate of fates) if (fate === 'refused') this.#lose();
-        if (done.length === waiting.length) {
+        if (await this.#publishWaiting(waiting)) {
           failures = 0;
-          if (queue.events === 0) log.info('what waited on disk is published');
+          if (queue.events === 0) log.info('nothing waits on disk any more');
           continue;
         }
       } catch (error) {
@@ -184,17 +228,51 @@ export class StreamSink implements EventSink {
     }
   }
 
+  /** @returns whether any of them need wait no longer @throws RetryableFailure when the disk does not let go of those */
+  async #publishWaiting(waiting: readonly Queued[]): Promise<boolean> {
+    const fates = await Promise.all(
+      waiting.map((message) => this.#settled.get(message.place) ?? this.#publish(message)),
+    );
+    for (const { subject } of waiting) this.#release(subject);
+    this.#hold(waiting, fates);
+    const done = waiting.filter((_, index) => fates[index]!.type !== 'failed');
+    for (const [index, { place }] of waiting.entries()) {
+      if (fates[index]!.type !== 'failed') this.#settled.set(place, fates[index]!);
+    }
+    await this.#options.queue.remove(done);
+    for (const { place } of done) this.#settled.delete(place);
+    this.#lose(fates.filter(({ type }) => type === 'refused').length);
+    return done.length > 0;
+  }
+
+  /** What is tried next: of each subject the oldest, in equal parts, and of one that is held the very oldest alone. */
+  #next(): Queued[] {
+    const { queue } = this.#options;
+    const subjects = queue.subjects();
+    const part = Math.ceil(WINDOW / subjects.length);
+    return subjects.flatMap((subject) => queue.oldest(subject, this.#held.has(subject) ? 1 : part));
+  }
+
+  #release(subject: string): void {
+    if (this.#held.get(subject) === this.#saidLast) this.#saidLast = undefined;
+    this.#held.delete(subject);
+  }
+
   /** A message fitted when it came, and a server that takes less was put in the place of the other. */
-  #lose(): void {
-    this.#options.meter.lost(SOURCE);
+  #lose(messages: number): void {
+    if (messages === 0) return;
+    this.#options.meter.lost(SOURCE, messages);
     this.#options.log.error(
-      'a turn that waited on disk is larger than what the NATS server takes (its max_payload), and is lost',
+      { messages },
+      'turns that waited on disk are larger than what the NATS server takes (its max_payload), and are lost',
     );
   }
 
-  async #sleep(ms: number): Promise<void> {
+  /** Until it is woken: when the link is there again or, where nothing waited, when something does. */
+  async #sleep(ms: number, { isIdle = false } = {}): Promise<void> {
     const woken = new Promise<void>((resolve) => {
       this.#wake = resolve;
+      this.#wakeIdle = isIdle ? resolve : () => {};
     });
     await Promise.race([woken, delay(ms, undefined, { signal: this.#stopping.signal, ref: false }).catch(() => {})]);
   }

@@ -27,14 +27,15 @@ const MILLISECONDS_ABOVE = 1e12;
 /** As `accounts[].id` of the configuration, and nothing that begins as an API key does. */
 const ACCOUNT_ID = /^(?![Ss][Kk]-)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const accountIdText = 'expected the id of an account: 1 to 64 of A-Z a-z 0-9 . _ -, and neither an e-mail nor a key';
-/** As teams and users are named in a configuration. */
-const LABEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+/** As teams and users are named in a configuration, and nothing that begins as a key does: it travels with its turn. */
+const LABEL = /^(?![Ss][Kk]-[A-Za-z0-9_-]{8})[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 /** Where a server names a model by its file: absolute, relative, with a drive, as a URL, or behind a gateway's name. */
 const FILE_PATH = /^\s*(?:[/~]|\.\.?\/)|\\|:\/|\/\/|\.(?:gguf|bin|safetensors)$/i;
 /** How API keys begin. Nothing that a user would want to read does. */
 export const KEY_LIKE = /^\s*sk-[A-Za-z0-9_-]{8}/i;
-/** A path, an e-mail address or a key in the place of an id. */
-const TELLING_ID = /^(?:[/~]|\.\.?\/|[A-Za-z]:[\\/]|file:|sk-[A-Za-z0-9_-]{8})|^[^@/]+@[^@/]+\.[a-z]{2,}$/i;
+/** A path, a URL, an e-mail address or a key in the place of an id. */
+const TELLING_ID =
+  /^(?:[/~]|\.\.?\/|[A-Za-z]:[\\/]|file:|[a-z][a-z0-9+.-]*:\/\/|sk-[A-Za-z0-9_-]{8})|^[^@/]+@[^@/]+\.[a-z]{2,}$/i;
 /** An id that tells nothing, as nearly all are. */
 const PLAIN_ID = /^(?!sk-)[A-Za-z0-9_-]{1,200}$/i;
 const DIGEST_CHARS = 32;
@@ -49,8 +50,9 @@ const TURNING = /\p{Bidi_Control}/gu;
 const IS_TURNING = /\p{Bidi_Control}/u;
 /** No control characters, no line breaks of any kind, no half characters; something to see. */
 const VISIBLE_TEXT = /^(?=.*\S)[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]+$/u;
-/** The same, and nothing that begins as a key does. */
-const MODEL = /^(?=.*\S)(?!\s*[Ss][Kk]-[A-Za-z0-9_-]{8})[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]+$/u;
+/** The same, and neither an e-mail address nor what begins as a key does. */
+const MODEL =
+  /^(?=.*\S)(?!\s*[Ss][Kk]-[A-Za-z0-9_-]{8})(?![^@/]+@[^@/]+\.[A-Za-z]{2,}\s*$)[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]+$/u;
 
 const straight = (stated: string) => (IS_TURNING.test(stated) ? stated.replaceAll(TURNING, '') : stated);
 const trimmed = (stated: string) => straight(stated).trim();
@@ -203,7 +205,7 @@ export const readProvider = textReading(PROVIDER_FORM);
 export const provider = quick(text(PROVIDER_FORM), readProvider);
 /** Kept as stated, spaces included; of a path only the base name, because the rest tells whose machine it is. */
 const MODEL_FORM: TextForm = {
-  error: `expected the id of a model: 1 to ${NAME_MAX_CHARS} characters, none of them a control character, and no key`,
+  error: `expected the id of a model: 1 to ${NAME_MAX_CHARS} characters, none of them a control character, and neither a key nor an address`,
   maxChars: NAME_MAX_CHARS,
   pattern: MODEL,
   tidy: (stated) => straight(FILE_PATH.test(stated) ? (pathSegments(stated).at(-1) ?? '') : stated),

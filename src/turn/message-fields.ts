@@ -91,8 +91,11 @@ export class Fields {
 
   /** The first value that is stated at one of the paths; undefined when there is none. */
   at(...paths: string[]): unknown {
-    const path = this.#pathOf(paths);
-    return path === undefined ? undefined : this.#lookUp(this.#root, path);
+    for (const path of paths) {
+      const value = this.#lookUp(this.#root, path);
+      if (!isAbsent(value)) return value;
+    }
+    return undefined;
   }
 
   /** The text at the first path that states something, lower-cased, to compare with known words; else ''. */
@@ -103,14 +106,20 @@ export class Fields {
 
   /** The field's value; refuses the message when it is missing or does not fit. */
   required<T>(field: z.ZodType<T>, ...paths: string[]): T {
-    const path = this.#pathOf(paths);
-    return this.#read(field, path ?? paths[0]!, path === undefined ? undefined : this.#lookUp(this.#root, path));
+    for (const path of paths) {
+      const value = this.#lookUp(this.#root, path);
+      if (!isAbsent(value)) return read(field, path, value);
+    }
+    return read(field, paths[0]!, undefined);
   }
 
   /** As `required`, but undefined when nothing is stated. What is stated must fit. */
   optional<T>(field: z.ZodType<T>, ...paths: string[]): T | undefined {
-    const path = this.#pathOf(paths);
-    return path === undefined ? undefined : this.#read(field, path, this.#lookUp(this.#root, path));
+    for (const path of paths) {
+      const value = this.#lookUp(this.#root, path);
+      if (!isAbsent(value)) return read(field, path, value);
+    }
+    return undefined;
   }
 
   /** The fields of the object at `path`; refuses the message when something else stands there. */
@@ -120,19 +129,13 @@ export class Fields {
     if (!isObject(value)) refuse('wrong_type', `${path}: expected an object`);
     return new Fields(value);
   }
+}
 
-  #read<T>(field: z.ZodType<T>, path: string, value: unknown): T {
-    const read = readQuickly(field, value);
-    if (read !== undefined) return read;
-    const result = field.safeParse(value);
-    if (result.success) return result.data;
-    const rejection = rejectionOf(result.error.issues[0]!, path, value);
-    return refuse(rejection.reason, rejection.detail);
-  }
-
-  /** The first path that states something. */
-  #pathOf(paths: readonly string[]): string | undefined {
-    for (const path of paths) if (!isAbsent(this.#lookUp(this.#root, path))) return path;
-    return undefined;
-  }
+function read<T>(field: z.ZodType<T>, path: string, value: unknown): T {
+  const quickly = readQuickly(field, value);
+  if (quickly !== undefined) return quickly;
+  const result = field.safeParse(value);
+  if (result.success) return result.data;
+  const rejection = rejectionOf(result.error.issues[0]!, path, value);
+  return refuse(rejection.reason, rejection.detail);
 }

@@ -141,7 +141,8 @@ function decodeMessage(event: Fields, context: HookContext): Decoded {
   }
 
   // 0 is how some versions write "not yet".
-  const isCompleted = info.at('time.completed') !== undefined && info.at('time.completed') !== 0;
+  const completed = info.at('time.completed');
+  const isCompleted = completed !== undefined && completed !== 0;
   const completedMs = isCompleted ? notBefore(startedMs, info.required(unixMs, 'time.completed')) : undefined;
   const isFinished = info.word('finish') !== '';
   const tokens = tokensOf(info);

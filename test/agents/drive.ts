@@ -36,6 +36,8 @@ export interface DrivenAgent {
   /** Writes what a user has set before Tollbridge is installed. */
   layOut(scratch: Scratch): void;
   start(scratch: Scratch, prompt: string, model: string): Start;
+  /** How its own program is told to write a server called `mine` into its settings, where it does such a thing. */
+  readonly ownWriting?: readonly string[];
   /** How its program is started. */
   readonly isScript?: true;
 }
@@ -97,6 +99,7 @@ export const AGENTS: Readonly<Record<ExportingAgent, DrivenAgent>> = {
       stdin: prompt,
       env: { GATEWAY_KEY: 'sk-EXAMPLE' },
     }),
+    ownWriting: ['mcp', 'add', 'mine', '--', 'true'],
   },
   'gemini-cli': {
     label: 'gemini_cli',
@@ -114,6 +117,7 @@ export const AGENTS: Readonly<Record<ExportingAgent, DrivenAgent>> = {
       args: ['--yolo', '--skip-trust', '--model', model, '--prompt', prompt],
       env: { GEMINI_API_KEY: 'EXAMPLE', GOOGLE_GEMINI_BASE_URL: `${llmUrl}/google` },
     }),
+    ownWriting: ['mcp', 'add', '--scope', 'user', 'mine', 'true'],
     isScript: true,
   },
 };
@@ -129,7 +133,14 @@ export async function runAgent(
   { agent, program, scratch }: { agent: DrivenAgent; program: string; scratch: Scratch },
   { prompt, model = agent.model }: { prompt: string; model?: string },
 ): Promise<Ran> {
-  const { args, env, stdin } = agent.start(scratch, prompt, model);
+  return runProgram({ agent, program, scratch }, agent.start(scratch, prompt, model));
+}
+
+/** Runs an agent's program with any arguments. */
+export async function runProgram(
+  { agent, program, scratch }: { agent: DrivenAgent; program: string; scratch: Scratch },
+  { args, env, stdin }: Start,
+): Promise<Ran> {
   const [command, ...first] = agent.isScript ? [process.execPath, program] : [program];
   const child = spawn(command!, [...first, ...args], {
     cwd: scratch.project,

@@ -9,7 +9,8 @@ import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
 import { stringify } from 'yaml';
-import { EXPORTING_AGENTS, type ExportingAgent } from '../../src/commands/agent-settings.ts';
+import { AGENT_SETTINGS, EXPORTING_AGENTS, type ExportingAgent } from '../../src/commands/agent-settings.ts';
+import { tokenDigest } from '../../src/listen.ts';
 import { cleanUpOf } from '../clean-up.ts';
 import { assertConserved, truthOf } from '../opencode/billed.ts';
 import { BridgeProcess, setUpBridge, Tap } from '../opencode/bridge-process.ts';
@@ -17,10 +18,12 @@ import { CONTENT_MARKER, PRICES, until } from '../opencode/drive.ts';
 import { type BilledCall, MockLlm, type PlannedStep } from '../opencode/mock-llm.ts';
 import { freePort } from '../prometheus-server.ts';
 import { samplesOf, shownBy } from '../scrape.ts';
-import { AGENTS, runAgent } from './drive.ts';
+import { AGENTS, runAgent, runProgram } from './drive.ts';
 import { installedAgent } from './installed.ts';
 
 const CLI = new URL('../../src/cli.ts', import.meta.url).pathname;
+/** With what stands in tokens of other makes, as far as all three pass it on. */
+const TOKEN = 'tb_real.agents~bear-it';
 const SHOWN_MAX_MS = 20_000;
 const COMMAND_MAX_MS = 30_000;
 
@@ -38,9 +41,11 @@ async function startAll(t: TestContext, name: ExportingAgent, program: string) {
   for (const folder of [scratch.home, scratch.project]) mkdirSync(folder);
   agent.layOut(scratch);
 
+  const tokens = [{ sha256: tokenDigest(TOKEN).toString('hex') }];
   const [bridgePort, tapPort] = [await freePort(), await freePort()];
   const setup = await setUpBridge(root, {
     otlp_in: { listen: `127.0.0.1:${bridgePort}` },
+    tokens,
     pricing: [{ provider: '*', model: '*', state: 'estimated', usd_per_million_tokens: PRICES }],
     log: { level: 'trace' },
   });
@@ -55,11 +60,16 @@ async function startAll(t: TestContext, name: ExportingAgent, program: string) {
   const state = path.dirname(setup.socket);
   writeFileSync(
     userConfig,
-    stringify({ state_dir: path.join(root, 'user'), otlp_in: { listen: `127.0.0.1:${tapPort}` } }),
+    stringify({ state_dir: path.join(root, 'user'), otlp_in: { listen: `127.0.0.1:${tapPort}` }, tokens }),
   );
   const tollbridge = (command: 'install' | 'uninstall') => {
     const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, command, name, '--config', userConfig], {
-      ...{ cwd: root, env: { PATH: process.env.PATH, HOME: scratch.home }, encoding: 'utf8', timeout: COMMAND_MAX_MS },
+      ...{
+        cwd: root,
+        env: { PATH: process.env.PATH, HOME: scratch.home, TOLLBRIDGE_TOKEN: TOKEN },
+        encoding: 'utf8',
+        timeout: COMMAND_MAX_MS,
+      },
     });
     assert.equal(status, 0, `${command}: ${stdout}${stderr}`);
   };
@@ -69,7 +79,16 @@ async function startAll(t: TestContext, name: ExportingAgent, program: string) {
     assert.ok(llm.calls.length > calls, `it called its provider: ${ran.said}\n${llm.problems.join('\n')}`);
     return ran;
   };
-  return { agent, llm, bridge, tap, state, tollbridge, run };
+  /** Lets the agent itself write into its settings. */
+  const writeItself = async (args: readonly string[]) => {
+    const { code, said } = await runProgram({ agent, program, scratch }, { args });
+    assert.equal(code, 0, said);
+  };
+  const { folder, file } = AGENT_SETTINGS[name];
+  const settingsFile = path.join(folder({ home: scratch.home, env: {} }), file);
+  const settings = () => readFileSync(settingsFile, 'utf8');
+  const restore = (text: string) => writeFileSync(settingsFile, text);
+  return { agent, llm, bridge, tap, state, tollbridge, run, writeItself, settings, restore };
 }
 
 const isBilled = ({ outcome }: BilledCall) => outcome === 'billed';
@@ -121,8 +140,14 @@ for (const name of EXPORTING_AGENTS) {
   const title = `${name} ${installed.version} is metered to the last token, and none of its content is kept`;
   test(title, { skip }, async (t) => {
     assert.ok('program' in installed);
-    const { agent, llm, bridge, tap, state, tollbridge, run } = await startAll(t, name, installed.program);
+    const all = await startAll(t, name, installed.program);
+    const { agent, llm, bridge, tap, state, tollbridge, run, writeItself, settings } = all;
+    const before = settings();
+    if (agent.ownWriting) await writeItself(agent.ownWriting);
+    const own = settings();
+    all.restore(before);
     tollbridge('install');
+    if (agent.ownWriting) await writeItself(agent.ownWriting);
     await run([agent.shell(`echo hello # ${CONTENT_MARKER}`), { text: `${CONTENT_MARKER} in an answer` }]);
     assert.ok(llm.calls.some(({ tools }) => tools.length > 0) && llm.calls.filter(isBilled).length > 1);
     await assertShown(bridge, agent.label, llm.calls);
@@ -133,11 +158,13 @@ for (const name of EXPORTING_AGENTS) {
 
     // Control: what is not set up is not metered, so it was `install` that made the rest arrive.
     tollbridge('uninstall');
-    const [before, heard] = [[...llm.calls], tap.heard.length];
+    const words = (text: string) => text.replaceAll(/\s/g, '');
+    assert.equal(words(settings()), words(own), 'its own writing is there, and nothing of ours');
+    const [known, heard] = [[...llm.calls], tap.heard.length];
     await run([{ text: 'done' }]);
     assert.equal(tap.heard.length, heard);
-    assert.deepEqual(shownOf(await bridge.metrics(), agent.label), billOf(before));
-    assert.notDeepEqual(billOf(llm.calls), billOf(before));
+    assert.deepEqual(shownOf(await bridge.metrics(), agent.label), billOf(known));
+    assert.notDeepEqual(billOf(llm.calls), billOf(known));
 
     await bridge.stop();
     assert.ok(tap.heard.includes(CONTENT_MARKER), 'it did send content, which the bridge passed over');

@@ -15,6 +15,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { type Installation, installOpencode, pluginState, uninstallOpencode } from '../../src/commands/install.ts';
+import { nextStep } from '../../src/commands/next-step.ts';
 import { parseConfig } from '../../src/config.ts';
 import { PermanentFailure } from '../../src/failure.ts';
 
@@ -179,8 +180,51 @@ test('uninstalling removes our files and nothing else', () => {
   writeFileSync(path.join(folder, 'another.ts'), 'another');
   assert.deepEqual(uninstallOpencode(installation), [`${target} was not written by Tollbridge. It was left as it is.`]);
   installOpencode(installation);
-  writeFileSync(target, `${readFileSync(target, 'utf8')}// a change\n`);
   assert.equal(uninstallOpencode(installation)[0], `Removed the OpenCode plugin: ${target}`);
   assert.deepEqual(readdirSync(folder).sort(), ['another.ts', 'tollbridge.ts.bak-1']);
   assert.equal(state(), 'absent');
+});
+
+for (const [how, edited] of [
+  ['changed', (text: string) => `${text}// a change\n`],
+  ['saved with other line ends', (text: string) => text.replaceAll('\n', '\r\n')],
+] as const) {
+  test(`what was ${how} by hand is kept when it is uninstalled`, () => {
+    installOpencode(installation);
+    const text = edited(readFileSync(target, 'utf8'));
+    writeFileSync(target, text);
+    assert.match(uninstallOpencode(installation)[0]!, /^Removed the OpenCode plugin: .*kept as .*\.bak-1\.$/);
+    assert.equal(readFileSync(`${target}.bak-1`, 'utf8'), text);
+    assert.equal(state(), 'absent');
+  });
+}
+
+const lacks = spawnSync('prlimit', ['--version']).error ? 'no prlimit' : false;
+test('what stands there stays in its place until the new one is whole', { skip: lacks }, () => {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(target, 'mine');
+  const cli = path.join(import.meta.dirname, '..', '..', 'src', 'cli.ts');
+  // No file of this process may grow beyond some bytes, as on a disk that is full.
+  const { stderr } = spawnSync('prlimit', ['--fsize=2000', process.execPath, cli, 'install', 'opencode'], {
+    encoding: 'utf8',
+    env: { PATH: process.env.PATH ?? '', HOME: home },
+  });
+  assert.match(stderr, /cannot be written: EFBIG.*The plugin is not installed/);
+  assert.equal(readFileSync(target, 'utf8'), 'mine');
+  assert.deepEqual(readdirSync(folder).sort(), ['tollbridge.ts', 'tollbridge.ts.bak-1']);
+});
+
+test('a renewal keeps no copy of what we wrote ourselves', () => {
+  installOpencode(installation);
+  installOpencode({ ...installation, config: parseConfig({ state_dir: path.join(home, 'moved') }) });
+  assert.deepEqual(readdirSync(folder), ['tollbridge.ts']);
+});
+
+test('what cannot be read is a state, with why: a bridge starts all the same', () => {
+  mkdirSync(target, { recursive: true });
+  const { problem, ...found } = pluginState(installation);
+  assert.deepEqual(found, { state: 'unreadable', path: target });
+  assert.match(problem ?? '', /EISDIR/);
+  const step = nextStep({ ...installation, metricsUrl: 'http://127.0.0.1:9464' });
+  assert.match(step.join('\n'), /mend the plugin.*EISDIR/);
 });

@@ -25,6 +25,7 @@ import { decodeSnapshot } from '../../src/turn/usage-snapshot.ts';
 import { GOOD_CONSOLE, NOW_MS } from '../poll/console-server.ts';
 import { CANARY, capturedBodies, configurations, likeBodies, likeJson, likeText, pushes } from './inputs.ts';
 import { otlpTargets } from './otlp-targets.ts';
+import { settingsTargets } from './settings-targets.ts';
 
 export interface FuzzTarget {
   readonly name: string;
@@ -171,7 +172,7 @@ export function fuzzTargets(): { readonly targets: readonly FuzzTarget[]; readon
   });
   const targets: FuzzTarget[] = [
     {
-      ...{ name: 'bodies', share: 22, inputs: bodies },
+      ...{ name: 'bodies', share: 20, inputs: bodies },
       read: (body: Buffer) => assertDecoded(decodeBody(body).map(({ decoded }) => decoded)),
     },
     {
@@ -183,6 +184,7 @@ export function fuzzTargets(): { readonly targets: readonly FuzzTarget[]; readon
       },
     },
     ...otlpTargets(8),
+    ...settingsTargets(2),
     {
       ...{ name: 'snapshots of a hub', share: 12, inputs: likeJson(snapshots) },
       read: (snapshot: unknown) => assertDecoded([decodeSnapshot(snapshot, { machine: 'm' })]),

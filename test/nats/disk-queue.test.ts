@@ -6,8 +6,9 @@ import { PermanentFailure, RetryableFailure } from '../../src/failure.ts';
 import { DiskQueue } from '../../src/nats/disk-queue.ts';
 import { silentLog, temporaryFolder } from '../sources/intake-fixture.ts';
 
-const message = (n: number) => ({
-  subject: 'toll.turns.core.ada',
+const SUBJECT = 'toll.turns.core.ada';
+const message = (n: number, subject = SUBJECT) => ({
+  subject,
   id: `id-${n}`,
   body: JSON.stringify({ n, text: 'ä' }),
 });
@@ -26,10 +27,10 @@ test('what was put comes back in order, also after the process, and goes when it
   queue.close();
   const { queue: again } = open(t, { dir });
   assert.deepEqual([again.events, again.bytes], [3, sizeOf(1) + sizeOf(2) + sizeOf(3)]);
-  const [first, second] = again.oldest(2);
+  const [first, second] = again.oldest(SUBJECT, 2);
   assert.deepEqual([first?.id, second?.id, second?.body], ['id-1', 'id-2', message(2).body]);
   await again.remove([first!, second!]);
-  assert.deepEqual([again.events, again.bytes, again.oldest(9).map(({ id }) => id)], [1, sizeOf(3), ['id-3']]);
+  assert.deepEqual([again.events, again.bytes, again.oldest(SUBJECT, 9).map(({ id }) => id)], [1, sizeOf(3), ['id-3']]);
 });
 
 test('it holds no more bytes than it may, whoever asks at once, and says when to come again', async (t) => {
@@ -42,9 +43,25 @@ test('it holds no more bytes than it may, whoever asks at once, and says when to
   const { reason } = puts[3] as PromiseRejectedResult;
   assert.ok(reason instanceof RetryableFailure && reason.retryAfterS > 0);
   assert.match(reason.message, /relay\.queue_max_bytes/);
-  await queue.remove(queue.oldest(1));
+  assert.match(queue.problem ?? '', /relay\.queue_max_bytes: senders are told to come again/);
+  await queue.remove(queue.oldest(SUBJECT, 1));
+  assert.equal(queue.problem, undefined);
   await queue.put([message(4)]);
   assert.equal(queue.events, 3);
+});
+
+test('each subject has a line of its own', async (t) => {
+  const { queue } = open(t);
+  assert.deepEqual(queue.subjects(), []);
+  const [a, b] = ['toll.turns._._', 'toll.turns.core.ada'] as const;
+  await queue.put([message(1, b), message(2, a), message(3, b), message(4, b)]);
+  assert.deepEqual(queue.subjects(), [a, b]);
+  assert.deepEqual(
+    queue.oldest(b, 2).map(({ id }) => id),
+    ['id-1', 'id-3'],
+  );
+  await queue.remove(queue.oldest(a, 9));
+  assert.deepEqual([queue.subjects(), queue.events], [[b], 3]);
 });
 
 test('it is for its owner only, and for one process', (t) => {

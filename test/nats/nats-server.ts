@@ -6,9 +6,10 @@ import os from 'node:os';
 import path from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { connect, type NatsConnection } from 'nats';
+import { type ConnectionOptions, connect, type NatsConnection } from 'nats';
 import { nats as natsSchema } from '../../src/config-nats.ts';
 import { setUpStreams } from '../../src/nats/streams.ts';
+import { cleanUpOf } from '../clean-up.ts';
 import { freePort, until } from '../prometheus-server.ts';
 
 export interface NatsServerOptions {
@@ -19,7 +20,7 @@ export interface NatsServerOptions {
   /** More of its configuration. */
   readonly conf?: string;
   /** What a client needs that only asks whether the server is there. */
-  readonly probe?: Parameters<typeof connect>[0];
+  readonly probe?: ConnectionOptions;
 }
 
 export class NatsServer {
@@ -100,20 +101,26 @@ export function natsConfig(stated: object) {
   return natsSchema.parse(stated);
 }
 
-export async function connected(server: { readonly url: string }): Promise<NatsConnection> {
-  return connect({ servers: server.url, maxReconnectAttempts: -1, reconnectTimeWait: 100 });
+/** @param as who signs in, where the server asks */
+export async function connected(server: { readonly url: string }, as: ConnectionOptions = {}): Promise<NatsConnection> {
+  return connect({ servers: server.url, maxReconnectAttempts: -1, reconnectTimeWait: 100, ...as });
 }
 
-/** A server with the streams of a bridge in it, in a folder of the test's own that goes when the test ends. */
-export async function startStreams(t: TestContext) {
+/**
+ * A server with the streams of a bridge in it, in a folder of the test's own that goes when the test ends.
+ * @param given.conf more of its configuration; then `as` says who may make streams
+ */
+export async function startStreams(t: TestContext, given: { conf?: string; as?: ConnectionOptions } = {}) {
+  const atEnd = cleanUpOf(t);
   const dir = mkdtempSync(path.join(os.tmpdir(), 'toll-'));
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
-  const server = await NatsServer.start({ dir });
-  t.after(() => server.kill());
-  const connection = await connected(server);
-  t.after(() => connection.close());
+  atEnd(() => rmSync(dir, { recursive: true, force: true }));
+  const { conf = '', as } = given;
+  const server = await NatsServer.start({ dir, conf, ...(as && { probe: as }) });
+  atEnd(() => server.kill());
+  const connection = await connected(server, as);
+  atEnd(() => connection.close());
   /** The key `nats` of a configuration that uses it. */
   const nats = { servers: [server.url], replica: 'a' };
   await setUpStreams(connection, natsConfig(nats));
-  return { dir, server, connection, nats };
+  return { dir, server, connection, nats, atEnd };
 }

@@ -1,6 +1,7 @@
 // The way into the stream, over a real nats-server that comes and goes.
 
 import assert from 'node:assert/strict';
+import { appendFileSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { jetstreamManager } from '@nats-io/jetstream';
@@ -35,7 +36,7 @@ async function start(t: TestContext, { conf = '', maxBytes = 1_000_000 } = {}) {
     await server.kill();
   });
   const stored = async () => (await (await jetstreamManager(connection)).streams.info('TOLL')).state.messages;
-  return { server, connection, link, queue, sink, meter, lines, stored };
+  return { dir, server, connection, link, queue, sink, meter, lines, stored };
 }
 
 const turn = (n: number) => decodeHook('opencode', turnPayload(n), {})[0] as Bookable;
@@ -87,13 +88,26 @@ test('while the server is away it waits on disk; it is published when the server
   await server.kill();
   await until(() => link.current === undefined, 'the loss of the connection');
   const items = Array.from({ length: 700 }, (_, n) => turn(n));
-  assert.equal((await sink.submit([{ items: items, identity }])).length, 700);
+  assert.equal((await sink.submit([{ items, identity }])).length, 700);
   assert.equal(queue.events, 700);
   assert.match(sink.problem() ?? '', /connection to NATS .* is lost/);
   await server.restart();
   await until(() => queue.events === 0, 'an empty queue');
   assert.equal(await stored(), 700);
   await until(() => sink.problem() === undefined, 'no problem');
+});
+
+test('of a post of thousands the disk has what is beyond the first ones, so that others are not kept waiting', async (t) => {
+  const { sink, queue, stored } = await start(t, { maxBytes: 10_000_000 });
+  const items = Array.from({ length: 3000 }, (_, n) => turn(n));
+  await sink.submit([{ items, identity }]);
+  assert.ok(queue.events > 0);
+  await until(() => queue.events === 0, 'an empty queue');
+  assert.equal(await stored(), 3000);
+  // Where the disk takes nothing, the stream has to.
+  await assert.rejects(queue.put([{ subject: 'toll.turns.core.ada', id: '1', body: 'x'.repeat(10_000_001) }]));
+  await sink.submit([{ items: Array.from({ length: 3000 }, (_, n) => turn(3000 + n)), identity }]);
+  assert.deepEqual([queue.events, await stored()], [0, 6000]);
 });
 
 test('a server that stands still without a word costs a pause, and then the disk is used', async (t) => {
@@ -130,18 +144,22 @@ test('a reading is not kept for later, when it would pass for news', async (t) =
   assert.equal(queue.events, 0);
 });
 
-test('a message that the server is too small for is refused alone', async (t) => {
-  const { sink, queue, stored } = await start(t, { conf: 'max_payload: 600' });
-  const long = {
-    ...turn(2),
+const SMALL = 'max_payload: 600';
+/** Too large for it. */
+const longTurn = (n: number) =>
+  ({
+    ...turn(n),
     event: {
-      ...(turn(2) as { event: object }).event,
+      ...(turn(n) as { event: object }).event,
       project: 'p'.repeat(128),
       model: 'm'.repeat(128),
-      messageId: 'i'.repeat(200),
+      messageId: `${n}${'i'.repeat(190)}`,
     },
-  };
-  const bookings = await sink.submit([{ items: [turn(1), long as Bookable, turn(3)], identity }]);
+  }) as Bookable;
+
+test('a message that the server is too small for is refused alone', async (t) => {
+  const { sink, queue, stored } = await start(t, { conf: SMALL });
+  const bookings = await sink.submit([{ items: [turn(1), longTurn(2), turn(3)], identity }]);
   assert.deepEqual(
     bookings.map(({ outcome }) => (outcome.type === 'rejected' ? outcome.reason : outcome.type)),
     ['forwarded', 'too_large', 'forwarded'],
@@ -163,4 +181,19 @@ test('a stream that is missing, and one that is full, keep turns on disk and say
   await sink.submit([{ items: [turn(4)], identity }]);
   assert.equal(queue.events, 1);
   assert.match(sink.problem() ?? '', /nats setup/);
+});
+
+test('what waits is lost when a server is put there that is too small for it: counted, and told in one line', async (t) => {
+  const { dir, server, sink, queue, link, meter, lines, stored } = await start(t);
+  await server.kill();
+  await until(() => link.current === undefined, 'the loss of the connection');
+  await sink.submit([{ items: [longTurn(1), turn(2), longTurn(3), longTurn(4), turn(5)], identity }]);
+  appendFileSync(path.join(dir, 'nats-one.conf'), `${SMALL}\n`);
+  await server.restart();
+  await until(() => queue.events === 0, 'an empty queue');
+  assert.equal(await stored(), 2);
+  assert.equal(meter.of('relay').lost, 3);
+  assert.ok(lines.filter((line) => line.includes('max_payload')).length <= 2);
+  assert.deepEqual(await sink.submit([{ items: [turn(6)], identity }]), [{ outcome: { type: 'forwarded' } }]);
+  assert.equal(queue.events, 0, 'what comes later is not held');
 });

@@ -1,6 +1,16 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { id, mcpServerOf, model, name, optionalServerName, provider, toolName, unixMs } from '../../src/turn/fields.ts';
+import {
+  id,
+  mcpServerOf,
+  model,
+  name,
+  optionalServerName,
+  provider,
+  readLabel,
+  toolName,
+  unixMs,
+} from '../../src/turn/fields.ts';
 import { projectName } from '../../src/turn/project-name.ts';
 
 const TIMES: [unknown, string][] = [
@@ -67,6 +77,7 @@ test('of an id that is a path, an address or a key only a digest is kept, and th
     '~/s',
     'C:\\Users\\alice',
     'file:///a',
+    'https://alice:secret@example.com/x',
     'alice@example.com',
     'sk-ant-api03-ab',
   ];
@@ -81,11 +92,20 @@ test('of an id that is a path, an address or a key only a digest is kept, and th
   for (const none of ['', '/home/alice/a b', '/x\n', `/${'x'.repeat(200)}`, 7]) assert.ok(!id.safeParse(none).success);
 });
 
-test('paths and keys become no labels', () => {
+test('paths, addresses and keys become no labels', () => {
   for (const tool of ['/usr/bin/x', 'C:/Users/alice/x', 'sk-ant-api03-abcdefgh'])
     assert.ok(!toolName.safeParse(tool).success, tool);
   for (const stated of ['/home/alice/x', 'sk-ant-abcdef', '~x']) assert.ok(!provider.safeParse(stated).success, stated);
-  assert.ok(!model.safeParse('sk-ant-api03-abcdefgh').success);
+  for (const stated of ['sk-ant-api03-abcdefgh', 'alice@example.com', ' alice.b@mail.example.com '])
+    assert.ok(!model.safeParse(stated).success, stated);
+  for (const stated of ['claude-sonnet-4-5@20250929', '@cf/meta/llama-3.1', 'host@example.com/llama', 'gpt-4@latest'])
+    assert.equal(model.parse(stated), stated);
+  assert.deepEqual(['sk-ant-api03-abcdefgh', 'alice@example.com', 'sk-1', 'core'].map(readLabel), [
+    undefined,
+    undefined,
+    'sk-1',
+    'core',
+  ]);
   assert.deepEqual(
     ['/a/sk-ant-api03-abcdefgh', 'SK-0123456789', '/a/sk-1'].map((path) => projectName(path)),
     [undefined, undefined, 'sk-1'],
