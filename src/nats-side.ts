@@ -63,7 +63,7 @@ export class NatsSide {
     this.link = new NatsLink({ config: nats, env, log, name: `tollbridge ${nats.replica}` });
     if (!nats.jetstream.enabled) return;
     this.queue = DiskQueue.open({ file: queueFile(config), maxBytes: config.relay.queue_max_bytes, log });
-    this.sink = new StreamSink({ link: this.link, config: nats, queue: this.queue, hasProject, meter, log });
+    this.sink = new StreamSink({ link: this.link, config: nats, queue: this.queue, hasProject, log });
     meter.watchQueue(this.queue);
   }
 

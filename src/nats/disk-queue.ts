@@ -82,7 +82,9 @@ export class DiskQueue {
     this.#put = db.prepare('INSERT INTO message (subject, id, body) VALUES (?, ?, ?)');
     // One look into the index for each subject: DISTINCT would pass over every message.
     this.#nextSubject = db.prepare('SELECT min(subject) AS subject FROM message WHERE subject > ?');
-    this.#oldest = db.prepare('SELECT place, subject, id, body FROM message WHERE subject = ? ORDER BY place LIMIT ?');
+    this.#oldest = db.prepare(
+      'SELECT place, subject, id, body FROM message WHERE subject = ? AND place > ? ORDER BY place LIMIT ?',
+    );
     this.#remove = db.prepare('DELETE FROM message WHERE place = ?');
     this.#commits = new CommitQueue({
       ...{ db, file, what: 'queue', log, now: Date.now },
@@ -140,9 +142,9 @@ export class DiskQueue {
     }
   }
 
-  /** Those of a subject that have waited longest. */
-  oldest(subject: string, limit: number): Queued[] {
-    return this.#oldest.all(subject, limit) as unknown as Queued[];
+  /** Those of a subject that have waited longest, behind a place. */
+  oldest(subject: string, { most, after = 0 }: { most: number; after?: number }): Queued[] {
+    return this.#oldest.all(subject, after, most) as unknown as Queued[];
   }
 
   /** Lets go of what was published. @throws RetryableFailure when that could not be written; it is published again then */

@@ -1,7 +1,7 @@
 // Publishes to the streams. A message is published when the stream has said so, and not before.
 
 import { createHash } from 'node:crypto';
-import { type JetStreamClient, jetstream } from '@nats-io/jetstream';
+import { JetStreamApiError, type JetStreamClient, jetstream } from '@nats-io/jetstream';
 import { type KV, Kvm } from '@nats-io/kv';
 import { errors, type NatsConnection } from 'nats';
 import type { NatsConfig } from '../config.ts';
@@ -15,6 +15,8 @@ import { DEAD_LETTERS, pollSubject, turnSubject } from './subjects.ts';
 /** How long a publisher waits for a stream: a cluster elects a leader well within it. */
 const PUBLISH_TIMEOUT_MS = 5000;
 const DIGEST_BYTES = 16;
+/** The server's code for a message that is larger than its stream's `max_msg_size`. */
+const MESSAGE_EXCEEDS_MAXIMUM = 10_054;
 
 /** A message as it is published. */
 export interface Outgoing {
@@ -121,5 +123,6 @@ export class StreamPublisher {
 
 /** Whether a message is refused for what it is, so that publishing it again cannot help. */
 export function isUnpublishable(error: unknown): boolean {
+  if (error instanceof JetStreamApiError) return error.code === MESSAGE_EXCEEDS_MAXIMUM;
   return error instanceof errors.InvalidArgumentError && /payload/i.test(error.message);
 }

@@ -7,6 +7,8 @@ import { commandText } from '../command-text.ts';
 import type { NatsConfig } from '../config.ts';
 import { messageOf, PermanentFailure } from '../failure.ts';
 
+/** What the library puts behind the name of an inbox, another one each time. */
+const OWN_INBOX = /\.[A-Za-z0-9]{22}(?:\.\*)?$/;
 const JETSTREAM_OFF = /jetstream (?:is )?not enabled/i;
 
 /** Who asked to be let in, and what to do about it on this side. */
@@ -77,8 +79,8 @@ export function streamTrouble(thrown: unknown, what: { stream: string; isPublish
   const forbidden = [thrown, error].find(isForbidden);
   if (forbidden) {
     const { operation, subject } = forbidden;
-    const verb = operation === 'publish' ? 'publish to' : 'subscribe to';
-    return `this NATS user may not ${verb} ${subject}. What the server must allow is printed by: ${setUp} --print`;
+    const what = operation === 'publish' ? `publish to ${subject}` : `subscribe to ${subject.replace(OWN_INBOX, '.>')}`;
+    return `this NATS user may not ${what}. What the server must allow is printed by: ${setUp} --print`;
   }
   if (isStreamMissing(thrown)) {
     return `there is no stream ${stream}. Make it with: ${setUp}`;

@@ -12,9 +12,8 @@ import { streamNames } from '../nats/streams.ts';
 import { streamTrouble } from '../nats/trouble.ts';
 import { contradictsProject } from '../turn/attribution.ts';
 import type { Booking } from '../turn/turn-event.ts';
-import { type Delivery, type EventSink, placeOf, type SourceMeter } from './source.ts';
+import { type Delivery, type EventSink, placeOf } from './source.ts';
 
-const SOURCE = 'relay';
 /** Published at once and not yet answered for. */
 const WINDOW = 500;
 /** Of one post; what is beyond it takes the disk, which is quicker: the stream would be waited for while others are refused. */
@@ -25,13 +24,10 @@ const RETRY_MAX_MS = 10_000;
 const LOOK_EVERY_MS = 1000;
 /** How long the stream is waited for at a stop: less than senders are. */
 const STOP_PATIENCE_MS = 1000;
-const TOO_LARGE: Booking = {
-  outcome: {
-    type: 'rejected',
-    reason: 'too_large',
-    detail: 'larger than what the NATS server takes (its max_payload)',
-  },
-};
+const TOO_LARGE = 'larger than what NATS takes (max_payload of the server, max_msg_size of the stream)';
+/** Where another server was put in the place of the one that they were meant for. */
+const OVERSIZED = `turns wait on disk that are ${TOO_LARGE}: let it take as much as before`;
+const REFUSED: Booking = { outcome: { type: 'rejected', reason: 'too_large', detail: TOO_LARGE } };
 const FORWARDED: Booking = { outcome: { type: 'forwarded' } };
 
 /** What became of a message; a failure says what is wrong, where that is not the link. */
@@ -39,6 +35,7 @@ type Fate =
   | { readonly type: 'published' }
   | { readonly type: 'refused' }
   | { readonly type: 'failed'; readonly problem?: string | undefined };
+const PUBLISHED: Fate = { type: 'published' };
 const FAILED: Fate = { type: 'failed' };
 
 export interface StreamSinkOptions {
@@ -47,7 +44,6 @@ export interface StreamSinkOptions {
   readonly queue: DiskQueue;
   /** Whether names of projects go on from here; true by default. */
   readonly hasProject?: boolean | undefined;
-  readonly meter: Pick<SourceMeter, 'lost'>;
   readonly log: Log;
 }
 
@@ -59,13 +55,17 @@ export class StreamSink implements EventSink {
   /** The stream is not to be waited for any longer. */
   #isHasty = false;
   /**
-   * Subjects of which the stream did not take a message, and why. It waits on disk, what comes later waits behind it, and
-   * it alone is tried again: a server that stands still costs no sender a wait, and one that denies a team holds up no
-   * other team.
+   * Subjects of which the stream took nothing when it was tried last, and why. What comes for one waits on disk behind
+   * the others, of which one alone is tried at a time: a server that stands still costs no sender a wait, and one that
+   * denies a team holds up no other team.
    */
   readonly #held = new Map<string, string | undefined>();
-  /** What became of messages that a full disk did not let go of yet, by place: they are not published over and over. */
-  readonly #settled = new Map<number, Fate>();
+  /** How far the waiting messages of a subject were tried: what is larger than NATS takes holds up none behind it. */
+  readonly #tried = new Map<string, number>();
+  /** Published, and not yet let go of by a full disk. */
+  readonly #published = new Set<number>();
+  /** Waiting, and larger than NATS takes. */
+  readonly #oversized = new Set<number>();
   #saidLast: string | undefined;
   #backlogEvents = 0;
   #publisher: { readonly connection: object; readonly publisher: StreamPublisher } | undefined;
@@ -84,7 +84,8 @@ export class StreamSink implements EventSink {
   /** What keeps turns from reaching the stream, one line for people. Nothing is lost by it while the queue has room. */
   problem(): string | undefined {
     const { link, queue } = this.#options;
-    return queue.problem ?? link.problem() ?? [...this.#held.values()].find((problem) => problem !== undefined);
+    const held = [...this.#held.values()].find((problem) => problem !== undefined);
+    return queue.problem ?? link.problem() ?? held ?? (this.#oversized.size > 0 ? OVERSIZED : undefined);
   }
 
   /** Begins to publish what waits on disk. */
@@ -134,7 +135,7 @@ export class StreamSink implements EventSink {
       this.#hold(messages, fates);
       this.#wakeIdle();
       return fates.map(({ type }, index) => {
-        if (type === 'refused') return TOO_LARGE;
+        if (type === 'refused') return REFUSED;
         const item = items[index]!;
         // Team and user are compared by the bridge that reads them; what a project was stated does not travel.
         const isMismatch = item.type === 'event' && contradictsProject(item.event, identity);
@@ -173,7 +174,7 @@ export class StreamSink implements EventSink {
     const { promise, resolve: settle } = Promise.withResolvers<Fate>();
     this.#underway.add(settle);
     publisher.publish(message).then(
-      () => settle({ type: 'published' }),
+      () => settle(PUBLISHED),
       (error) => settle(isUnpublishable(error) ? { type: 'refused' } : { type: 'failed', problem: this.#told(error) }),
     );
     const fate = await promise;
@@ -228,44 +229,53 @@ export class StreamSink implements EventSink {
     }
   }
 
-  /** @returns whether any of them need wait no longer @throws RetryableFailure when the disk does not let go of those */
+  /** @returns whether it came any further */
   async #publishWaiting(waiting: readonly Queued[]): Promise<boolean> {
+    const { queue } = this.#options;
     const fates = await Promise.all(
-      waiting.map((message) => this.#settled.get(message.place) ?? this.#publish(message)),
+      waiting.map((message) => (this.#published.has(message.place) ? PUBLISHED : this.#publish(message))),
     );
-    for (const { subject } of waiting) this.#release(subject);
-    this.#hold(waiting, fates);
-    const done = waiting.filter((_, index) => fates[index]!.type !== 'failed');
-    for (const [index, { place }] of waiting.entries()) {
-      if (fates[index]!.type !== 'failed') this.#settled.set(place, fates[index]!);
-    }
-    await this.#options.queue.remove(done);
-    for (const { place } of done) this.#settled.delete(place);
-    this.#lose(fates.filter(({ type }) => type === 'refused').length);
-    return done.length > 0;
+    this.#judge(waiting, fates);
+    const done = waiting.filter((_, index) => fates[index]!.type === 'published');
+    const isFurther = done.some(({ place }) => !this.#published.has(place));
+    for (const { place } of done) this.#published.add(place);
+    if (done.length === 0 || !(await isLetGo(queue.remove(done)))) return isFurther;
+    for (const { place } of done) this.#published.delete(place);
+    return true;
   }
 
-  /** What is tried next: of each subject the oldest, in equal parts, and of one that is held the very oldest alone. */
+  /** What is held after something of each subject was tried: of which some failed, and none was published. */
+  #judge(waiting: readonly Queued[], fates: readonly Fate[]): void {
+    for (const { subject, place } of waiting) {
+      this.#tried.set(subject, place);
+      this.#release(subject);
+    }
+    this.#hold(waiting, fates);
+    const couldTell = this.#oversized.size > 0;
+    for (const [index, { subject, place }] of waiting.entries()) {
+      const { type } = fates[index]!;
+      if (type === 'published') this.#release(subject);
+      if (type === 'refused') this.#oversized.add(place);
+      else this.#oversized.delete(place);
+    }
+    if (this.#oversized.size > 0 && !couldTell) this.#options.log.error(OVERSIZED);
+  }
+
+  /** What is tried next: of each subject the oldest, in equal parts, and of one that is held a single one. */
   #next(): Queued[] {
     const { queue } = this.#options;
     const subjects = queue.subjects();
     const part = Math.ceil(WINDOW / subjects.length);
-    return subjects.flatMap((subject) => queue.oldest(subject, this.#held.has(subject) ? 1 : part));
+    return subjects.flatMap((subject) => {
+      const most = this.#held.has(subject) ? 1 : part;
+      const next = queue.oldest(subject, { most, after: this.#tried.get(subject) ?? 0 });
+      return next.length > 0 ? next : queue.oldest(subject, { most });
+    });
   }
 
   #release(subject: string): void {
     if (this.#held.get(subject) === this.#saidLast) this.#saidLast = undefined;
     this.#held.delete(subject);
-  }
-
-  /** A message fitted when it came, and a server that takes less was put in the place of the other. */
-  #lose(messages: number): void {
-    if (messages === 0) return;
-    this.#options.meter.lost(SOURCE, messages);
-    this.#options.log.error(
-      { messages },
-      'turns that waited on disk are larger than what the NATS server takes (its max_payload), and are lost',
-    );
   }
 
   /** Until it is woken: when the link is there again or, where nothing waited, when something does. */
@@ -275,5 +285,16 @@ export class StreamSink implements EventSink {
       this.#wakeIdle = isIdle ? resolve : () => {};
     });
     await Promise.race([woken, delay(ms, undefined, { signal: this.#stopping.signal, ref: false }).catch(() => {})]);
+  }
+}
+
+/** Whether a queue let go of messages: a full disk does not. */
+async function isLetGo(removing: Promise<void>): Promise<boolean> {
+  try {
+    await removing;
+    return true;
+  } catch (error) {
+    if (error instanceof RetryableFailure) return false;
+    throw error;
   }
 }

@@ -27,10 +27,13 @@ test('what was put comes back in order, also after the process, and goes when it
   queue.close();
   const { queue: again } = open(t, { dir });
   assert.deepEqual([again.events, again.bytes], [3, sizeOf(1) + sizeOf(2) + sizeOf(3)]);
-  const [first, second] = again.oldest(SUBJECT, 2);
+  const [first, second] = again.oldest(SUBJECT, { most: 2 });
   assert.deepEqual([first?.id, second?.id, second?.body], ['id-1', 'id-2', message(2).body]);
   await again.remove([first!, second!]);
-  assert.deepEqual([again.events, again.bytes, again.oldest(SUBJECT, 9).map(({ id }) => id)], [1, sizeOf(3), ['id-3']]);
+  assert.deepEqual(
+    [again.events, again.bytes, again.oldest(SUBJECT, { most: 9 }).map(({ id }) => id)],
+    [1, sizeOf(3), ['id-3']],
+  );
 });
 
 test('it holds no more bytes than it may, whoever asks at once, and says when to come again', async (t) => {
@@ -44,7 +47,7 @@ test('it holds no more bytes than it may, whoever asks at once, and says when to
   assert.ok(reason instanceof RetryableFailure && reason.retryAfterS > 0);
   assert.match(reason.message, /relay\.queue_max_bytes/);
   assert.match(queue.problem ?? '', /relay\.queue_max_bytes: senders are told to come again/);
-  await queue.remove(queue.oldest(SUBJECT, 1));
+  await queue.remove(queue.oldest(SUBJECT, { most: 1 }));
   assert.equal(queue.problem, undefined);
   await queue.put([message(4)]);
   assert.equal(queue.events, 3);
@@ -57,10 +60,14 @@ test('each subject has a line of its own', async (t) => {
   await queue.put([message(1, b), message(2, a), message(3, b), message(4, b)]);
   assert.deepEqual(queue.subjects(), [a, b]);
   assert.deepEqual(
-    queue.oldest(b, 2).map(({ id }) => id),
+    queue.oldest(b, { most: 2 }).map(({ id }) => id),
     ['id-1', 'id-3'],
   );
-  await queue.remove(queue.oldest(a, 9));
+  assert.deepEqual(
+    queue.oldest(b, { most: 2, after: queue.oldest(b, { most: 1 })[0]!.place }).map(({ id }) => id),
+    ['id-3', 'id-4'],
+  );
+  await queue.remove(queue.oldest(a, { most: 9 }));
   assert.deepEqual([queue.subjects(), queue.events], [[b], 3]);
 });
 
