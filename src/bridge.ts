@@ -284,6 +284,7 @@ export class Bridge {
       ...{ config: this.#config, env: this.#env, intake: this.#intake, meter: this.#health, log: this.#log },
       status: () => this.status(),
       verdict: (question, identity) => this.#policy.answer(question, identity),
+      horizonMs: () => this.#ledger.horizonMs,
       onSocket: {
         report: (by, span) => this.#ledger.report(by, span),
         explain: (question, identity) => this.#policy.explain(question, identity),

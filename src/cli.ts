@@ -298,16 +298,15 @@ function buildProgram(): Command {
       const { importOpencode, mistakeInImportFlags } = await import('./commands/import-opencode.ts');
       const mistake = mistakeInImportFlags(flags);
       if (mistake) command.error(`error: ${mistake}`, { exitCode: WRONG_USAGE });
-      const { isTTY } = process.stderr;
-      finish(
-        await importOpencode({
-          ...{ flags, config: await loadConfig(flags), platform: process.platform, ...place },
-          ...(isTTY && {
-            onProgress: ({ read, total }) =>
-              process.stderr.write(`\rImported ${read} of ${total} turns${read === total ? '\n' : ''}`),
-          }),
-        }),
-      );
+      const showsProgress = process.stderr.isTTY;
+      let isShown = false;
+      const onProgress = ({ turns, share }: { readonly turns: number; readonly share: number }) => {
+        isShown = true;
+        process.stderr.write(`\rImported ${turns} turns (${Math.floor(share * 100)} %)`);
+      };
+      const options = { flags, config: await loadConfig(flags), platform: process.platform, ...place };
+      const importing = importOpencode({ ...options, ...(showsProgress && { onProgress }) });
+      finish(await importing.finally(() => isShown && process.stderr.write('\n')));
     });
 
   program

@@ -1,12 +1,14 @@
 // Where this machine's senders deliver: the socket and the spool, and what else of the kind is configured.
 
 import os from 'node:os';
+import path from 'node:path';
 import { type Config, ownIdentity } from './config.ts';
 import { isLoopbackHost } from './config-fields.ts';
 import { bearerToken } from './listen.ts';
 import type { Log } from './log.ts';
 import type { EventReceiverOptions } from './sources/event-receiver.ts';
 import { HubServer } from './sources/hub-server.ts';
+import { ImportPosition } from './sources/import-position.ts';
 import { OpencodeImport } from './sources/opencode-import.ts';
 import { OpenusagePull } from './sources/openusage-pull.ts';
 import { otlpServer } from './sources/otlp-server.ts';
@@ -29,6 +31,8 @@ export interface SenderSideOptions extends Required<Pick<EventReceiverOptions, '
   readonly intake: Intake;
   readonly meter: SourceMeter;
   readonly log: Log;
+  /** Before what the ledger refuses what is new to it, Unix ms. */
+  readonly horizonMs?: () => number;
   /** Whose turns they are that agents of this machine export without a name; nobody's by default. */
   readonly unnamed?: Identity;
   /** What only the socket answers: sessions are named there. */
@@ -66,7 +70,7 @@ export class SenderSide {
 
   /** @throws PermanentFailure when one of them is set up wrongly or taken */
   async start(): Promise<void> {
-    const { config, env, onSocket, unnamed, intake, meter, log, status, verdict } = this.#options;
+    const { config, env, onSocket, horizonMs, unnamed, intake, meter, log, status, verdict } = this.#options;
     const { socket, tcp, otlp_in, tokens, spool, hub, openusage } = config;
     const common = { intake, identity: ownIdentity(config), meter, log };
     const answers = { status, verdict, health: () => healthAnswer(VERSION, TILE_IDS) };
@@ -109,7 +113,9 @@ export class SenderSide {
     const { interval: intervalMs, db: file } = config.import.opencode;
     if (intervalMs) {
       const where = { env, home: os.homedir(), platform: process.platform };
-      this.#import = await started(new OpencodeImport({ ...common, file, where, intervalMs }));
+      // A stream keeps what it is told twice; a ledger does not.
+      const position = config.nats && new ImportPosition(path.join(config.state_dir, 'import-position.json'));
+      this.#import = await started(new OpencodeImport({ ...common, file, where, intervalMs, horizonMs, position }));
     }
   }
 

@@ -82,5 +82,10 @@ export const RECORDING_RULES: readonly RecordingRule[] = [
 
 /** Leaves out accounts whose auto-reload works. */
 export const UNLESS_RELOAD_WORKS = `unless on (${ACCOUNT}) ${RECORDED.working}`;
-/** Nothing about pace while what waited in a spool comes in at once. */
-export const UNLESS_CATCHING_UP = `unless on () (sum(increase(${BRIDGE.recorded.name}{source=~"spool|import"}[1h])) > 100)`;
+const recordedBy = (source: string, window: string) =>
+  `sum(increase(${BRIDGE.recorded.name}{source="${source}"}[${window}]))`;
+/**
+ * Nothing about pace while what waited in a spool, or history, comes in at once. A database that is read all day long brings
+ * the turns of now, and tells their pace; history is most of what a day brings.
+ */
+export const UNLESS_CATCHING_UP = `unless on () (${recordedBy('spool', '1h')} > 100 or ${recordedBy('import', '1h')} > 100 and ${recordedBy('import', '1h')} * 4 > ${recordedBy('import', '1d')})`;

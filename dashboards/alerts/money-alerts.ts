@@ -294,6 +294,16 @@ export const MONEY_ALERTS: readonly Alert[] = [
         ...{ name: 'a loop at 20 times', series: { ...limit('100x180'), ...cost('0+0.0463x180') }, at: '70m' },
         ...{ labels: WORK, summary: 'opencode/work burns its monthly limit at 20.0 times the even pace' },
       },
+      {
+        name: 'the same where turns are read from a database all day long',
+        series: {
+          ...limit('100x1600'),
+          ...cost('0x1440 0+0.0463x160'),
+          'tollbridge_events_recorded_total{source="import"}': '0+5x1600',
+        },
+        at: '1510m',
+        ...{ labels: WORK, summary: 'opencode/work burns its monthly limit at 20.0 times the even pace' },
+      },
     ],
     silent: [
       { name: 'a working day at 4.1 times', series: { ...limit('100x480'), ...cost('0+0.00949x480') }, at: '7h' },

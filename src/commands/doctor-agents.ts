@@ -16,8 +16,12 @@ export function checkPlugin({ config, home, env }: ConfigFacts): Finding {
       return { level: 'ok', what: file };
     case 'unreadable':
       return { level: 'problem', what: problem ?? file, next: `Then: ${install}` };
-    case 'absent':
-      return { level: 'warning', what: `OpenCode has no plugin at ${file}: its turns are not seen`, next: install };
+    case 'absent': {
+      const what = config.import.opencode.interval
+        ? 'its turns come from its database only, once they have ended, and no verdict is asked for'
+        : 'its turns are not seen';
+      return { level: 'warning', what: `OpenCode has no plugin at ${file}: ${what}`, next: install };
+    }
     case 'outdated':
       return {
         level: 'warning',
@@ -100,7 +104,7 @@ function checkAgent(agent: ExportingAgent, facts: ConfigFacts): Finding[] {
       return [{ level: 'warning', what, next: `Start ${title} without.` }];
     }
     case 'other': {
-      const what = `${title} exports to somebody else, or in another way, by ${keys.join(', ')} (${file})`;
+      const what = `${title} exports to somebody else, in another way or not at all, by ${keys.join(', ')} (${file})`;
       const next = `What it needs is in docs/agents.md. "${install}" says what can be done.`;
       return [{ level: 'warning', what, next }];
     }

@@ -4,15 +4,17 @@ import { existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { commandText } from '../command-text.ts';
 import type { Config } from '../config.ts';
-import { PermanentFailure, RetryableFailure } from '../failure.ts';
+import { messageOf, PermanentFailure, RetryableFailure } from '../failure.ts';
 import { dayStartMs } from '../ledger/time-zone.ts';
 import { type OpencodePlace, opencodeDatabaseFile } from '../poll/opencode-files.ts';
-import { type HistoryPage, readHistory } from '../sources/opencode-history.ts';
+import { countMessages, readHistory } from '../sources/opencode-history.ts';
 import { addTallies, type ImportTally, importTally } from '../turn/import-tally.ts';
 import { askBridge, askRunning } from './ask-bridge.ts';
 import { dayOf } from './report.ts';
 import type { Report } from './show.ts';
 
+/** How long OpenCode may keep its database to itself. */
+const BUSY_MS = 2000;
 /** How often a page is offered to a bridge that is busy. */
 const TRIES = 5;
 
@@ -26,7 +28,8 @@ export interface ImportFlags {
 interface ImportOptions extends OpencodePlace {
   readonly flags: ImportFlags;
   readonly config: Config;
-  readonly onProgress?: (page: HistoryPage) => void;
+  /** The turns that were read so far, and the share of the database that is read, from 0 to 1. */
+  readonly onProgress?: (progress: { readonly turns: number; readonly share: number }) => void;
 }
 
 /** What is wrong with the flags, one line; undefined when nothing is. */
@@ -55,15 +58,23 @@ export async function importOpencode(options: ImportOptions): Promise<Report> {
     );
   }
   const day = dayOf(flags.since);
+  const total = onProgress ? countMessages(file, { busyMs: BUSY_MS }) : 0;
   let tally = importTally([]);
-  let messages = 0;
-  for (const page of readHistory(file, day ? dayStartMs(day, config.time_zone) : 0)) {
-    const records = page.payloads.map((payload) => ({ source: 'opencode', payload }));
-    tally = addTallies(tally, await deliver(config, records));
-    messages = page.read;
-    onProgress?.(page);
+  let turns = 0;
+  try {
+    for (const page of readHistory(file, { sinceMs: day ? dayStartMs(day, config.time_zone) : 0, busyMs: BUSY_MS })) {
+      const records = page.payloads.map((payload) => ({ source: 'opencode', payload }));
+      if (records.length > 0) tally = addTallies(tally, await deliver(config, records));
+      turns += page.turns;
+      onProgress?.({ turns, share: Math.min(page.passed / total, 1) });
+    }
+  } catch (error) {
+    const Failure = [RetryableFailure, PermanentFailure].find((kind) => error instanceof kind);
+    if (turns === 0 || !Failure) throw error;
+    const rest = `The ${turns} turns that were read before are imported; import again for the rest.`;
+    throw new Failure(`${messageOf(error)} ${rest}`);
   }
-  return { lines: told(tally, messages), exitCode: Object.keys(tally.rejected).length > 0 ? 1 : 0 };
+  return { lines: told(tally, turns), exitCode: Object.keys(tally.rejected).length > 0 ? 1 : 0 };
 }
 
 async function deliver(config: Config, records: readonly object[]): Promise<ImportTally> {
@@ -77,11 +88,11 @@ async function deliver(config: Config, records: readonly object[]): Promise<Impo
   }
 }
 
-function told(tally: ImportTally, messages: number): string[] {
+function told(tally: ImportTally, turns: number): string[] {
   const { recorded, updated, known, forwarded, ignored, tooLate, rejected } = tally;
-  if (messages === 0) return ['OpenCode has recorded no ended turn in this time: nothing to import.'];
+  if (turns === 0) return ['OpenCode has recorded no ended turn in this time: nothing to import.'];
   const lines = [
-    `Read ${messages} turns of OpenCode, with their sessions and tool calls. Of all these events:`,
+    `Read ${turns} turns of OpenCode, with their sessions and tool calls. Of all these events:`,
     `  ${recorded} new, ${updated} updated, ${known} known, ${tooLate} too old, ${ignored} copies of forks`,
   ];
   if (forwarded > 0) lines.push(`  ${forwarded} passed on; the bridge that counts them knows which are new`);

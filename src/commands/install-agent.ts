@@ -102,7 +102,7 @@ function setUp(
   const { ours, conflicts, left, toSet, toRemove } = compare(found, settings, target);
   if (conflicts.length > 0) {
     throw new PermanentFailure(
-      `${file} sets ${conflicts.join(', ')} otherwise, so ${title} may export to somebody else. Nothing was changed. ` +
+      `${file} sets ${conflicts.join(', ')} otherwise, so ${title} may export to somebody else, or is not to export. Nothing was changed. ` +
         `Remove ${conflicts.length === 1 ? 'it' : 'them'}, or let a Collector pass its logs on to ${target.endpoint}. Then run: ${command}`,
     );
   }

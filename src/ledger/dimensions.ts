@@ -49,6 +49,8 @@ export function underLabels(event: TurnEvent, booked: Dimension): TurnEvent {
 export class Dimensions {
   readonly #windows: Windows;
   readonly #idOf = new Map<string, number>();
+  /** Turns of one sender follow each other, and to compare is quicker than to spell out. */
+  #last: { readonly dimension: Dimension; readonly id: number } | undefined;
   readonly #byId = new Map<number, Dimension>();
   readonly #cellIds = new Map<string, number>();
   readonly #pairs = new Set<string>();
@@ -74,15 +76,19 @@ export class Dimensions {
 
   /** The id of a label combination, made when it is new. */
   idOf(dimension: Dimension): number {
+    const last = this.#last;
+    if (last && isSame(last.dimension, dimension)) return last.id;
     const { agent, provider, account, upstream_provider, model, project, team, user } = dimension;
     const key = `${agent}\0${provider}\0${account}\0${upstream_provider}\0${model}\0${project}\0${team}\0${user}`;
     let id = this.#idOf.get(key);
-    if (id !== undefined) return id;
-    const values = NAMES.map((name) => dimension[name]);
-    this.#insert.run(...values);
-    id = (this.#select.get(...values) as { id: number }).id;
-    if (this.#idOf.size >= CACHED_MAX) this.#idOf.clear();
-    this.#idOf.set(key, id);
+    if (id === undefined) {
+      const values = NAMES.map((name) => dimension[name]);
+      this.#insert.run(...values);
+      id = (this.#select.get(...values) as { id: number }).id;
+      if (this.#idOf.size >= CACHED_MAX) this.#idOf.clear();
+      this.#idOf.set(key, id);
+    }
+    this.#last = { dimension, id };
     return id;
   }
 
@@ -120,6 +126,7 @@ export class Dimensions {
   /** Forgets what is cached and takes the cells that the windows have loaded. */
   load(): void {
     this.#idOf.clear();
+    this.#last = undefined;
     this.#byId.clear();
     this.#cellIds.clear();
     this.#pairs.clear();
@@ -130,4 +137,9 @@ export class Dimensions {
     this.#cellIds.set(`${upstreamProvider}\0${provider}\0${model}`, id);
     this.#pairs.add(`${upstreamProvider}\0${provider}`);
   }
+}
+
+function isSame(a: Dimension, b: Dimension): boolean {
+  for (const name of NAMES) if (a[name] !== b[name]) return false;
+  return true;
 }

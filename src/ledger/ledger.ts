@@ -298,6 +298,11 @@ export class Ledger implements LedgerReading {
     return this.#spend.standings(this.#now());
   }
 
+  /** Unix ms before which nothing new is booked; -Infinity as long as nothing was let go. */
+  get horizonMs(): number {
+    return this.#retention.horizonMs;
+  }
+
   /** What was spent in a span of event time, net, by one label, session or turn. */
   report(by: ReportBy, span: Span): SpendReport {
     this.#commits.assertLoaded();

@@ -17,6 +17,7 @@ export class PricingStates {
   readonly #upsert: StatementSync;
   /** What the transaction under way learned, to be written once. */
   readonly #noted = new Map<string, Noted>();
+  #last: Noted | undefined;
   /** As committed; absent when it has to be read. */
   #known: Map<string, ModelPricing> | undefined;
 
@@ -30,13 +31,24 @@ export class PricingStates {
 
   /** A turn of a model, dated so, was priced. */
   note(of: Pick<ModelPricing, 'provider' | 'model'>, state: PricingState, datedMs: number): void {
-    const key = keyOf(of);
-    const noted = this.#noted.get(key);
-    if (!noted) this.#noted.set(key, { provider: of.provider, model: of.model, state, datedMs });
-    else if (datedMs >= noted.datedMs) {
-      noted.state = state;
-      noted.datedMs = datedMs;
+    const noted = this.#notedOf(of);
+    if (datedMs < noted.datedMs) return;
+    noted.state = state;
+    noted.datedMs = datedMs;
+  }
+
+  /** What was noted of a model, which is mostly that of the turn before. */
+  #notedOf({ provider, model }: Pick<ModelPricing, 'provider' | 'model'>): Noted {
+    const last = this.#last;
+    if (last && last.provider === provider && last.model === model) return last;
+    const key = keyOf({ provider, model });
+    let noted = this.#noted.get(key);
+    if (!noted) {
+      noted = { provider, model, state: 'unknown', datedMs: Number.NEGATIVE_INFINITY };
+      this.#noted.set(key, noted);
     }
+    this.#last = noted;
+    return noted;
   }
 
   /** Writes what changed; call it inside the transaction that books the cause. */
@@ -52,6 +64,7 @@ export class PricingStates {
   /** Forgets what was not written. */
   forget(): void {
     this.#noted.clear();
+    this.#last = undefined;
   }
 
   /** All of them; the same objects until one changes. */

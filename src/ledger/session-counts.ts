@@ -29,6 +29,8 @@ export class SessionCounts {
   readonly #counts = new Map<string, Count>();
   /** What the transaction under way learned, to be written once. */
   readonly #noted = new Map<string, Noted>();
+  /** Turns of a session follow each other. */
+  #last: Noted | undefined;
 
   constructor(db: DatabaseSync) {
     this.#select = db.prepare(
@@ -54,10 +56,21 @@ export class SessionCounts {
 
   /** Notes a turn of a session, inside the caller's transaction. */
   note(agent: string, session: string, upstream: string, datedMs: number): void {
+    const noted = this.#notedOf(agent, session, upstream);
+    if (datedMs > noted.lastMs) noted.lastMs = datedMs;
+  }
+
+  #notedOf(agent: string, session: string, upstream: string): Noted {
+    const last = this.#last;
+    if (last && last.session === session && last.agent === agent && last.upstream === upstream) return last;
     const key = `${agent}\0${session}\0${upstream}`;
-    const noted = this.#noted.get(key);
-    if (!noted) this.#noted.set(key, { agent, session, upstream, lastMs: datedMs });
-    else if (datedMs > noted.lastMs) noted.lastMs = datedMs;
+    let noted = this.#noted.get(key);
+    if (!noted) {
+      noted = { agent, session, upstream, lastMs: 0 };
+      this.#noted.set(key, noted);
+    }
+    this.#last = noted;
+    return noted;
   }
 
   /** Writes what was noted; call it inside the transaction that books the cause. */
@@ -68,11 +81,13 @@ export class SessionCounts {
       this.#upsert.run(agent, session, upstream, lastMs);
     }
     this.#noted.clear();
+    this.#last = undefined;
   }
 
   /** Forgets what was not written, and counts anew. */
   load(): void {
     this.#noted.clear();
+    this.#last = undefined;
     this.#counts.clear();
   }
 

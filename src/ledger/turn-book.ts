@@ -17,6 +17,7 @@ import {
   amounts,
   beats,
   isPriced,
+  keepingPrice,
   type NamedTurnRow,
   NOTHING,
   sameUsage,
@@ -208,7 +209,8 @@ export class TurnBook {
   #win(event: TurnEvent, old: TurnRow, at: Dating): Booking {
     // Dimensions are fixed by the first complete vector. Before that nothing was booked under them, so they may change.
     const fixed = old.phase !== IN_PROGRESS;
-    const row = rowOf(event, old.session, fixed ? old : this.#places.of(event), at);
+    const booked = fixed ? keepingPrice(event, old) : event;
+    const row = rowOf(booked, old.session, fixed ? old : this.#places.of(event), at);
     [row.id, row.unpriced, row.timed] = [old.id, old.unpriced, old.timed];
     const isOver = row.counted === 1;
     // That it is counted is for `#count` to say.
@@ -222,7 +224,8 @@ export class TurnBook {
     // That a turn is a title is not kept: what counts is what the description says that completes it.
     if (isOver && !old.counted && event.isTitle) this.#series.countTitle(series);
     const said = row.phase > old.phase || row.status !== old.status || !sameUsage(usageOf(row), usageOf(old));
-    return { outcome: { type: said ? 'updated' : 'duplicate' }, ...this.#conflicts(event, old) };
+    const outcome = { type: said ? ('updated' as const) : ('duplicate' as const) };
+    return { outcome, ...(booked !== event && { turns: [booked] }), ...this.#conflicts(booked, old) };
   }
 
   /** Moves everything that is summed from what the turn had brought so far to what its row now holds. */

@@ -149,3 +149,14 @@ export function sameUsage(a: Usage, b: Usage): boolean {
     TOKEN_TYPES.every((type) => a.tokens[type] === b.tokens[type])
   );
 }
+
+/** An event under the price that its turn was booked with, where it states the same usage: our rules may say otherwise by now. */
+export function keepingPrice(event: TurnEvent, row: TurnRow): TurnEvent {
+  const { pricing, estimated_nano } = row;
+  if (event.pricing === pricing && (event.estimatedNano ?? null) === estimated_nano) return event;
+  const isSame =
+    (event.costNano ?? null) === row.cost_nano && TOKEN_TYPES.every((type) => event.tokens[type] === row[type]);
+  if (!isSame) return event;
+  const { estimatedNano: _, ...stated } = event;
+  return { ...stated, pricing, ...(estimated_nano !== null && { estimatedNano: estimated_nano }) };
+}

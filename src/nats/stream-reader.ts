@@ -31,6 +31,7 @@ export interface StreamMessage {
   readonly seq: number;
   /** When the stream took it in, Unix ms. */
   readonly storedMs: number;
+  /** Says that it and all before it are booked. */
   ack(): void;
   /** Gives it back, to be delivered again after so long. */
   nak(afterMs: number): void;
@@ -167,7 +168,9 @@ export class StreamReader {
         );
       }
       const stands = known.num_ack_pending === 0 && known.delivered.stream_seq === afterSeq;
-      if (of === owner && stands && known.config.filter_subject === wanted.filter_subject) return known;
+      const { filter_subject, ack_policy } = known.config;
+      const isAsWanted = filter_subject === wanted.filter_subject && ack_policy === wanted.ack_policy;
+      if (of === owner && stands && isAsWanted) return known;
       await this.#manager.consumers.delete(this.#stream, name);
     }
     return this.#manager.consumers.add(this.#stream, wanted);

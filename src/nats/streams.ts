@@ -107,6 +107,8 @@ export function consumerConfig(config: NatsConfig, { afterSeq, owner }: { afterS
   return {
     durable_name: consumerName(config),
     description: owner,
+    // One answer for a whole batch. After a crash it would pass over what was delivered and never booked, were it believed:
+    // where a bridge goes on is said by its ledger alone.
     ack_policy: AckPolicy.All,
     ack_wait: nanos(ACK_WAIT_MS),
     max_deliver: -1,

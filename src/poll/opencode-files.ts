@@ -1,7 +1,7 @@
 // Where OpenCode itself keeps credentials: auth.json (API keys), and its database (what `opencode console login` and
 // the service-account form leave behind). Both are only read.
 
-import { existsSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { pathToFileURL } from 'node:url';
@@ -13,6 +13,9 @@ const INTEGRATION = 'opencode';
 const LOGIN_REMEDY = 'sign in with "opencode console login"';
 /** Somebody may be writing to the database; nobody holds it for long. */
 const BUSY_TIMEOUT_MS = 200;
+/** Of SQLite's file header. */
+const WRITE_VERSION_AT = 18;
+const WRITTEN_WITH_LOG = 2;
 
 const authFile = z.record(z.string(), z.unknown());
 const apiEntry = z.object({ type: z.literal('api'), key: z.string() });
@@ -130,7 +133,8 @@ function readDatabase({ file, shown }: Candidate): Secret {
   const best = stored.find(({ type }) => type === 'key') ?? stored[0];
   if (!best) return { type: 'absent' };
   // Only now: a database without a credential is nobody's business.
-  const exposed = [file, `${file}-wal`].some((part) => existsSync(part) && exposureOf(statSync(part)));
+  const real = realpathSync(file);
+  const exposed = [real, `${real}-wal`].some((part) => existsSync(part) && exposureOf(statSync(part)));
   if (exposed) {
     const problem = `OpenCode's ${shown} holds a console credential and can be read by other users of this machine, so it is not used: close it with chmod 600 ${shown}*`;
     return { type: 'unusable', problem };
@@ -145,23 +149,40 @@ function readDatabase({ file, shown }: Candidate): Secret {
 }
 
 /**
- * Opens OpenCode's database for one reading. Nothing is written, not even beside the file.
+ * Opens OpenCode's database for one reading. Nothing is written to it, and beside it only what SQLite itself needs to
+ * read a log (WAL) that lies there.
  * @param options.timeoutMs how long to wait for somebody who writes to it
  * @throws SQLite's errors
  */
 export function readOpencodeDatabase<T>(
-  file: string,
+  named: string,
   { timeoutMs, read }: { timeoutMs: number; read: (db: DatabaseSync) => T },
 ): T {
+  // Of a link, the log lies beside what it leads to.
+  const file = realpathSync(named);
   const url = pathToFileURL(file);
-  // Without a log beside it nobody has it open, and what is on disk is all. Read plainly, SQLite would make files there.
-  if (!existsSync(`${file}-wal`)) url.searchParams.set('immutable', '1');
+  // Without its log beside it nobody has it open, and what is on disk is all. Read plainly, SQLite would make files there.
+  if (isWrittenWithLog(file) && !existsSync(`${file}-wal`)) url.searchParams.set('immutable', '1');
   const db = new DatabaseSync(url, { readOnly: true, timeout: timeoutMs });
   try {
     return read(db);
   } finally {
     db.close();
   }
+}
+
+/** Whether it is written by way of a log (WAL), as its header says. One that is written in place must be locked to be read. */
+function isWrittenWithLog(file: string): boolean {
+  // To open a pipe would wait for whoever writes into it.
+  if (!statSync(file).isFile()) throw new Error('it is no file');
+  const header = Buffer.alloc(WRITE_VERSION_AT + 1);
+  const descriptor = openSync(file, 'r');
+  try {
+    readSync(descriptor, header, 0, header.length, 0);
+  } finally {
+    closeSync(descriptor);
+  }
+  return header[WRITE_VERSION_AT] === WRITTEN_WITH_LOG;
 }
 
 /** The stored credentials as JSON texts, the newest first. */

@@ -63,6 +63,7 @@ export class Attribution {
   readonly #options: AttributionOptions;
   /** Few questions are asked again and again, and an answer takes some dozen patterns. */
   readonly #upstreams = new Map<string, UpstreamAnswer>();
+  #lastUpstream: { provider: string; model: string; hint: string; answer: UpstreamAnswer } | undefined;
 
   constructor(options: AttributionOptions) {
     this.#options = options;
@@ -143,12 +144,16 @@ export class Attribution {
 
   #upstream(question: UpstreamQuestion): UpstreamAnswer {
     const { provider, model, hint = '' } = question;
+    const last = this.#lastUpstream;
+    if (last && last.provider === provider && last.model === model && last.hint === hint) return last.answer;
     const key = `${provider}\0${model}\0${hint}`;
-    const known = this.#upstreams.get(key);
-    if (known) return known;
-    if (this.#upstreams.size >= UPSTREAMS_REMEMBERED) this.#upstreams.clear();
-    const answer = resolveUpstream(question, this.#options.gateways);
-    this.#upstreams.set(key, answer);
+    let answer = this.#upstreams.get(key);
+    if (!answer) {
+      if (this.#upstreams.size >= UPSTREAMS_REMEMBERED) this.#upstreams.clear();
+      answer = resolveUpstream(question, this.#options.gateways);
+      this.#upstreams.set(key, answer);
+    }
+    this.#lastUpstream = { provider, model, hint, answer };
     return answer;
   }
 

@@ -22,7 +22,6 @@ const HOOK_DECODERS: Record<(typeof HOOK_AGENTS)[number], (payload: unknown, con
 const RECORDS_MAX = 10_000;
 const LINE_FEED = 0x0a;
 const SPACE = 0x20;
-const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 const INVALID_JSON = rejected({ reason: 'invalid_json', detail: 'the record: expected one JSON value in UTF-8' });
 const TOO_MANY = rejected({
   reason: 'too_large',
@@ -80,7 +79,7 @@ function decodeHookRecord(record: Record<string, unknown>): Decoded[] {
  *   body with nothing in it.
  */
 export function decodeBody(body: Buffer): { readonly index: number; readonly decoded: Decoded }[] {
-  const content = body.subarray(0, 3).equals(BYTE_ORDER_MARK) ? body.subarray(3) : body;
+  const content = hasByteOrderMark(body) ? body.subarray(3) : body;
   // As bytes where the encoding is broken, so that one such line spoils no other.
   const text = isUtf8(content) ? content.toString() : undefined;
   const whole = text === undefined ? undefined : parseWhole(text);
@@ -95,6 +94,8 @@ export function decodeBody(body: Buffer): { readonly index: number; readonly dec
   }
   return items;
 }
+
+const hasByteOrderMark = (body: Buffer) => body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf;
 
 interface Parsed {
   readonly value: unknown;

@@ -1,7 +1,7 @@
 // OpenCode's ids carry their birth: prefix, 12 hex digits = (ms × 4096 + n) mod 2^48, 14 base-62 characters.
 // Session ids have the bits inverted, so that the newest sorts first.
 
-const ID = /^(msg|ses|evt|prt|per)_([0-9a-f]{12})[0-9A-Za-z]{14}$/;
+const ID = /^(?:msg|ses|evt|prt|per)_[0-9a-f]{12}[0-9A-Za-z]{14}$/;
 const HEX_SPAN = 2 ** 48;
 const IDS_PER_MS = 4096;
 /** The birth is known modulo this many ms, about 2.2 years. */
@@ -11,10 +11,9 @@ const COPY_AFTER_MS = 100;
 
 /** The birth of an id modulo WRAP_MS; undefined when it is not an OpenCode id of that kind. */
 function birth(id: string, kind?: 'msg' | 'ses'): number | undefined {
-  const match = ID.exec(id);
-  if (!match || (kind && match[1] !== kind)) return undefined;
-  const digits = Number.parseInt(match[2]!, 16);
-  return Math.floor((match[1] === 'ses' ? HEX_SPAN - 1 - digits : digits) / IDS_PER_MS);
+  if (!ID.test(id) || (kind && !id.startsWith(kind))) return undefined;
+  const digits = Number.parseInt(id.slice(4, 16), 16);
+  return Math.floor((id.startsWith('ses') ? HEX_SPAN - 1 - digits : digits) / IDS_PER_MS);
 }
 
 /** The distance from one time to another, either modulo WRAP_MS: of the congruent ones, the shortest. */

@@ -6,7 +6,7 @@ import { matchesGlob } from './glob.ts';
 import { type PricingState, TOKEN_TYPES, type TokenCounts, type TokenType } from './turn-event.ts';
 
 /** Prices are kept as integers of 1e-12 USD per million tokens, so that decimals such as 0.0375 lose nothing. */
-const PRICE_DECIMALS = 12;
+export const PRICE_DECIMALS = 12;
 /** What such an integer times tokens must be divided by to give nano-USD: 1e12 · 1e6 / 1e9. */
 const PER_NANO = 10n ** BigInt(PRICE_DECIMALS + 6 - 9);
 

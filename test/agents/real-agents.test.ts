@@ -10,6 +10,7 @@ import { type TestContext, test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
 import { stringify } from 'yaml';
 import { AGENT_SETTINGS, EXPORTING_AGENTS, type ExportingAgent } from '../../src/commands/agent-settings.ts';
+import { tokenDigest } from '../../src/listen.ts';
 import { cleanUpOf } from '../clean-up.ts';
 import { assertConserved, truthOf } from '../opencode/billed.ts';
 import { BridgeProcess, setUpBridge, Tap } from '../opencode/bridge-process.ts';
@@ -21,6 +22,8 @@ import { AGENTS, runAgent, runProgram } from './drive.ts';
 import { installedAgent } from './installed.ts';
 
 const CLI = new URL('../../src/cli.ts', import.meta.url).pathname;
+/** With what stands in tokens of other makes, as far as all three pass it on. */
+const TOKEN = 'tb_real.agents~bear-it';
 const SHOWN_MAX_MS = 20_000;
 const COMMAND_MAX_MS = 30_000;
 
@@ -38,9 +41,11 @@ async function startAll(t: TestContext, name: ExportingAgent, program: string) {
   for (const folder of [scratch.home, scratch.project]) mkdirSync(folder);
   agent.layOut(scratch);
 
+  const tokens = [{ sha256: tokenDigest(TOKEN).toString('hex') }];
   const [bridgePort, tapPort] = [await freePort(), await freePort()];
   const setup = await setUpBridge(root, {
     otlp_in: { listen: `127.0.0.1:${bridgePort}` },
+    tokens,
     pricing: [{ provider: '*', model: '*', state: 'estimated', usd_per_million_tokens: PRICES }],
     log: { level: 'trace' },
   });
@@ -55,11 +60,16 @@ async function startAll(t: TestContext, name: ExportingAgent, program: string) {
   const state = path.dirname(setup.socket);
   writeFileSync(
     userConfig,
-    stringify({ state_dir: path.join(root, 'user'), otlp_in: { listen: `127.0.0.1:${tapPort}` } }),
+    stringify({ state_dir: path.join(root, 'user'), otlp_in: { listen: `127.0.0.1:${tapPort}` }, tokens }),
   );
   const tollbridge = (command: 'install' | 'uninstall') => {
     const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, command, name, '--config', userConfig], {
-      ...{ cwd: root, env: { PATH: process.env.PATH, HOME: scratch.home }, encoding: 'utf8', timeout: COMMAND_MAX_MS },
+      ...{
+        cwd: root,
+        env: { PATH: process.env.PATH, HOME: scratch.home, TOLLBRIDGE_TOKEN: TOKEN },
+        encoding: 'utf8',
+        timeout: COMMAND_MAX_MS,
+      },
     });
     assert.equal(status, 0, `${command}: ${stdout}${stderr}`);
   };

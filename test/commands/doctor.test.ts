@@ -368,6 +368,12 @@ test('without the plugin it says so once', async (t) => {
   assert.deepEqual(about(examination, 'OpenCode'), []);
 });
 
+test('where its database is read, OpenCode is seen without the plugin, later', async (t) => {
+  const config = scratchConfig(t, { import: { opencode: { interval: '10m' } } });
+  const [finding] = about(await examine(config, scratchFolder(t)), 'plugin');
+  assert.match(`${finding!.level}: ${finding!.what}`, /^warning: .*from its database only/);
+});
+
 test('without a bridge: what can be checked is, what follows is said, exit 1', async (t) => {
   const config = scratchConfig(t);
   mkdirSync(config.spool.dir);

@@ -197,6 +197,38 @@ describe('how a turn is priced', () => {
     );
   });
 
+  test('a turn that is told again keeps the price that was known when it was booked', async (t) => {
+    const prices = [
+      { pricing: 'unknown' },
+      { pricing: 'free' },
+      { pricing: 'estimated', estimatedNano: 9 },
+      { pricing: 'estimated', estimatedNano: 12 },
+    ] as const;
+    for (const first of prices) {
+      for (const second of prices.filter((price) => price !== first)) {
+        for (const phase of ['finished', 'completed'] as const) {
+          const bench = new Bench(t);
+          await bench.submit(turn({ ...first, tokens: some, costNano: 0, phase }));
+          const [again] = await bench.submit(turn({ ...second, tokens: some, costNano: 0, eventId: 'evt_1' }));
+          const [booked] = again!.turns ?? [];
+          assert.deepEqual({ ...booked, ...first }, booked, 'and is told so');
+          const estimate = 'estimatedNano' in first ? first.estimatedNano : 0;
+          assert.deepEqual(
+            [TOLL.costEstimated, TOLL.costEstimatedCorrections].map((family) => total(bench.ledger, family)),
+            [estimate, 0],
+          );
+          assert.equal(total(bench.ledger, TOLL.unpricedTokens), first.pricing === 'unknown' ? 100 : 0);
+          assert.equal(bench.ledger.pricingStates()[0]?.state, first.pricing);
+          // More of it is news, and priced as it is priced now.
+          await bench.submit(
+            turn({ ...second, tokens: tokens({ ...some, output: 6 }), costNano: 0, eventId: 'evt_2' }),
+          );
+          assert.equal(bench.ledger.pricingStates()[0]?.state, second.pricing);
+        }
+      }
+    }
+  });
+
   test('the newest turn of a model tells its state, in every order of arrival', async (t) => {
     const older = turn({ tokens: some, pricing: 'unknown', startedMs: NOON_MS - HOUR_MS, messageId: 'msg_1' });
     const newer = turn({ tokens: some, pricing: 'included', startedMs: NOON_MS - MINUTE_MS, messageId: 'msg_2' });

@@ -13,6 +13,8 @@ import { fileURLToPath } from 'node:url';
 import { installOpencode } from '../../src/commands/install.ts';
 import { parseConfig } from '../../src/config.ts';
 import { readHistory } from '../../src/sources/opencode-history.ts';
+import { type Decoded, decodeHook, decodeRecord } from '../../src/turn/normalize.ts';
+import type { StatedEvent } from '../../src/turn/turn-event.ts';
 import { assertBilled, assertConserved, truthOf } from './billed.ts';
 import { BridgeProcess, type BridgeSetup, setUpBridge } from './bridge-process.ts';
 import { CONTENT_MARKER, findOpenCode, layOut, OpenCode, PROJECT, type Scratch, until } from './drive.ts';
@@ -26,6 +28,8 @@ const llm = new MockLlm();
 const lossy = new http.Server();
 /** Records that the plugin posted: half of them went no further. */
 const posted = { passed: 0, dropped: 0, isLossy: true };
+/** What the plugin posted, whatever became of it. */
+const told: string[] = [];
 let scratch: Scratch;
 let bridge: BridgeSetup;
 let database: string;
@@ -54,6 +58,7 @@ async function loseHalf(request: http.IncomingMessage, response: http.ServerResp
   for await (const chunk of request) body += chunk;
   // The plugin asks for verdicts, too; those are no records.
   const records = request.url === '/v1/events' ? body.split('\n') : [];
+  told.push(...records);
   const first = posted.passed + posted.dropped;
   const kept = records.filter((_, at) => !posted.isLossy || (first + at) % 2 === 1);
   posted.passed += kept.length;
@@ -83,6 +88,18 @@ function counts(report: string): Record<string, number> {
   return Object.fromEntries(
     [...report.matchAll(/(\d+) (new|updated|known|too old|copies)/g)].map(([, n, of]) => [of, Number(n)]),
   );
+}
+
+/** The last that was told of each turn, tool call and session, without the id of the telling. */
+function finalOf(decoded: readonly Decoded[]): Record<string, StatedEvent> {
+  const final: Record<string, StatedEvent> = {};
+  for (const item of decoded) {
+    if (item.type !== 'event') continue;
+    const { eventId: _, ...event } = { eventId: undefined, ...item.event };
+    const { messageId, callId } = { messageId: undefined, callId: undefined, ...event };
+    final[`${event.kind} ${event.sessionId} ${callId ?? messageId}`] = event as StatedEvent;
+  }
+  return final;
 }
 
 const isBilled = (text: string) => {
@@ -161,8 +178,21 @@ test('what the plugin lost is found in the database, once', async (t) => {
     assert.match(text, /tollbridge_source_up\{source="import"\} 1/);
   });
 
+  await t.test('the reader tells what the plugin told', () => {
+    const plugin = finalOf(told.flatMap((record) => decodeRecord(JSON.parse(record))));
+    const pages = [...readHistory(database, { sinceMs: 0, busyMs: 200 })];
+    const read = finalOf(
+      pages.flatMap(({ payloads }) => payloads.flatMap((payload) => decodeHook('opencode', payload, {}))),
+    );
+    const kinds = Object.groupBy(Object.values(read), ({ kind }) => kind);
+    assert.ok(kinds.turn!.length > 20 && kinds.tool!.length > 5 && kinds.session!.length > 5);
+    assert.ok(kinds.session!.some((event) => event.kind === 'session' && event.parentSessionId));
+    assert.ok(kinds.turn!.every((event) => event.kind === 'turn' && event.promptId));
+    for (const [key, event] of Object.entries(read)) assert.deepEqual(event, plugin[key], key);
+  });
+
   await t.test('nothing of content leaves the reader', () => {
-    const read = JSON.stringify([...readHistory(database, 0)]);
+    const read = JSON.stringify([...readHistory(database, { sinceMs: 0, busyMs: 200 })]);
     assert.ok(read.includes(PROJECT));
     assert.ok(!read.includes(CONTENT_MARKER), 'no prompt, answer, tool argument, output or folder');
   });

@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
+import { importOpencode } from '../../src/commands/import-opencode.ts';
 import { installOpencode } from '../../src/commands/install.ts';
 import { parseConfig } from '../../src/config.ts';
 import { cleanUpOf } from '../clean-up.ts';
@@ -50,4 +51,22 @@ test('a prompt that starts a sub-agent is one trace', async (t) => {
   assert.equal(sentRecords(receiver).length, chats().length);
   const sent = Buffer.concat(receiver.posts.map(({ body }) => body)).toString('latin1');
   assert.ok(!sent.includes(CONTENT_MARKER) && !sent.includes(root));
+
+  await t.test('and the same one where it is read from the database afterwards', async (t) => {
+    const receiver = await OtlpReceiver.start(t);
+    const setup = await setUpBridge(path.join(root, 'other'), {
+      ...{ spool: { enabled: false } },
+      otlp: { endpoint: receiver.url, metrics: false, traces: true, logs: true },
+    });
+    const bridge = await BridgeProcess.start(setup);
+    t.after(() => bridge.stop());
+    const config = parseConfig({ socket: { path: setup.socket } });
+    const db = path.join(root, 'data', 'opencode', 'opencode.db');
+    await importOpencode({ flags: { db }, config, env: {}, home: root, platform: process.platform });
+    await bridge.stop();
+    const read = sentSpans(receiver);
+    assert.deepEqual(drawn(read), tree);
+    const ids = (of: typeof spans) => of.map(({ traceId, spanId }) => `${traceId} ${spanId}`).sort();
+    assert.deepEqual(ids(read), ids(spans));
+  });
 });

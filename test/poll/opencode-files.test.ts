@@ -1,7 +1,7 @@
 // The files in which OpenCode keeps credentials; its database in the schema that a real OpenCode made.
 
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -129,6 +129,12 @@ test('one that others can read is refused, with the way to close it; without a c
   const file = database(t, logOpen, [{ value: session() }], { isOpen: true });
   chmodSync(`${file}-wal`, 0o644);
   assert.equal(readAt(logOpen).type, 'unusable');
+  const linked = home(t);
+  mkdirSync(path.dirname(path.join(linked, FILE)), { recursive: true });
+  symlinkSync(file, path.join(linked, FILE));
+  assert.equal(readAt(linked).type, 'unusable', 'by the log of what a link leads to');
+  chmodSync(`${file}-wal`, 0o600);
+  assert.equal(readAt(linked).type, 'found');
 });
 
 test('what is no database, or an older one, is told without its text', (t) => {

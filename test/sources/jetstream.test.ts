@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { jetstream, jetstreamManager } from '@nats-io/jetstream';
+import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { headers, type NatsConnection } from 'nats';
 import { parseConfig } from '../../src/config.ts';
 import { PermanentFailure, RetryableFailure } from '../../src/failure.ts';
@@ -320,6 +320,27 @@ test('a message that the ledger can never book is noted and passed over, and tak
   bench.meter.assertConserved('jetstream');
   const manager = await jetstreamManager(bench.connection);
   assert.equal((await manager.streams.info('TOLL_DLQ')).state.messages, 1);
+});
+
+test('a consumer that waits for an acknowledgement of each message is replaced, and nothing is booked twice', async (t) => {
+  const bench = await Bench.start(t);
+  await bench.publish(turns(10));
+  await bench.drained(10);
+  await eventually('every acknowledgement', async () => (await bench.consumer()).num_ack_pending === 0);
+  const { config } = await bench.consumer();
+  await bench.close();
+  // As an earlier version made it, standing where the ledger ends.
+  const { consumers } = await jetstreamManager(bench.connection);
+  await consumers.delete('TOLL', 'tollbridge_a_1_of_1');
+  const former = { ...config, ack_policy: AckPolicy.Explicit, deliver_policy: DeliverPolicy.StartSequence };
+  await consumers.add('TOLL', { ...former, opt_start_seq: 11 });
+  await bench.open();
+  await bench.publish(turns(90, 10));
+  await bench.drained(100);
+  await eventually('every acknowledgement', async () => (await bench.consumer()).num_ack_pending === 0);
+  assert.equal((await bench.consumer()).config.ack_policy, AckPolicy.All);
+  assert.equal(bench.ledger.health().turns, 100);
+  assert.equal(bench.meter.of('jetstream').recorded, 100);
 });
 
 test('another ledger under the same name is told so, and takes nothing from the first', async (t) => {
