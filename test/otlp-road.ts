@@ -120,8 +120,8 @@ export async function isCounted({ bridge }: Road, truth: Shown): Promise<void> {
   assert.deepEqual(await shown(), truth);
 }
 
-/** No word of content on any disk of the road, in any subject, and in what its processes say. */
-export function isSilent({ dir, bridge, relays, subjects }: Road): void {
+/** No word of content on any disk of the road, in any subject or metric, and in what its processes say. */
+export async function isSilent({ dir, bridge, relays, subjects }: Road): Promise<void> {
   const files = readdirSync(dir, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => path.join(entry.parentPath, entry.name));
@@ -129,5 +129,8 @@ export function isSilent({ dir, bridge, relays, subjects }: Road): void {
   assert.ok(files.length > 3);
   assert.deepEqual(telling, [], 'no word on any disk of the road');
   assert.ok(!subjects.join('\n').includes(CANARY));
-  for (const { said } of [bridge, ...relays.map(({ process }) => process)]) assert.ok(!said.includes(CANARY));
+  for (const each of [bridge, ...relays.map(({ process }) => process)]) {
+    assert.ok(!each.said.includes(CANARY));
+    assert.ok(!(await each.scrape()).includes(CANARY));
+  }
 }
