@@ -109,9 +109,12 @@ const RECORDS: Readonly<Record<keyof typeof SCOPES, (call: Call) => Log>> = {
 };
 
 /** A body with one call of Claude Code. @param resource what its user wrote into OTEL_RESOURCE_ATTRIBUTES */
-export function oneCall({ name, nano }: { name: string; nano: number }, resource: Attributes = {}): Batch {
+export function oneCall(
+  { name, nano, ms = Date.now() }: { name: string; nano: number; ms?: number },
+  resource: Attributes = {},
+): Batch {
   const tokens = { ...NOTHING, input: 1, output: 1 };
-  const call = { session: name, n: 0, ns: BigInt(Date.now()) * 1_000_000n, tokens, nano };
+  const call = { session: name, n: 0, ns: BigInt(ms) * 1_000_000n, tokens, nano };
   return batchOf(SCOPES.claude_code, [RECORDS.claude_code(call)], resource);
 }
 

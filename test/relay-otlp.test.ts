@@ -248,6 +248,26 @@ test('a token says whose turns they are, whatever the agent says, also when they
   await isSilent(road);
 });
 
+test('what a wrong clock dates is counted all the same, or refused by reason; waiting makes no difference', async (t) => {
+  const road = await startRoad(t);
+  const [relay] = road.relays as [Relay];
+  const nowMs = Date.now();
+  const HOUR_MS = 3600_000;
+  const clocks = [nowMs, nowMs + 4 * 60_000, nowMs + HOUR_MS, Date.UTC(2099, 0, 1), nowMs - 200 * 24 * HOUR_MS];
+  const posts = clocks.map((ms, at) => inProtobuf('/v1/logs', oneCall({ name: `c${at}`, nano: 10 ** at, ms })));
+  await road.server.kill();
+  await deliver(posts, road.relays);
+  await road.server.restart();
+  await until('an empty queue', async () => (await waiting(relay)) === 0, TRIES);
+  await deliver(posts, road.relays);
+  const answer = await send(relay.url, inJson('/v1/logs', oneCall({ name: 'no', nano: 1, ms: Date.UTC(1990, 0, 1) })));
+  assert.match(answer.bytes.toString(), /"rejectedLogRecords":"1".*between 2020 and 2100/);
+  const counted = async (name: string, labels = {}) => total(await road.bridge.scrape(), name, labels);
+  await until('all', async () => (await counted('toll_turns_total')) === clocks.length, TRIES);
+  assert.equal(Math.round((await counted('toll_cost_usd_total')) * 1e9), 11_111);
+  assert.equal(await counted('tollbridge_events_redated_total', { source: 'jetstream' }), 2);
+});
+
 test('a conversation of Codex keeps its provider over restarts of the relay, whoever has heard of it', async (t) => {
   const { server, bridge, relays } = await startRoad(t);
   const [{ process, url }] = relays as [Relay];
