@@ -284,7 +284,6 @@ export class Bridge {
       ...{ config: this.#config, env: this.#env, intake: this.#intake, meter: this.#health, log: this.#log },
       status: () => this.status(),
       verdict: (question, identity) => this.#policy.answer(question, identity),
-      providerOf: (agent, sessionId) => this.#ledger.providerOf(agent, sessionId),
       horizonMs: () => this.#ledger.horizonMs,
       onSocket: {
         report: (by, span) => this.#ledger.report(by, span),

@@ -19,7 +19,6 @@ import { IMPORT_SOURCE, type Intake, type Source, type SourceMeter } from './sou
 import { SpoolDrain } from './sources/spool-drain.ts';
 import { TcpServer } from './sources/tcp-server.ts';
 import type { BridgeStatus } from './status.ts';
-import type { ProviderOf } from './turn/otlp/conversations.ts';
 import { TILE_IDS } from './turn/tiles.ts';
 import type { Identity } from './turn/turn-event.ts';
 import { VERSION } from './version.ts';
@@ -32,8 +31,6 @@ export interface SenderSideOptions extends Required<Pick<EventReceiverOptions, '
   readonly intake: Intake;
   readonly meter: SourceMeter;
   readonly log: Log;
-  /** What the ledger knows of a conversation that a record does not say. */
-  readonly providerOf?: ProviderOf;
   /** Before what the ledger refuses what is new to it, Unix ms. */
   readonly horizonMs?: () => number;
   /** Whose turns they are that agents of this machine export without a name; nobody's by default. */
@@ -73,8 +70,7 @@ export class SenderSide {
 
   /** @throws PermanentFailure when one of them is set up wrongly or taken */
   async start(): Promise<void> {
-    const { config, env, onSocket, providerOf, horizonMs, unnamed, intake, meter, log, status, verdict } =
-      this.#options;
+    const { config, env, onSocket, horizonMs, unnamed, intake, meter, log, status, verdict } = this.#options;
     const { socket, tcp, otlp_in, tokens, spool, hub, openusage } = config;
     const common = { intake, identity: ownIdentity(config), meter, log };
     const answers = { status, verdict, health: () => healthAnswer(VERSION, TILE_IDS) };
@@ -100,7 +96,7 @@ export class SenderSide {
       const senders = new SenderTokens(tokens, { env, perSecond: otlp_in.rate_limit });
       const whose = isLoopbackHost(otlp_in.listen.host) ? unnamed : undefined;
       this.#otlpIn = await started(
-        otlpServer({ ...common, ...answers, providerOf, unnamed: whose, tcp: otlp_in, tokens: senders }),
+        otlpServer({ ...common, ...answers, unnamed: whose, tcp: otlp_in, tokens: senders }),
       );
     }
     if (spool.enabled) {

@@ -63,6 +63,8 @@ const AGENTS = Object.keys(SCOPES) as (keyof typeof SCOPES)[];
 const MODELS = { claude_code: 'claude-opus-5-5', codex: 'gpt-5.1-codex', gemini_cli: 'gemini-2.5-pro' } as const;
 const PROVIDERS = { claude_code: 'anthropic', codex: 'openai', gemini_cli: 'google' } as const;
 
+const NOTHING = { input: 0, output: 0, reasoning: 0, cache_read: 0, cache_write: 0 };
+
 /** A call of a model as its provider bills it. */
 interface Call {
   readonly session: string;
@@ -108,9 +110,25 @@ const RECORDS: Readonly<Record<keyof typeof SCOPES, (call: Call) => Log>> = {
 
 /** A body with one call of Claude Code. @param resource what its user wrote into OTEL_RESOURCE_ATTRIBUTES */
 export function oneCall({ name, nano }: { name: string; nano: number }, resource: Attributes = {}): Batch {
-  const tokens = { input: 1, output: 1, reasoning: 0, cache_read: 0, cache_write: 0 };
+  const tokens = { ...NOTHING, input: 1, output: 1 };
   const call = { session: name, n: 0, ns: BigInt(Date.now()) * 1_000_000n, tokens, nano };
   return batchOf(SCOPES.claude_code, [RECORDS.claude_code(call)], resource);
+}
+
+const OF_A_CONVERSATION = {
+  start: { 'event.name': 'codex.conversation_starts', provider_name: 'mock' },
+  call: { ...RECORDS.codex({ session: '', n: 0, ns: 0n, nano: 0, tokens: NOTHING }).attributes, output_token_count: 1 },
+  failure: { 'event.name': 'codex.api_request', model: MODELS.codex, 'http.response.status_code': 500 },
+};
+
+/** A body with records of one conversation of Codex, which names its provider, `mock`, at its start alone. */
+export function conversation(session: string, ...records: readonly (keyof typeof OF_A_CONVERSATION)[]): Batch {
+  const startNs = process.hrtime.bigint() + BigInt(Date.now()) * 1_000_000n;
+  const logs = records.map((record, n) => ({
+    ns: startNs + BigInt(n),
+    attributes: { ...OF_A_CONVERSATION[record], 'conversation.id': session },
+  }));
+  return batchOf(SCOPES.codex, logs);
 }
 
 /** `batches` posts, one agent's and one session's each, with a tool call of Claude Code now and then. */

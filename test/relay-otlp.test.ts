@@ -10,8 +10,8 @@ import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { tokenDigest } from '../src/listen.ts';
 import { both } from './composed-stream.ts';
-import { killableBridge } from './killable-bridge.ts';
-import { billOf, oneCall } from './otlp-bill.ts';
+import { type KillableBridge, killableBridge } from './killable-bridge.ts';
+import { billOf, conversation, oneCall } from './otlp-bill.ts';
 import {
   deliver,
   IDENTITY,
@@ -246,6 +246,30 @@ test('a token says whose turns they are, whatever the agent says, also when they
   const subjects = ['core.ada', 'other.eve=2Eb', 'ops._', '_._'].map((whose) => `toll.turns.${whose}`);
   assert.deepEqual(new Set(road.subjects.filter((subject) => subject.startsWith('toll.turns.'))), new Set(subjects));
   isSilent(road);
+});
+
+test('a conversation of Codex keeps its provider over restarts of the relay, whoever has heard of it', async (t) => {
+  const { server, bridge, relays } = await startRoad(t);
+  const [{ process, url }] = relays as [Relay];
+  const post = async (...records: Parameters<typeof conversation>[1][]) =>
+    assert.equal((await send(url, inJson('/v1/logs', conversation('c', ...records)))).status, 200);
+  const restart = async (each: KillableBridge) => {
+    await each.kill();
+    await each.start();
+  };
+  const counted = async (name: string, labels = {}) => total(await bridge.scrape(), name, labels);
+  await server.kill();
+  await post('start', 'call');
+  await restart(process);
+  await post('call', 'failure');
+  await server.restart();
+  await until('two turns', async () => (await counted('toll_turns_total')) === 2, TRIES);
+  await restart(process);
+  await restart(bridge);
+  await post('call', 'failure');
+  await until('the third', async () => (await counted('toll_turns_total')) === 3, TRIES);
+  assert.equal(await counted('toll_turns_total', { provider: 'mock' }), 3);
+  assert.equal(await counted('toll_turn_errors_total', { provider: 'mock' }), 2);
 });
 
 test("where projects are nobody's business, their names stay on the machine of the relay", async (t) => {

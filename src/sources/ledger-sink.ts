@@ -6,6 +6,7 @@ import type { PollResult } from '../poll/poll-result.ts';
 import { contradictsProject } from '../turn/attribution.ts';
 import type { StatedPoll } from '../turn/decoded.ts';
 import type { Booking, Identity, MeterEvent, StatedEvent } from '../turn/turn-event.ts';
+import { type ProviderOf, SessionProviders } from './session-providers.ts';
 import type { Delivery, EventSink } from './source.ts';
 
 /** What another poller says counts as fresh for three times this, the 300 s of OpenUsage's hub, unless it says otherwise. */
@@ -25,6 +26,7 @@ export interface EventLedger {
   recordPoll(poll: PollResult): Promise<Booking>;
   /** Events submitted and not yet committed. */
   readonly backlogEvents: number;
+  readonly providerOf?: ProviderOf;
 }
 
 /** Adds to a stated event what our own rules say about it. */
@@ -44,12 +46,14 @@ export interface LedgerSinkOptions {
 export class LedgerSink implements EventSink {
   readonly #ledger: EventLedger;
   readonly #attribution: Attributor;
+  readonly #providers: SessionProviders;
   readonly #onBooked: LedgerSinkOptions['onBooked'];
   readonly #now: () => number;
 
   constructor({ ledger, attribution, onBooked, now = Date.now }: LedgerSinkOptions) {
     this.#ledger = ledger;
     this.#attribution = attribution;
+    this.#providers = new SessionProviders((agent, sessionId) => ledger.providerOf?.(agent, sessionId));
     this.#onBooked = onBooked;
     this.#now = now;
   }
@@ -66,7 +70,7 @@ export class LedgerSink implements EventSink {
       const events: MeterEvent[] = [];
       for (const item of items) {
         if (item.type === 'poll') polling.push(this.#recordPoll(item.poll));
-        else events.push(this.#attribution.attribute(item.event, identity));
+        else events.push(this.#attribution.attribute(this.#providers.settle(item.event), identity));
       }
       all.push(...events);
       return { events, step };

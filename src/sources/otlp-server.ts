@@ -6,7 +6,7 @@ import type { IncomingMessage } from 'node:http';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { type Decoded, ignored } from '../turn/decoded.ts';
-import { Conversations, type ProviderOf } from '../turn/otlp/conversations.ts';
+import { Conversations } from '../turn/otlp/conversations.ts';
 import { decodeLogs } from '../turn/otlp/decode.ts';
 import { OpencodeTitles } from '../turn/otlp/opencode-titles.ts';
 import { type Encoding, readBody } from '../turn/otlp/payload.ts';
@@ -27,16 +27,14 @@ const EXPECTED_TYPES = Object.values(MEDIA_TYPES).join(' or ');
 
 const unpack = promisify(gunzip);
 
-export interface OtlpServerOptions extends Omit<TcpServerOptions, 'service' | 'desk' | 'tokenInPath'> {
-  readonly providerOf?: ProviderOf | undefined;
-}
+export type OtlpServerOptions = Omit<TcpServerOptions, 'service' | 'desk' | 'tokenInPath'>;
 
 /** A source that agents export to. */
 export function otlpServer(options: OtlpServerOptions): TcpServer {
   return new TcpServer({
     ...options,
     service: SERVICE,
-    desk: new OtlpDesk(options.providerOf),
+    desk: new OtlpDesk(),
     tokenInPath: (url) => routeOf(url)?.[1]?.split('/').at(-1) || undefined,
     limits: { maxBodyBytes: BODY_MAX_BYTES, ...options.limits },
   });
@@ -47,14 +45,10 @@ const routeOf = (url: string) => ROUTE.exec(url.split('?', 1)[0]!);
 class OtlpDesk implements Desk {
   readonly routes = 'POST /v1/logs, POST /v1/traces, POST /v1/metrics';
   readonly mistake = { status: 503, retryAfterS: 1 };
-  readonly #conversations: Conversations;
+  readonly #conversations = new Conversations();
   readonly #titles = new OpencodeTitles();
   /** One body is read at a time: unpacked and parsed it takes much room, and what is kept of it is small. */
   #bodies: Promise<unknown> = Promise.resolve();
-
-  constructor(providerOf: ProviderOf | undefined) {
-    this.#conversations = new Conversations(providerOf);
-  }
 
   route(path: string, accept: Accept): Route | undefined {
     switch (routeOf(path)?.[2]) {

@@ -138,7 +138,8 @@ export class Attribution {
   #error(stated: StatedError): ErrorEvent {
     const provider = stated.provider.trim().toLowerCase();
     const { upstreamProvider } = this.#upstream({ provider, model: stated.model });
-    return { ...stated, provider, upstreamProvider };
+    const { providerBasis: _, ...error } = stated;
+    return { ...error, provider, upstreamProvider };
   }
 
   #upstream(question: UpstreamQuestion): UpstreamAnswer {

@@ -37,7 +37,16 @@ function turnRecord(turn: StatedTurn): object {
     time: present({ started: turn.startedMs, completed: turn.completedMs }),
     ...(phase === 'completed' && turn.completedMs === undefined ? { completed: true } : {}),
     ...(phase === 'in_progress' ? { finished: false } : { finished: true, status }),
-    ...{ reason, provider, model, upstream_provider: turn.upstreamHint, project, account_id: turn.accountId, tokens },
+    ...{
+      reason,
+      provider,
+      provider_basis: turn.providerBasis,
+      model,
+      upstream_provider: turn.upstreamHint,
+      project,
+      account_id: turn.accountId,
+      tokens,
+    },
     cost_usd: costNano === undefined ? undefined : costNano / NANO_PER_USD,
     is_title: turn.isTitle,
     awaits_session: turn.awaitsSession,
@@ -65,16 +74,12 @@ function permissionRecord({ kind, agent, ...asked }: PermissionEvent): object {
   };
 }
 
-function errorRecord({ kind, agent, provider, model, reason, ...attempt }: StatedError): object {
-  return {
-    ...{
-      kind,
-      agent,
-      id: { session: attempt.sessionId, attempt: attempt.attemptId },
-      time: { failed: attempt.failedMs },
-    },
-    ...{ provider, model, reason },
-  };
+function errorRecord({ kind, agent, provider, providerBasis, model, reason, ...attempt }: StatedError): object {
+  const { sessionId: session, attemptId, failedMs: failed } = attempt;
+  return present({
+    ...{ kind, agent, id: { session, attempt: attemptId }, time: { failed } },
+    ...{ provider, provider_basis: providerBasis, model, reason },
+  });
 }
 
 function pollRecord({ snapshot, intervalMs, sentMs: sent, machine }: StatedPoll): object {

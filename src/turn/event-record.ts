@@ -16,6 +16,7 @@ import {
   optionalServerName,
   present,
   provider,
+  providerBasis,
   relatedId,
   statedLabel,
   tokenCount,
@@ -63,6 +64,7 @@ const turn = z.object({
     .optional()
     .meta({ description: 'The turn is completed, at a time that nobody stated. time.completed says so too.' }),
   provider,
+  provider_basis: providerBasis,
   model,
   upstream_provider: name.optional(),
   project: project.optional(),
@@ -131,6 +133,7 @@ const error = z.object({
   id: z.object({ session: id, attempt: id }, expectedObject),
   time: z.object({ failed: unixMs }, expectedObject),
   provider,
+  provider_basis: providerBasis,
   model,
   reason: errorReason.optional(),
 });
@@ -292,6 +295,7 @@ function toTurn(stated: TurnRecord): Decoded {
   if (stated.event_id !== undefined) event.eventId = stated.event_id;
   if (event.status === 'error') event.reason = stated.reason ?? 'other';
   if (completedMs !== undefined) event.completedMs = completedMs;
+  if (stated.provider_basis !== undefined) event.providerBasis = stated.provider_basis;
   if (stated.upstream_provider !== undefined) event.upstreamHint = stated.upstream_provider;
   if (project !== undefined) event.project = project;
   if (stated.account_id !== undefined) event.accountId = stated.account_id;
@@ -340,16 +344,19 @@ function toPermission(stated: z.output<typeof permission>): Decoded {
 }
 
 function toError(stated: z.output<typeof error>): Decoded {
-  return decodedEvent({
-    kind: 'error',
-    agent: stated.agent,
-    sessionId: stated.id.session,
-    attemptId: stated.id.attempt,
-    failedMs: stated.time.failed,
-    provider: stated.provider,
-    model: stated.model,
-    reason: stated.reason ?? 'other',
-  });
+  return decodedEvent(
+    present({
+      kind: 'error',
+      agent: stated.agent,
+      sessionId: stated.id.session,
+      attemptId: stated.id.attempt,
+      failedMs: stated.time.failed,
+      provider: stated.provider,
+      providerBasis: stated.provider_basis,
+      model: stated.model,
+      reason: stated.reason ?? 'other',
+    }),
+  );
 }
 
 function toSession(stated: z.output<typeof session>): Decoded {

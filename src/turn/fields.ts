@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { HookContext } from './decoded.ts';
-import { ERROR_REASONS, type ErrorReason } from './turn-event.ts';
+import { ERROR_REASONS, type ErrorReason, PROVIDER_BASES, type ProviderBasis } from './turn-event.ts';
 
 /** Ids become keys of the ledger; the longest seen is 64 characters. */
 const ID_MAX_CHARS = 200;
@@ -191,6 +191,17 @@ export const statedLabel = z.unknown().transform(readLabel).optional().meta({
   pattern: LABEL.source,
   description: 'Compared with the credential or subject that the record comes with, which is believed. Never a label.',
 });
+/** A turn is not lost for a word that is not known. */
+export const readProviderBasis: Reading<ProviderBasis> = (stated) => PROVIDER_BASES.find((known) => known === stated);
+export const providerBasis = z
+  .unknown()
+  .transform(readProviderBasis)
+  .optional()
+  .meta({
+    enum: [...PROVIDER_BASES],
+    description:
+      'Where an agent names its provider once for a session: named, or assumed by an intake that did not hear it, and then taken from other turns of the session. Leave out where every turn names it.',
+  });
 export const readAgentName: Reading<string> = (stated) =>
   typeof stated === 'string' && AGENT.test(stated) ? stated : undefined;
 export const agentName = z

@@ -46,6 +46,13 @@ export type UpstreamEvidence = 'direct' | 'hint' | 'config' | 'model_id' | 'none
 export const PRICING_STATES = ['stated', 'estimated', 'free', 'included', 'unknown'] as const;
 export type PricingState = (typeof PRICING_STATES)[number];
 
+/**
+ * How it is known whom a turn was paid to, where its agent names that once for all turns of a session: it was named, or
+ * nobody heard it and what is usual is assumed.
+ */
+export const PROVIDER_BASES = ['named', 'assumed'] as const;
+export type ProviderBasis = (typeof PROVIDER_BASES)[number];
+
 /** Whose event it is, as its credential says; absent where the credential says nothing. */
 export interface Identity {
   readonly team?: string;
@@ -75,6 +82,8 @@ export interface StatedTurn {
   readonly completedMs?: number;
   /** Whom the user pays: the id that the agent calls. */
   readonly provider: string;
+  /** Absent where every turn names its provider. */
+  readonly providerBasis?: ProviderBasis;
   readonly model: string;
   readonly upstreamHint?: string;
   readonly project?: string;
@@ -91,7 +100,9 @@ export interface StatedTurn {
 }
 
 /** A stated turn with everything that our own rules add. This is what the ledger books. */
-export interface TurnEvent extends Omit<StatedTurn, 'upstreamHint' | 'accountId' | 'statedIdentity'>, Identity {
+export interface TurnEvent
+  extends Omit<StatedTurn, 'upstreamHint' | 'accountId' | 'statedIdentity' | 'providerBasis'>,
+    Identity {
   readonly upstreamProvider: string;
   readonly upstreamEvidence: UpstreamEvidence;
   readonly account?: string;
@@ -151,11 +162,13 @@ export interface StatedError {
   /** Unix time in ms. */
   readonly failedMs: number;
   readonly provider: string;
+  /** As of a turn. */
+  readonly providerBasis?: ProviderBasis;
   readonly model: string;
   readonly reason: ErrorReason;
 }
 
-export interface ErrorEvent extends StatedError {
+export interface ErrorEvent extends Omit<StatedError, 'providerBasis'> {
   readonly upstreamProvider: string;
 }
 

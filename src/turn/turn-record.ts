@@ -13,10 +13,11 @@ import {
   readModel,
   readName,
   readProvider,
+  readProviderBasis,
   readTokenCount,
   readUnixMs,
 } from './fields.ts';
-import type { ErrorReason, TurnStatus } from './turn-event.ts';
+import type { ErrorReason, ProviderBasis, TurnStatus } from './turn-event.ts';
 import { TURN_STATUSES } from './turn-event.ts';
 
 /** The fields of a turn's record, read; those that were not stated are undefined. */
@@ -33,6 +34,7 @@ export interface TurnRecord {
   readonly finished?: boolean | undefined;
   readonly completed?: boolean | undefined;
   readonly provider: string;
+  readonly provider_basis?: ProviderBasis | undefined;
   readonly model: string;
   readonly upstream_provider?: string | undefined;
   readonly project?: string | undefined;
@@ -124,6 +126,7 @@ export function readTurn(record: Record<string, unknown>): TurnRecord | undefine
     finished,
     completed: isCompleted,
     provider,
+    provider_basis: readProviderBasis(record.provider_basis),
     model,
     upstream_provider,
     project,

@@ -136,6 +136,7 @@ export async function startOtlp(
     ledger: {
       submitAll: submit((parts) => ledger.submitAll(parts)),
       recordPoll: (poll) => ledger.recordPoll(poll),
+      providerOf: (agent, sessionId) => ledger.providerOf(agent, sessionId),
       get backlogEvents() {
         return ledger.backlogEvents;
       },
@@ -147,7 +148,6 @@ export async function startOtlp(
     tcp: { listen: { host: '127.0.0.1', port: 0 }, plaintext: false, rate_limit: 100_000 },
     tokens: new SenderTokens(tokens, { env: {}, perSecond: 100_000 }),
     intake: new Intake({ sink, meter }),
-    providerOf: (agent, sessionId) => ledger.providerOf(agent, sessionId),
     ...{ meter, log, status: () => ({}), health: () => ({ status: 'ok' }), limits },
   });
   t.after(() => server.stop());

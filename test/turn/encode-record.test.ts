@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import type { Bookable, Decoded } from '../../src/turn/decoded.ts';
 import { encodeRecord } from '../../src/turn/encode-record.ts';
 import { decodeBody, decodeHook } from '../../src/turn/normalize.ts';
-import { ERROR_REASONS, type StatedTurn } from '../../src/turn/turn-event.ts';
+import { ERROR_REASONS, PROVIDER_BASES, type StatedTurn } from '../../src/turn/turn-event.ts';
 import { decodeSnapshot } from '../../src/turn/usage-snapshot.ts';
 
 const FIXTURES = path.join(import.meta.dirname, '../fixtures');
@@ -46,6 +46,7 @@ describe('what is passed on decodes to the same', () => {
             model: text.filter((made) => !/\.(gguf|bin|safetensors)$/i.test(made)),
           },
           ...{ upstreamHint: text, project: text, accountId: text },
+          providerBasis: fc.constantFrom(...PROVIDER_BASES),
           tokens: fc.record(
             { input: count, output: count, reasoning: count, cache_read: count, cache_write: count },
             { noNullPrototype: true },
@@ -137,7 +138,7 @@ describe('what telemetry brings decodes to the same', () => {
       type: 'event',
       event: {
         ...{ kind: 'error', agent: 'codex', sessionId: 's1', attemptId: '179', failedMs: Date.UTC(2026, 1, 1) },
-        ...{ provider: 'openai', model: 'gpt-5', reason: 'rate_limit' },
+        ...{ provider: 'openai', providerBasis: 'assumed', model: 'gpt-5', reason: 'rate_limit' },
       },
     },
   };

@@ -11,6 +11,7 @@ const WHOLE = {
   ...{ v: 1, kind: 'turn', agent: 'opencode', provider: ' Anthropic', model: 'claude-sonnet-4-5' },
   id: { session: 'ses_1', message: 'msg_1', prompt: 'p1', subagent: 'agent_1' },
   event_id: 'evt_1',
+  provider_basis: 'assumed',
   time: { started: 1_790_000_000_000, completed: '2026-09-21T12:00:00Z' },
   ...{
     finished: true,

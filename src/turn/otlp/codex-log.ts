@@ -40,6 +40,12 @@ function providerOf(log: AgentLog): string | undefined {
   return provider.safeParse(log.word('provider_name').replace(/\s+/g, '-')).data;
 }
 
+/** A conversation may have begun before this process did, or at another intake: the ledger may know more. */
+const paidTo = ({ provider }: Conversation) =>
+  provider === undefined
+    ? ({ provider: DEFAULT_PROVIDER, providerBasis: 'assumed' } as const)
+    : ({ provider, providerBasis: 'named' } as const);
+
 /** One is logged for every attempt; what it lasted is the time to the answer's headers. */
 function toAttempt(log: AgentLog, sessionId: string, conversation: Conversation): Decoded {
   const status = log.optional(tokenCount, 'http.response.status_code');
@@ -53,7 +59,7 @@ function toAttempt(log: AgentLog, sessionId: string, conversation: Conversation)
     sessionId,
     attemptId: log.writtenNs,
     failedMs: log.writtenMs,
-    provider: conversation.provider ?? DEFAULT_PROVIDER,
+    ...paidTo(conversation),
     model: log.required(model, 'model'),
     reason: status === undefined ? 'network' : reasonOfStatus(status),
   });
@@ -81,7 +87,7 @@ function toTurn(log: AgentLog, sessionId: string, conversation: Conversation): D
       phase: 'completed',
       status: 'ok',
       ...(startedMs === undefined ? { startedMs: completedMs } : { startedMs, completedMs }),
-      provider: conversation.provider ?? DEFAULT_PROVIDER,
+      ...paidTo(conversation),
       model: log.required(model, 'model'),
       ...log.stated(),
       tokens: {

@@ -1,6 +1,5 @@
 // What one log record says that another one needs: Codex names its provider when a conversation starts, and no tool call
-// of Codex or Gemini CLI names the turn that made it. Bounded, and forgotten at a restart,
-// but for what the ledger knows.
+// of Codex or Gemini CLI names the turn that made it. Bounded, and forgotten at a restart.
 
 const CONVERSATIONS_MAX = 10_000;
 /** Of one conversation; records of one post come in order, and posts come about every second. */
@@ -15,32 +14,19 @@ export interface Conversation {
   readonly turns: { readonly messageId: string; readonly completedMs: number }[];
 }
 
-/** Whom the turns of a session were paid to so far; undefined when none is known. */
-export type ProviderOf = (agent: string, sessionId: string) => string | undefined;
-
 export class Conversations {
   readonly #conversations = new Map<string, Conversation>();
-  readonly #providerOf: ProviderOf;
-
-  constructor(providerOf: ProviderOf = () => undefined) {
-    this.#providerOf = providerOf;
-  }
 
   /** What is remembered of a session, and may be added to. */
   of(agent: string, sessionId: string): Conversation {
     const key = `${agent}\0${sessionId}`;
-    const known = this.#conversations.get(key) ?? this.#begun(agent, sessionId);
+    const known = this.#conversations.get(key) ?? { turns: [] };
     this.#conversations.delete(key);
     this.#conversations.set(key, known);
     if (this.#conversations.size > CONVERSATIONS_MAX) {
       this.#conversations.delete(this.#conversations.keys().next().value!);
     }
     return known;
-  }
-
-  #begun(agent: string, sessionId: string): Conversation {
-    const provider = this.#providerOf(agent, sessionId);
-    return { turns: [], ...(provider !== undefined && { provider }) };
   }
 }
 
