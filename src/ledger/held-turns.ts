@@ -6,6 +6,8 @@ import type { Booking, TurnEvent } from '../turn/turn-event.ts';
 /** The other road is a plugin that may have to spool for a while. */
 const HELD_MAX_MS = 24 * 3_600_000;
 
+const NONE: readonly TurnEvent[] = [];
+
 export class HeldTurns {
   readonly #hold: StatementSync;
   readonly #ofSession: StatementSync;
@@ -46,8 +48,8 @@ export class HeldTurns {
   }
 
   /** The turns that waited for a session, which is known now. */
-  take(agent: string, sessionId: string): TurnEvent[] {
-    if (this.#awaited.size === 0 || !this.#awaited.delete(keyOf(agent, sessionId))) return [];
+  take(agent: string, sessionId: string): readonly TurnEvent[] {
+    if (this.#awaited.size === 0 || !this.#awaited.delete(keyOf(agent, sessionId))) return NONE;
     const rows = this.#ofSession.all(agent, sessionId) as { body: string }[];
     this.#release.run(agent, sessionId);
     return rows.map(({ body }) => JSON.parse(body) as TurnEvent);

@@ -364,8 +364,10 @@ export class Ledger implements LedgerReading {
   }
 
   /** @returns those that were not known already, as they were booked */
-  #bookHeld({ agent, sessionId }: { agent: string; sessionId: string }, nowMs: number): TurnEvent[] {
-    return this.#held.take(agent, sessionId).flatMap((turn) => {
+  #bookHeld({ agent, sessionId }: { agent: string; sessionId: string }, nowMs: number): readonly TurnEvent[] {
+    const held = this.#held.take(agent, sessionId);
+    if (held.length === 0) return held;
+    return held.flatMap((turn) => {
       const { outcome, turns } = this.#book(turn, nowMs, nowMs);
       return outcome.type === 'recorded' ? (turns ?? [turn]) : [];
     });

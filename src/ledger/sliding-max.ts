@@ -10,12 +10,14 @@ export class SlidingMax {
   }
 
   add(atMs: number, value: number): void {
-    let at = this.#candidates.length;
-    while (at > 0 && this.#candidates[at - 1]!.atMs > atMs) at--;
-    // A later one that is as large outlives it.
-    if (this.#candidates.slice(at).some((candidate) => candidate.value >= value)) return;
-    const before = this.#candidates.slice(0, at).filter((candidate) => candidate.value > value);
-    this.#candidates = [...before, { atMs, value }, ...this.#candidates.slice(at)];
+    const candidates = this.#candidates;
+    let at = candidates.length;
+    while (at > 0 && candidates[at - 1]!.atMs > atMs) at--;
+    // A later one that is as large outlives it, and of those the first is the largest.
+    if (at < candidates.length && candidates[at]!.value >= value) return;
+    let from = at;
+    while (from > 0 && candidates[from - 1]!.value <= value) from--;
+    candidates.splice(from, at - from, { atMs, value });
   }
 
   /** The largest value of the span that ends at `nowMs`; undefined when there is none. */

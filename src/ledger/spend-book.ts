@@ -177,8 +177,7 @@ export class SpendBook {
       this.#dirty.set(dimension, quarters);
     }
     // Turns come in the order of their time, or nearly.
-    const known = quarters.findLast((quarter) => quarter.bucket === bucket);
-    if (known) return known.change;
+    for (let at = quarters.length - 1; at >= 0; at--) if (quarters[at]!.bucket === bucket) return quarters[at]!.change;
     const change = { costNano: 0, estimatedNano: 0, tokens: 0, turns: 0 };
     quarters.push({ bucket, change });
     return change;

@@ -115,8 +115,7 @@ export class Windows {
       this.#dirty.set(cell, quarters);
     }
     // Turns come in the order of their time, or nearly.
-    const known = quarters.findLast((quarter) => quarter.bucket === bucket);
-    if (known) return known.change;
+    for (let at = quarters.length - 1; at >= 0; at--) if (quarters[at]!.bucket === bucket) return quarters[at]!.change;
     const change = zero();
     quarters.push({ bucket, change });
     return change;

@@ -107,7 +107,9 @@ export class LedgerSink implements EventSink {
 /** Whether an event's sender names another team, user or project than its credential. */
 function isMismatch(event: StatedEvent, identity: Identity): boolean {
   const stated = event.kind === 'turn' ? event.statedIdentity : undefined;
-  const differs = (key: 'team' | 'user') =>
-    stated?.[key] !== undefined && identity[key] !== undefined && stated[key] !== identity[key];
-  return differs('team') || differs('user') || contradictsProject(event, identity);
+  if (stated && (differ(stated.team, identity.team) || differ(stated.user, identity.user))) return true;
+  return contradictsProject(event, identity);
 }
+
+const differ = (stated: string | undefined, known: string | undefined) =>
+  stated !== undefined && known !== undefined && stated !== known;

@@ -51,7 +51,9 @@ export class BodyReader {
         }
         resolve(result);
       };
-      const whole = () => give({ bytes: Buffer.concat(chunks), release });
+      const whole = () => {
+        if (!settled) give({ bytes: Buffer.concat(chunks), release });
+      };
 
       request.on('data', (chunk: Buffer) => {
         if (settled) return;
