@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { type TestContext, test } from 'node:test';
 import { PermanentFailure, RetryableFailure } from '../../src/failure.ts';
 import { DiskQueue } from '../../src/nats/disk-queue.ts';
@@ -69,6 +70,18 @@ test('each subject has a line of its own', async (t) => {
   );
   await queue.remove(queue.oldest(a, { most: 9 }));
   assert.deepEqual([queue.subjects(), queue.events], [[b], 3]);
+});
+
+test('what an earlier version left waiting is found', (t) => {
+  const dir = temporaryFolder(t);
+  const db = new DatabaseSync(path.join(dir, 'queue.db'));
+  db.exec(
+    'CREATE TABLE message (place INTEGER PRIMARY KEY AUTOINCREMENT, subject TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL) STRICT; PRAGMA user_version = 1',
+  );
+  db.prepare('INSERT INTO message (subject, id, body) VALUES (?, ?, ?)').run(...Object.values(message(1)));
+  db.close();
+  const { queue } = open(t, { dir });
+  assert.deepEqual([queue.events, queue.bytes, queue.subjects()], [1, sizeOf(1), [SUBJECT]]);
 });
 
 test('it is for its owner only, and for one process', (t) => {
