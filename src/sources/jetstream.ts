@@ -234,7 +234,7 @@ export class JetStreamSource implements Source {
       const rejections = rejectionsOf(decoded, [0]);
       return { message, step, identity: identityIn(subject) ?? {}, items: decoded, rejections };
     }
-    const records = decodeBody(Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+    const records = decodeBody(data);
     if (records.length === 0) records.push({ index: 0, decoded: EMPTY });
     const { decoded, identity } = guarded(
       subject,
