@@ -28,7 +28,8 @@ export function guarded(subject: string, items: readonly Decoded[]): Guarded {
   const identity = identityIn(subject);
   const account = identity ? undefined : accountIn(subject);
   if (!account) {
-    const decoded = items.map((item) => (item.type === 'poll' ? MISPLACED_POLL : item));
+    const hasPolls = items.some(({ type }) => type === 'poll');
+    const decoded = hasPolls ? items.map((item) => (item.type === 'poll' ? MISPLACED_POLL : item)) : items;
     return { identity: identity ?? {}, decoded, mismatches: 0 };
   }
   let mismatches = 0;
