@@ -77,10 +77,10 @@ export function scratchFolder(): { dir: string; clear(): void } {
   return { dir, clear: () => rmSync(dir, { recursive: true, force: true }) };
 }
 
-export function openLedger(file: string): Ledger {
+export function openLedger(file: string, onCommit = (_: { events: number }) => {}): Ledger {
   const caps = { model: 1e6, project: 1e6, user: 1e6, tool: 1e6, mcp_server: 1e6, series: 1e7 };
   const { retention } = parseConfig({});
-  return Ledger.open({ file, timeZone: 'UTC', retentionMs: retention, caps, log: createLog('error') });
+  return Ledger.open({ file, timeZone: 'UTC', retentionMs: retention, caps, log: createLog('error'), onCommit });
 }
 
 /** A ledger with what stands before it and behind it in a bridge, without its servers. */
@@ -88,9 +88,13 @@ export class BenchLedger {
   readonly ledger: Ledger;
   readonly health: Health;
   readonly intake: Intake;
+  /** Events that were committed. */
+  committed = 0;
 
   constructor(file: string) {
-    this.ledger = openLedger(file);
+    this.ledger = openLedger(file, ({ events }) => {
+      this.committed += events;
+    });
     const tiles = new Tiles(parseConfig({}).telemetry.provider_links, []);
     const producer = new LedgerMetricProducer({ reading: this.ledger, tiles, accounts: [] });
     this.health = new Health({ version: '0', sources: ['socket'], producers: [producer] });

@@ -62,7 +62,7 @@ function fromJetStream(perMessage: number) {
         const source = new JetStreamSource({ link, config, ledger, intake, meter, log: LOUD });
         const ours = await perCpuSecond(EVENTS, async () => {
           await source.start();
-          while (ledger.openStream(config.jetstream.stream, '1/1').seq < bodies.length) await delay(20);
+          while (bench.committed < EVENTS) await delay(5);
         });
         await source.stop();
         await link.stop();

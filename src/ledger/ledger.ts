@@ -188,12 +188,14 @@ export class Ledger implements LedgerReading {
     if (count === 0 && !parts.some(({ step }) => step)) return Promise.resolve([]);
     return this.#commits.enqueue(count, (nowMs) => {
       const bookings: Booking[] = [];
+      const steps: StreamStep[] = [];
       for (const { events, step } of parts) {
         // By the stream's clock, so that every ledger of a stream dates alike, whenever it reads.
         const receivedMs = Math.min(step?.storedMs ?? nowMs, nowMs);
         for (const event of events) bookings.push(this.#book(event, nowMs, receivedMs));
+        if (step) steps.push(step);
       }
-      this.#positions.advance(parts.flatMap(({ step }) => step ?? []));
+      this.#positions.advance(steps);
       return bookings;
     });
   }

@@ -64,11 +64,12 @@ export class StreamPositions {
 /** Steps that follow each other are one. */
 function joined(steps: readonly StreamStep[]): StreamStep[] {
   const whole: StreamStep[] = [];
-  for (const step of steps) {
-    const last = whole.at(-1);
-    if (last && last.stream === step.stream && last.seq === step.after) {
-      whole[whole.length - 1] = { ...step, after: last.after };
-    } else whole.push(step);
+  let from = 0;
+  for (const [at, step] of steps.entries()) {
+    const next = steps[at + 1];
+    if (next && next.after === step.seq && next.stream === step.stream) continue;
+    whole.push({ ...step, after: steps[from]!.after });
+    from = at + 1;
   }
   return whole;
 }

@@ -25,16 +25,32 @@ const BATCH_MESSAGES = 1000;
 /** What more there is comes at once, or not at all. */
 const MORE_EXPIRES_MS = 1000;
 
-export interface StreamMessage {
+export class StreamMessage {
   readonly subject: string;
-  readonly data: Uint8Array;
+  readonly data: Buffer;
   readonly seq: number;
   /** When the stream took it in, Unix ms. */
   readonly storedMs: number;
+  readonly #delivered: JsMsg;
+
+  constructor(delivered: JsMsg) {
+    const { subject, data, seq, time } = delivered;
+    this.subject = subject;
+    this.data = Buffer.isBuffer(data) ? data : Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+    this.seq = seq;
+    this.storedMs = time.getTime();
+    this.#delivered = delivered;
+  }
+
   /** Says that it and all before it are booked. */
-  ack(): void;
+  ack(): void {
+    this.#delivered.ack();
+  }
+
   /** Gives it back, to be delivered again after so long. */
-  nak(afterMs: number): void;
+  nak(afterMs: number): void {
+    this.#delivered.nak(afterMs);
+  }
 }
 
 /** Deliveries were lost on their way, or somebody else took some: reading must begin anew where the ledger ends. */
@@ -131,7 +147,7 @@ export class StreamReader {
           if (message.info.deliverySequence !== deliveries) throw new OutOfStep('deliveries of the stream were lost');
           // Delivered again: it was booked, and its acknowledgement came late or was lost.
           if (message.seq <= lastSeq) message.ack();
-          else gathered.push(toMessage(message));
+          else gathered.push(new StreamMessage(message));
           bytes += message.data.length;
           lastSeq = Math.max(lastSeq, message.seq);
           isMoreStored = message.info.pending > 0;
@@ -214,15 +230,4 @@ async function* pull(
 
 function isPullFull(error: unknown): boolean {
   return error instanceof JetStreamError && /exceeds maxbytes/i.test(error.message);
-}
-
-function toMessage(message: JsMsg): StreamMessage {
-  return {
-    subject: message.subject,
-    data: message.data,
-    seq: message.seq,
-    storedMs: message.time.getTime(),
-    ack: () => message.ack(),
-    nak: (afterMs) => message.nak(afterMs),
-  };
 }

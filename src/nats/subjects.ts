@@ -55,9 +55,17 @@ export function pollSubject({ provider, account }: { provider: string; account: 
  * path) says nothing: the turns count all the same, without it.
  */
 export function identityIn(subject: string): Identity | undefined {
-  const tokens = subject.startsWith(`${TURNS}.`) ? subject.slice(TURNS.length + 1).split('.') : [];
-  return tokens.length === 2 || tokens.length === 3 ? identityOf(tokens.slice(-2)) : undefined;
+  if (!subject.startsWith(`${TURNS}.`)) return undefined;
+  // Messages of one sender follow each other.
+  if (subject === lastRead?.subject) return lastRead.identity;
+  const tokens = subject.slice(TURNS.length + 1).split('.');
+  if (tokens.length !== 2 && tokens.length !== 3) return undefined;
+  const identity = identityOf(tokens.slice(-2));
+  lastRead = { subject, identity };
+  return identity;
 }
+
+let lastRead: { readonly subject: string; readonly identity: Identity } | undefined;
 
 /** Who asks under a subject; undefined when it is no subject of questions. */
 export function askerIn(subject: string): Identity | undefined {

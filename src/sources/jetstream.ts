@@ -231,20 +231,16 @@ export class JetStreamSource implements Source {
     if (data.length > MESSAGE_MAX_BYTES) {
       const detail = `a message may hold ${MESSAGE_MAX_BYTES} bytes`;
       const decoded = [rejected({ reason: 'too_large', detail })];
-      const rejections = rejectionsOf(decoded, [0]);
+      const rejections = rejectionsOf(decoded);
       return { message, step, identity: identityIn(subject) ?? {}, items: decoded, rejections };
     }
-    const records = decodeBody(Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+    const records = decodeBody(data);
     if (records.length === 0) records.push({ index: 0, decoded: EMPTY });
     const { decoded, identity } = guarded(
       subject,
       records.map((record) => record.decoded),
     );
-    const rejections = rejectionsOf(
-      decoded,
-      records.map(({ index }) => index),
-    );
-    return { message, step, identity, items: decoded, rejections };
+    return { message, step, identity, items: decoded, rejections: rejectionsOf(decoded, records) };
   }
 
   /**
@@ -292,7 +288,7 @@ export class JetStreamSource implements Source {
 
   /** Counts a message that the ledger can never book, and moves past it. */
   async #giveUp(publisher: StreamPublisher, read: Read): Promise<void> {
-    await this.#noteRejections(publisher, { ...read, rejections: rejectionsOf([UNBOOKABLE], [0]) });
+    await this.#noteRejections(publisher, { ...read, rejections: rejectionsOf([UNBOOKABLE]) });
     await this.#options.intake.accept(SOURCE, [UNBOOKABLE], {}, read.step);
   }
 
@@ -334,11 +330,14 @@ function inGroups(batch: readonly Read[]): Read[][] {
 
 const NONE: DeadLetter['rejections'] = [];
 
-/** @param indexes the places of what was decoded in its message */
-function rejectionsOf(decoded: readonly Decoded[], indexes: readonly number[]): DeadLetter['rejections'] {
+/** @param records where what was decoded stood in its message, where that is not at its beginning */
+function rejectionsOf(
+  decoded: readonly Decoded[],
+  records: readonly { readonly index: number }[] = [],
+): DeadLetter['rejections'] {
   if (!decoded.some(({ type }) => type === 'rejected')) return NONE;
   const rejections = decoded.flatMap((item, at) =>
-    item.type === 'rejected' ? [{ index: indexes[at]!, reason: item.reason, detail: item.detail }] : [],
+    item.type === 'rejected' ? [{ index: records[at]?.index ?? 0, reason: item.reason, detail: item.detail }] : [],
   );
   return rejections.slice(0, REJECTIONS_NOTED);
 }

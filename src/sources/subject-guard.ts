@@ -25,10 +25,12 @@ export interface Guarded {
 
 /** What of a message counts, and for whom. */
 export function guarded(subject: string, items: readonly Decoded[]): Guarded {
-  const account = accountIn(subject);
+  const identity = identityIn(subject);
+  const account = identity ? undefined : accountIn(subject);
   if (!account) {
-    const decoded = items.map((item) => (item.type === 'poll' ? MISPLACED_POLL : item));
-    return { identity: identityIn(subject) ?? {}, decoded, mismatches: 0 };
+    const hasPolls = items.some(({ type }) => type === 'poll');
+    const decoded = hasPolls ? items.map((item) => (item.type === 'poll' ? MISPLACED_POLL : item)) : items;
+    return { identity: identity ?? {}, decoded, mismatches: 0 };
   }
   let mismatches = 0;
   const decoded = items.map((item): Decoded => {

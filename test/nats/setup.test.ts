@@ -44,7 +44,7 @@ test('it makes what is missing, changes what differs, and leaves alone what is r
   const { config: consumer } = await manager.consumers.info('TOLL', 'tollbridge_a_1_of_1');
   assert.deepEqual(
     [consumer.ack_policy, consumer.max_deliver, consumer.inactive_threshold],
-    ['explicit', -1, 7 * 86_400 * 1e9],
+    ['all', -1, 7 * 86_400 * 1e9],
   );
 });
 
