@@ -192,13 +192,15 @@ export class TurnBook {
   }
 
   #begin(event: TurnEvent, session: number, at: Dating): Booking {
-    const row = rowOf(event, session, this.#places.of(event), at);
+    const place = this.#places.of(event);
+    const row = rowOf(event, session, place, at);
     const durationMs = row.counted ? plausibleDurationMs(row.started_ms, row.completed_ms) : undefined;
     const timed = durationMs === undefined ? 0 : 1;
     const { lastInsertRowid } = this.#insert.run(session, row.message_id, row.counted, timed, ...vectorValues(row));
     row.id = Number(lastInsertRowid);
     const series = this.#dimension(row.series_id);
-    this.#series.bear(series, row.pricing === 'estimated');
+    const isEstimated = row.pricing === 'estimated';
+    if (!place.isKnown || isEstimated) this.#series.bear(series, isEstimated);
     if (row.phase !== IN_PROGRESS) this.#move(row, undefined);
     if (row.counted) this.#noteFirst(row, series);
     if (durationMs !== undefined) this.#series.observeDuration(series, row, durationMs);

@@ -15,9 +15,12 @@ export interface Place {
   /** What is exported of it. */
   readonly series_id: number;
   readonly cell_id: number;
+  /** A turn was booked there before. */
+  readonly isKnown?: true;
 }
 
 interface KnownPlace extends Place {
+  readonly isKnown: true;
   /** The values of its labels that have series of their own, and keep them. */
   readonly admitted: readonly Admitted[];
 }
@@ -75,7 +78,7 @@ export class TurnPlaces {
     });
     const place = { dimension_id, series_id, cell_id };
     const admitted = isAsStated ? caps.admitted(stated) : undefined;
-    if (admitted) this.#remember({ ...place, admitted });
+    if (admitted) this.#remember({ ...place, isKnown: true, admitted });
     return place;
   }
 

@@ -50,6 +50,8 @@ export interface Price {
   readonly estimatedNano?: number;
 }
 
+const STATED: Price = Object.freeze({ state: 'stated' });
+
 /** A price in USD as an exact integer of `PRICE_DECIMALS` decimals; what lies beyond them is cut off. */
 function exact(usd: number): bigint {
   // The shortest text that reads back as the same number is the decimal that a person wrote.
@@ -146,7 +148,7 @@ export class Pricing {
    * is `unknown`. Token counts must be integers ≥ 0.
    */
   price(turn: PricedTurn): Price {
-    if (turn.costNano !== undefined && turn.costNano > 0) return { state: 'stated' };
+    if (turn.costNano !== undefined && turn.costNano > 0) return STATED;
     const rule = this.#rules.find(turn);
     if (!rule) return { state: 'unknown' };
     if (!rule.prices) return { state: rule.state };
