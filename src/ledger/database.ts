@@ -5,6 +5,7 @@ import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { commandText } from '../command-text.ts';
 import { messageOf, PermanentFailure } from '../failure.ts';
+import type { Log } from '../log.ts';
 import { migrate, refuseNewer } from './schema.ts';
 
 export const SQLITE_BUSY = 5;
@@ -20,16 +21,17 @@ export function sqliteCode(thrown: unknown): number {
 /**
  * Opens the file, or makes it, and takes SQLite's exclusive lock on it for as long as it is open. The kernel frees the
  * lock when the process dies, however it dies.
+ * @param log is told when the tables are brought up to date
  * @throws PermanentFailure when another process has it, a newer program wrote it, it is damaged or cannot be opened
  */
-export function openDatabase(file: string): DatabaseSync {
+export function openDatabase(file: string, log?: Pick<Log, 'info'>): DatabaseSync {
   try {
     mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
     // Made by us, with our mode, before SQLite opens it; its -wal takes the same mode.
     closeSync(openSync(file, 'a', 0o600));
     chmodSync(file, 0o600);
     inspect(file, hasCrashed(file) ? 'integrity_check' : 'quick_check');
-    return take(file);
+    return take(file, log);
   } catch (error) {
     throw failureOf(error, file);
   }
@@ -85,7 +87,7 @@ function inspect(file: string, check: 'integrity_check' | 'quick_check'): void {
   }
 }
 
-function take(file: string): DatabaseSync {
+function take(file: string, log: Pick<Log, 'info'> | undefined): DatabaseSync {
   const db = new DatabaseSync(file, { timeout: 0 });
   try {
     db.exec(
@@ -96,7 +98,7 @@ function take(file: string): DatabaseSync {
     );
     // The inspection's index of the log; whoever holds the exclusive lock keeps that in memory.
     rmSync(`${file}-shm`, { force: true });
-    migrate(db, file);
+    migrate(db, file, log);
     return db;
   } catch (error) {
     db.close();

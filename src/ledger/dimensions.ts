@@ -14,10 +14,20 @@ const CACHED_MAX = 20_000;
 /** Combinations that are listed; beyond it a list would take too long at a start. */
 const LISTED_MAX = 20_000;
 
-const NAMES = ['agent', 'provider', 'account', 'upstream_provider', 'model', 'project', 'team', 'user'] as const;
+/** The labels of a turn. */
+export const LABELS = [
+  'agent',
+  'provider',
+  'account',
+  'upstream_provider',
+  'model',
+  'project',
+  'team',
+  'user',
+] as const;
 
 /** What a turn is booked under; '' stands for a label that is left out. */
-export type Dimension = Readonly<Record<(typeof NAMES)[number], string>>;
+export type Dimension = Readonly<Record<(typeof LABELS)[number], string>>;
 
 /** The labels that a turn states. */
 export function labelsOf(event: TurnEvent): Dimension {
@@ -62,11 +72,11 @@ export class Dimensions {
 
   constructor(db: DatabaseSync, windows: Windows) {
     this.#windows = windows;
-    const columns = NAMES.join(', ');
+    const columns = LABELS.join(', ');
     this.#insert = db.prepare(
-      `INSERT OR IGNORE INTO dimension (${columns}) VALUES (${NAMES.map(() => '?').join(', ')})`,
+      `INSERT OR IGNORE INTO dimension (${columns}) VALUES (${LABELS.map(() => '?').join(', ')})`,
     );
-    this.#select = db.prepare(`SELECT id FROM dimension WHERE ${NAMES.map((name) => `${name} = ?`).join(' AND ')}`);
+    this.#select = db.prepare(`SELECT id FROM dimension WHERE ${LABELS.map((name) => `${name} = ?`).join(' AND ')}`);
     this.#selectById = db.prepare(`SELECT ${columns} FROM dimension WHERE id = ?`);
     this.#selectAll = db.prepare(`SELECT ${columns} FROM dimension LIMIT ?`);
     this.#insertCell = db.prepare(
@@ -82,7 +92,7 @@ export class Dimensions {
     const key = `${agent}\0${provider}\0${account}\0${upstream_provider}\0${model}\0${project}\0${team}\0${user}`;
     let id = this.#idOf.get(key);
     if (id === undefined) {
-      const values = NAMES.map((name) => dimension[name]);
+      const values = LABELS.map((name) => dimension[name]);
       this.#insert.run(...values);
       id = (this.#select.get(...values) as { id: number }).id;
       if (this.#idOf.size >= CACHED_MAX) this.#idOf.clear();
@@ -140,6 +150,6 @@ export class Dimensions {
 }
 
 function isSame(a: Dimension, b: Dimension): boolean {
-  for (const name of NAMES) if (a[name] !== b[name]) return false;
+  for (const name of LABELS) if (a[name] !== b[name]) return false;
   return true;
 }

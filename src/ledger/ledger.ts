@@ -100,7 +100,7 @@ export class Ledger implements LedgerReading {
    * @throws PermanentFailure when another process has it, a newer program wrote it, or it is damaged
    */
   static open(options: LedgerOptions): Ledger {
-    const db = openDatabase(options.file);
+    const db = openDatabase(options.file, options.log);
     try {
       return new Ledger(options, db);
     } catch (error) {

@@ -1,7 +1,9 @@
 // The ledger's tables and how they came to be. One entry per version, never edited once released: a new version appends.
 
+import { statSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import { PermanentFailure } from '../failure.ts';
+import type { Log } from '../log.ts';
 
 const MIGRATIONS: readonly string[] = [
   `
@@ -232,14 +234,24 @@ export function refuseNewer(db: DatabaseSync, file: string): void {
 
 /**
  * Brings the tables up to `SCHEMA_VERSION`, each step in a transaction of its own.
+ * @param log is told before, because a large ledger takes a while, and after
  * @throws PermanentFailure when a newer program wrote the ledger
  */
-export function migrate(db: DatabaseSync, file: string): void {
+export function migrate(db: DatabaseSync, file: string, log?: Pick<Log, 'info'>): void {
   refuseNewer(db, file);
-  for (let version = versionOf(db); version < SCHEMA_VERSION; version++) {
+  const from = versionOf(db);
+  const isOld = from > 0 && from < SCHEMA_VERSION;
+  if (isOld) {
+    log?.info(
+      { bytes: statSync(file).size, schema: from, to: SCHEMA_VERSION },
+      'bringing the ledger up to date, which takes some seconds for each 100 MB; nothing is lost when it is stopped meanwhile',
+    );
+  }
+  for (let version = from; version < SCHEMA_VERSION; version++) {
     db.exec('BEGIN IMMEDIATE');
     db.exec(MIGRATIONS[version] as string);
     db.exec(`PRAGMA user_version = ${version + 1}`);
     db.exec('COMMIT');
   }
+  if (isOld) log?.info('the ledger is up to date');
 }

@@ -9,6 +9,7 @@ import { isInScope } from '../turn/scope.ts';
 import type { Mutable } from '../turn/turn-event.ts';
 import { periodAt, type Span } from './budget-period.ts';
 import type { Dimension, Dimensions } from './dimensions.ts';
+import { PendingQuarters } from './pending-quarters.ts';
 import { AHEAD_TOLERANCE_MS } from './plausible-time.ts';
 import { type SpendUnit, type Standing, UNIT_SCALE } from './reading.ts';
 import { SlidingMax } from './sliding-max.ts';
@@ -90,7 +91,7 @@ export class SpendBook {
   readonly #now: () => number;
   readonly #meters: readonly Meter[];
   /** What the transaction under way changed, by label combination. */
-  readonly #dirty = new Map<number, { readonly bucket: number; readonly change: Mutable<Spend> }[]>();
+  readonly #dirty = new PendingQuarters<Mutable<Spend>>(() => ({ costNano: 0, estimatedNano: 0, tokens: 0, turns: 0 }));
 
   constructor(db: DatabaseSync, { dimensions, timeZone, policy, now }: SpendBookOptions) {
     this.#db = db;
@@ -116,7 +117,7 @@ export class SpendBook {
 
   /** Books a change under a label combination at an event time, inside the caller's transaction. */
   book(dimension: number, datedMs: number, change: Spend): void {
-    const pending = this.#pending(dimension, Math.floor(datedMs / BUCKET_MS));
+    const pending = this.#dirty.of(dimension, Math.floor(datedMs / BUCKET_MS));
     pending.costNano += change.costNano;
     pending.estimatedNano += change.estimatedNano;
     pending.tokens += change.tokens;
@@ -143,11 +144,9 @@ export class SpendBook {
 
   /** Writes what changed; call it inside the transaction that books the cause. */
   flush(): void {
-    for (const [dimension, quarters] of this.#dirty) {
-      for (const { bucket, change } of quarters) {
-        this.#upsert.run(bucket, dimension, change.costNano, change.estimatedNano, change.tokens, change.turns);
-      }
-    }
+    this.#dirty.each((dimension, bucket, { costNano, estimatedNano, tokens, turns }) =>
+      this.#upsert.run(bucket, dimension, costNano, estimatedNano, tokens, turns),
+    );
     this.#dirty.clear();
   }
 
@@ -168,19 +167,6 @@ export class SpendBook {
       ...this.#budgets.map((meter) => this.#budgetStanding(meter, nowMs)),
       ...this.#caps.map((meter) => this.#capStanding(meter, nowMs)),
     ];
-  }
-
-  #pending(dimension: number, bucket: number): Mutable<Spend> {
-    let quarters = this.#dirty.get(dimension);
-    if (!quarters) {
-      quarters = [];
-      this.#dirty.set(dimension, quarters);
-    }
-    // Turns come in the order of their time, or nearly.
-    for (let at = quarters.length - 1; at >= 0; at--) if (quarters[at]!.bucket === bucket) return quarters[at]!.change;
-    const change = { costNano: 0, estimatedNano: 0, tokens: 0, turns: 0 };
-    quarters.push({ bucket, change });
-    return change;
   }
 
   #isFor(meter: Meter, dimension: number): boolean {

@@ -214,6 +214,8 @@ export class TurnBook {
     const booked = fixed ? keepingPrice(event, old) : event;
     const row = rowOf(booked, old.session, fixed ? old : this.#places.of(event), at);
     [row.id, row.unpriced, row.timed] = [old.id, old.unpriced, old.timed];
+    // It explains the upstream provider that is kept, not the one that is stated now.
+    if (fixed) row.upstream_evidence = old.upstream_evidence;
     const isOver = row.counted === 1;
     // That it is counted is for `#count` to say.
     row.counted = old.counted;

@@ -2,16 +2,12 @@
 
 import { TOLL } from '../metrics/catalogue.ts';
 import { type TurnEvent, totalTokens } from '../turn/turn-event.ts';
-import { type Dimension, type Dimensions, labelsOf } from './dimensions.ts';
+import { type Dimension, type Dimensions, LABELS, labelsOf } from './dimensions.ts';
 import type { Admitted, LabelCaps } from './label-caps.ts';
 import { OTHER, type Totals } from './totals.ts';
 
 /** Label combinations whose place is remembered. */
 const REMEMBERED_MAX = 20_000;
-const LABELS = [
-  ...(['agent', 'provider', 'account', 'upstream_provider'] as const),
-  ...(['model', 'project', 'team', 'user'] as const),
-] as const;
 
 export interface Place {
   /** What the turn stated. */

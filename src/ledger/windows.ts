@@ -4,6 +4,7 @@
 // A quarter of an hour, because local midnight lies on one in every time zone of today.
 
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import { PendingQuarters } from './pending-quarters.ts';
 import { WINDOWS, type Window, type WindowRow } from './reading.ts';
 import { startOfDayMs, startOfMonthMs } from './time-zone.ts';
 
@@ -53,7 +54,7 @@ export class Windows {
   readonly #windows = new Map<Window, WindowState>();
   readonly #cells = new Map<number, Cell>();
   /** What the transaction under way changed, by cell. */
-  readonly #dirty = new Map<number, { readonly bucket: number; readonly change: Amounts }[]>();
+  readonly #dirty = new PendingQuarters(zero);
 
   #starts = { bucket: Number.NaN, ms: new Map<Window, number>() };
 
@@ -105,30 +106,14 @@ export class Windows {
     for (const state of this.#windows.values()) {
       if (bucket >= state.startBucket) this.#amounts(state, cell, change);
     }
-    addTo(this.#pending(cell, bucket), change, 1);
-  }
-
-  #pending(cell: number, bucket: number): Amounts {
-    let quarters = this.#dirty.get(cell);
-    if (!quarters) {
-      quarters = [];
-      this.#dirty.set(cell, quarters);
-    }
-    // Turns come in the order of their time, or nearly.
-    for (let at = quarters.length - 1; at >= 0; at--) if (quarters[at]!.bucket === bucket) return quarters[at]!.change;
-    const change = zero();
-    quarters.push({ bucket, change });
-    return change;
+    addTo(this.#dirty.of(cell, bucket), change, 1);
   }
 
   /** Writes what changed; call it inside the transaction that books the cause. */
   flush(): void {
-    for (const [cell, quarters] of this.#dirty) {
-      for (const { bucket, change } of quarters) {
-        const { costNano, tokens, cacheRead, turns, pricedTurns } = change;
-        this.#upsert.run(bucket, cell, costNano, tokens, cacheRead, turns, pricedTurns);
-      }
-    }
+    this.#dirty.each((cell, bucket, { costNano, tokens, cacheRead, turns, pricedTurns }) =>
+      this.#upsert.run(bucket, cell, costNano, tokens, cacheRead, turns, pricedTurns),
+    );
     this.#dirty.clear();
   }
 

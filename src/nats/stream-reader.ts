@@ -145,9 +145,10 @@ export class StreamReader {
         for (const message of batch) {
           deliveries += 1;
           if (message.info.deliverySequence !== deliveries) throw new OutOfStep('deliveries of the stream were lost');
-          // Delivered again: it was booked, and its acknowledgement came late or was lost.
-          if (message.seq <= lastSeq) message.ack();
-          else gathered.push(new StreamMessage(message));
+          // Delivered again: its acknowledgement came late or was lost, or somebody gave it back. To acknowledge it is to
+          // acknowledge all before it, and what is gathered is not booked yet; that answer will be one for this as well.
+          if (message.seq > lastSeq) gathered.push(new StreamMessage(message));
+          else if (gathered.length === 0) message.ack();
           bytes += message.data.length;
           lastSeq = Math.max(lastSeq, message.seq);
           isMoreStored = message.info.pending > 0;

@@ -254,36 +254,32 @@ export class JetStreamSource implements Source {
       // A list that cannot be written to is not waited for once more for every message.
       if (canNote && read.rejections.length > 0) canNote = await this.#noteRejections(publisher, read);
     }
-    const failures = await this.#failuresOf(batch);
-    const [failure] = failures;
-    if (!failure) {
-      batch.at(-1)?.message.ack();
-      return;
+    try {
+      // One after another: what is booked of a batch has no gap, and what waits for the ledger is never more than a group.
+      for (const group of inGroups(batch)) await this.#bookGroup(publisher, group);
+    } catch (reason) {
+      const retryAfterS = reason instanceof RetryableFailure ? reason.retryAfterS : 1;
+      for (const { message } of batch) message.nak(retryAfterS * 1000);
+      this.#isRefused = true;
+      throw reason;
     }
-    const culprit = failures.find(({ reason }) => reason instanceof PermanentFailure)?.read;
-    if (culprit) await this.#giveUp(publisher, culprit);
-    const retryAfterS = failure.reason instanceof RetryableFailure ? failure.reason.retryAfterS : 1;
-    for (const { message } of batch) message.nak(retryAfterS * 1000);
-    if (culprit) throw new OutOfStep('a message that cannot be booked was passed over');
-    this.#isRefused = true;
-    throw failure.reason;
+    batch.at(-1)?.message.ack();
   }
 
-  /** Books a batch, in groups. @returns what was not booked, and why; of a group the first message stands for all */
-  async #failuresOf(batch: readonly Read[]): Promise<{ readonly read: Read; readonly reason: unknown }[]> {
-    const groups = inGroups(batch);
-    const bookings = await Promise.allSettled(groups.map((group) => this.#options.intake.acceptAll(SOURCE, group)));
-    const failures: { readonly read: Read; readonly reason: unknown }[] = [];
-    for (const [index, booking] of bookings.entries()) {
-      if (booking.status === 'fulfilled') continue;
-      const { reason } = booking;
-      const group = groups[index]!;
-      // Which of them cannot be booked is told by booking each by itself.
-      if (reason instanceof PermanentFailure && group.length > 1) {
-        for (const read of group) failures.push(...(await this.#failuresOf([read])));
-      } else failures.push({ read: group[0]!, reason });
+  /**
+   * Books a group together. Where something in it cannot be booked it is halved until that stands alone, and is given up.
+   * @throws RetryableFailure when the rest of it was not booked
+   */
+  async #bookGroup(publisher: StreamPublisher, group: readonly Read[]): Promise<void> {
+    try {
+      await this.#options.intake.acceptAll(SOURCE, group);
+    } catch (reason) {
+      if (!(reason instanceof PermanentFailure)) throw reason;
+      if (group.length === 1) return this.#giveUp(publisher, group[0]!);
+      const middle = Math.ceil(group.length / 2);
+      await this.#bookGroup(publisher, group.slice(0, middle));
+      await this.#bookGroup(publisher, group.slice(middle));
     }
-    return failures;
   }
 
   /** Counts a message that the ledger can never book, and moves past it. */

@@ -63,7 +63,7 @@ export class LedgerSink implements EventSink {
   }
 
   async submit(deliveries: readonly Delivery[]): Promise<Booking[]> {
-    // Everything waits for the same commit, in the order in which it came: a stream's position must not overtake it.
+    // Polls are submitted apart, before the turns: they never come with a position in a stream, which could overtake them.
     const polling: Promise<Booking>[] = [];
     const all: MeterEvent[] = [];
     const parts = deliveries.map(({ items, identity, step }): LedgerPart => {

@@ -21,6 +21,7 @@ import { Ledger } from '../../src/ledger/ledger.ts';
 import { SCHEMA_VERSION } from '../../src/ledger/schema.ts';
 import { createLog } from '../../src/log.ts';
 import { TOLL } from '../../src/metrics/catalogue.ts';
+import { readableLog } from '../sources/intake-fixture.ts';
 import { Bench, shown, temporaryFolder, total, typesOf, WIDE_CAPS } from './bench.ts';
 import { DAY_MS, session, toolPart, turn } from './events.ts';
 import { asOfFirstVersion } from './first-version.ts';
@@ -153,11 +154,21 @@ describe('a ledger of another version', () => {
       `INSERT INTO poll_result VALUES ('opencode', 'work', 1, '{"provider":"opencode","account":"work","routes":{}}')`,
     );
     db.close();
-    bench.reopen();
+    const { log, lines } = readableLog();
+    bench.reopen({ log });
     assert.deepEqual(shown(bench.ledger), before);
     assert.deepEqual(bench.ledger.standings(), standings);
     assert.deepEqual(bench.ledger.pollResults(), []);
     assert.deepEqual(typesOf(await bench.submit(turn())), ['duplicate']);
+    const told = lines.map((line) => JSON.parse(line) as { msg: string; bytes?: number; schema?: number; to?: number });
+    assert.deepEqual(
+      told.map(({ msg }) => msg.split(',', 1)[0]),
+      ['bringing the ledger up to date', 'the ledger is up to date'],
+    );
+    assert.ok(told[0]!.bytes! >= PAGE_BYTES);
+    assert.deepEqual([told[0]!.schema, told[0]!.to], [1, SCHEMA_VERSION]);
+    bench.reopen({ log });
+    assert.equal(lines.length, 2, 'there was nothing to do');
   });
 
   test('that is newer is left untouched', async (t) => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { DatabaseSync } from 'node:sqlite';
 import { describe, test } from 'node:test';
 import { TOLL } from '../../src/metrics/catalogue.ts';
 import type { TurnEvent } from '../../src/turn/turn-event.ts';
@@ -180,6 +181,21 @@ describe('a turn', () => {
     const asBooked = [turn({ ...who, eventId: 'evt_0' })];
     assert.deepEqual(lower, { outcome: { type: 'duplicate' }, conflicts: ['model'], turns: asBooked });
     assert.deepEqual(unborn, { outcome: { type: 'duplicate' } });
+  });
+
+  test('keeps what told its upstream provider, as it keeps the provider itself', async (t) => {
+    const bench = new Bench(t);
+    await bench.submit(turn({ phase: 'in_progress', upstreamProvider: 'unknown', upstreamEvidence: 'none' }));
+    await bench.submit(turn({ upstreamEvidence: 'model_id', eventId: 'evt_1' }));
+    await bench.submit(turn({ upstreamProvider: 'openai', upstreamEvidence: 'hint', eventId: 'evt_2' }));
+    bench.ledger.close();
+    const db = new DatabaseSync(bench.file);
+    const row = db.prepare(
+      `SELECT upstream_provider, upstream_evidence, event_id FROM turn JOIN dimension ON dimension.id = dimension_id`,
+    );
+    const kept = { upstream_provider: 'anthropic', upstream_evidence: 'model_id', event_id: 'evt_2' };
+    assert.deepEqual({ ...row.get() }, kept);
+    db.close();
   });
 
   test('that is described anew with nothing new is a duplicate', async (t) => {

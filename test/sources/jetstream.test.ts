@@ -3,136 +3,14 @@
 import assert from 'node:assert/strict';
 import { rmSync } from 'node:fs';
 import path from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';
-import { headers, type NatsConnection } from 'nats';
-import { parseConfig } from '../../src/config.ts';
+import { headers } from 'nats';
 import { PermanentFailure, RetryableFailure } from '../../src/failure.ts';
-import { Ledger } from '../../src/ledger/ledger.ts';
-import { NatsLink } from '../../src/nats/connection.ts';
 import { setUpStreams } from '../../src/nats/streams.ts';
-import { JetStreamSource } from '../../src/sources/jetstream.ts';
-import { LedgerSink } from '../../src/sources/ledger-sink.ts';
-import { type EventSink, Intake } from '../../src/sources/source.ts';
-import { Attribution } from '../../src/turn/attribution.ts';
-import { Pricing } from '../../src/turn/pricing.ts';
-import { cleanUpOf } from '../clean-up.ts';
-import { connected, NatsServer, natsConfig } from '../nats/nats-server.ts';
-import { CountingMeter, readableLog, temporaryFolder, turnRecord, until } from './intake-fixture.ts';
-
-interface Options {
-  readonly nats?: object;
-  readonly conf?: string;
-  /** Stands between the intake and the ledger. */
-  readonly between?: (sink: EventSink) => EventSink;
-}
-
-/** A server with its streams, and a bridge's reading end over a ledger of its own. */
-class Bench {
-  readonly meter = new CountingMeter();
-  readonly dir: string;
-  readonly server: NatsServer;
-  readonly connection: NatsConnection;
-  readonly lines: string[];
-  readonly config: ReturnType<typeof natsConfig>;
-  readonly #between: (sink: EventSink) => EventSink;
-  readonly #log: ReturnType<typeof readableLog>['log'];
-  readonly #twins: (() => Promise<void>)[] = [];
-  ledger!: Ledger;
-  link!: NatsLink;
-  source!: JetStreamSource;
-
-  private constructor(dir: string, server: NatsServer, connection: NatsConnection, options: Options) {
-    this.dir = dir;
-    this.server = server;
-    this.connection = connection;
-    this.#between = options.between ?? ((sink) => sink);
-    this.config = natsConfig({ servers: [server.url], replica: 'a', ...options.nats });
-    const { log, lines } = readableLog();
-    this.#log = log;
-    this.lines = lines;
-  }
-
-  static async start(t: TestContext, options: Options = {}): Promise<Bench> {
-    const dir = temporaryFolder(t);
-    const server = await NatsServer.start({ dir, conf: options.conf ?? '' });
-    const cleanUp = cleanUpOf(t);
-    cleanUp(() => server.kill());
-    const connection = await connected(server);
-    cleanUp(() => connection.close());
-    const bench = new Bench(dir, server, connection, options);
-    cleanUp(() => bench.close());
-    await setUpStreams(connection, bench.config);
-    await bench.open();
-    return bench;
-  }
-
-  async open(): Promise<void> {
-    const { labels } = parseConfig({});
-    this.ledger = Ledger.open({
-      ...{ file: path.join(this.dir, 'ledger.db'), timeZone: 'UTC', retentionMs: 90 * 86_400_000 },
-      ...{ caps: labels.caps, log: this.#log },
-    });
-    const attribution = new Attribution({ gateways: {}, pricing: new Pricing([]), accounts: [], project: 'name' });
-    const sink = this.#between(new LedgerSink({ ledger: this.ledger, attribution }));
-    const intake = new Intake({ sink, meter: this.meter });
-    this.link = new NatsLink({ config: this.config, env: {}, log: this.#log, name: 'test' });
-    await this.link.start();
-    const { ledger, link, config, meter } = this;
-    this.source = new JetStreamSource({ ledger, link, config, intake, meter, log: this.#log });
-    await this.source.start();
-  }
-
-  /** A second bridge with a ledger of its own, under the same name. */
-  async twin(): Promise<JetStreamSource> {
-    const { labels } = parseConfig({});
-    const ledger = Ledger.open({
-      ...{ file: path.join(this.dir, 'twin.db'), timeZone: 'UTC', retentionMs: 90 * 86_400_000 },
-      ...{ caps: labels.caps, log: this.#log },
-    });
-    const { link, config, meter } = this;
-    const attribution = new Attribution({ gateways: {}, pricing: new Pricing([]), accounts: [], project: 'name' });
-    const intake = new Intake({ sink: new LedgerSink({ ledger, attribution }), meter });
-    const source = new JetStreamSource({ ledger, link, config, intake, meter: new CountingMeter(), log: this.#log });
-    await source.start();
-    this.#twins.push(async () => {
-      await source.stop();
-      ledger.close();
-    });
-    return source;
-  }
-
-  async close(): Promise<void> {
-    for (const stop of this.#twins.splice(0)) await stop();
-    await this.source?.stop();
-    await this.link?.stop();
-    this.ledger?.close();
-  }
-
-  async publish(records: readonly unknown[], subject = 'toll.turns.core.ada'): Promise<void> {
-    const client = jetstream(this.connection);
-    await Promise.all(records.map((record) => client.publish(subject, JSON.stringify(record))));
-  }
-
-  async drained(messages: number): Promise<void> {
-    await until(() => this.ledger.openStream('TOLL', '1/1').seq >= messages, `the position ${messages}`);
-  }
-
-  async consumer(name = 'tollbridge_a_1_of_1') {
-    return (await jetstreamManager(this.connection)).consumers.info('TOLL', name);
-  }
-}
-
-/** Asks again until it is so. */
-async function eventually(what: string, isSo: () => Promise<boolean>): Promise<void> {
-  const deadlineMs = performance.now() + 30_000;
-  while (!(await isSo())) {
-    assert.ok(performance.now() < deadlineMs, `waited too long for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
-const turns = (count: number, from = 0) => Array.from({ length: count }, (_, n) => turnRecord(from + n));
+import type { EventSink } from '../../src/sources/source.ts';
+import { until } from './intake-fixture.ts';
+import { Bench, eventually, turns } from './jetstream-bench.ts';
 
 test('a turn is booked under the identity of its subject, acknowledged, and counted', async (t) => {
   const bench = await Bench.start(t);
@@ -301,25 +179,45 @@ test('while the ledger cannot commit nothing is acknowledged or pulled, and noth
   assert.equal(bench.source.problem(), undefined);
 });
 
-test('a message that the ledger can never book is noted and passed over, and takes no other with it', async (t) => {
+test('messages that the ledger can never book are noted and passed over, and take no other with them', async (t) => {
+  const unbookable = new Set([0, 7, 8, 500, 999].map((n) => `msg-${n}`));
   const between = (sink: EventSink): EventSink => ({
     backlogEvents: 0,
     async submit(deliveries) {
       const isCulprit = deliveries.some(({ items }) =>
-        items.some((item) => item.type === 'event' && 'messageId' in item.event && item.event.messageId === 'msg-7'),
+        items.some(
+          (item) => item.type === 'event' && item.event.kind === 'turn' && unbookable.has(item.event.messageId),
+        ),
       );
       if (isCulprit) throw new PermanentFailure('it does not fit');
       return sink.submit(deliveries);
     },
   });
   const bench = await Bench.start(t, { between });
-  await bench.publish(turns(40));
-  await bench.drained(40);
-  assert.equal(bench.ledger.health().turns, 39);
-  assert.equal(bench.meter.of('jetstream')['rejected:unbookable'], 1);
+  await bench.close();
+  await bench.publish(turns(1000));
+  await bench.open();
+  await bench.drained(1000);
+  assert.equal(bench.ledger.health().turns, 995);
+  const { received, recorded, duplicate, 'rejected:unbookable': given } = bench.meter.of('jetstream');
+  assert.deepEqual([received, recorded, duplicate, given], [1000, 995, 0, 5], 'each of them is counted once');
   bench.meter.assertConserved('jetstream');
   const manager = await jetstreamManager(bench.connection);
-  assert.equal((await manager.streams.info('TOLL_DLQ')).state.messages, 1);
+  assert.equal((await manager.streams.info('TOLL_DLQ')).state.messages, 5);
+  await eventually('every acknowledgement', async () => (await bench.consumer()).num_ack_pending === 0);
+});
+
+test('messages of more events together than may wait for the ledger are booked without a word', async (t) => {
+  const bench = await Bench.start(t);
+  await bench.close();
+  const session = (n: number) => ({ v: 1, kind: 'session', agent: 'opencode', id: { session: `ses_${n}` } });
+  await bench.publish(
+    Array.from({ length: 12 }, (_, m) => Array.from({ length: 9000 }, (_, n) => session(m * 9000 + n))),
+  );
+  await bench.open();
+  await bench.drained(12);
+  assert.equal(bench.ledger.health().sessions, 108_000);
+  assert.doesNotMatch(bench.lines.join('\n'), /wait/);
 });
 
 test('a consumer that waits for an acknowledgement of each message is replaced, and nothing is booked twice', async (t) => {
@@ -341,6 +239,31 @@ test('a consumer that waits for an acknowledgement of each message is replaced, 
   assert.equal((await bench.consumer()).config.ack_policy, AckPolicy.All);
   assert.equal(bench.ledger.health().turns, 100);
   assert.equal(bench.meter.of('jetstream').recorded, 100);
+});
+
+test('what is delivered again before it is booked is not acknowledged before either', async (t) => {
+  const bench = await Bench.start(t);
+  await bench.close();
+  await bench.publish(turns(3000));
+  const consumer = '$JS.ACK.TOLL.tollbridge_a_1_of_1';
+  const early: string[] = [];
+  const subscription = bench.connection.subscribe(`${consumer}.>`, {
+    callback: (_error, { subject, data }) => {
+      const seq = Number(subject.split('.')[5]);
+      const { seq: booked } = bench.ledger.openStream('TOLL', '1/1');
+      if (!data.toString().startsWith('-NAK') && seq > booked) early.push(`${seq} at ${booked}`);
+    },
+  });
+  await bench.open();
+  // Somebody gives back what they do not have; it is delivered once more, while what came with it is still gathered.
+  for (let seq = 1; bench.ledger.openStream('TOLL', '1/1').seq < 3000; seq = (seq % 3000) + 1) {
+    bench.connection.publish(`${consumer}.1.${seq}.${seq}.0.0`, '-NAK');
+    if (seq % 20 === 0) await new Promise(setImmediate);
+  }
+  await bench.connection.flush();
+  subscription.unsubscribe();
+  assert.equal(bench.ledger.health().turns, 3000);
+  assert.deepEqual(early, []);
 });
 
 test('another ledger under the same name is told so, and takes nothing from the first', async (t) => {
