@@ -262,6 +262,7 @@ test('what is delivered again before it is booked is not acknowledged before eit
   }
   await bench.connection.flush();
   subscription.unsubscribe();
+  assert.equal(bench.ledger.health().turns, 3000);
   assert.deepEqual(early, []);
 });
 
