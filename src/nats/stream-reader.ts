@@ -145,6 +145,8 @@ export class StreamReader {
         for (const message of batch) {
           deliveries += 1;
           if (message.info.deliverySequence !== deliveries) throw new OutOfStep('deliveries of the stream were lost');
+          // Somebody gave back what they never had: it comes before its turn, and what lies between would be taken for known.
+          if (message.seq > lastSeq && message.redelivered) throw new OutOfStep('a message of the stream came early');
           // Delivered again: its acknowledgement came late or was lost, or somebody gave it back. To acknowledge it is to
           // acknowledge all before it, and what is gathered is not booked yet; that answer will be one for this as well.
           if (message.seq > lastSeq) gathered.push(new StreamMessage(message));
