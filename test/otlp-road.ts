@@ -94,7 +94,7 @@ export async function deliver(posts: readonly Posted[], relays: readonly Relay[]
         const answer = await send(relays[tries % relays.length]!.url, post).catch(() => undefined);
         if (answer?.status === 200) return assert.doesNotMatch(answer.bytes.toString(), /reject/i);
         again += 1;
-        assert.ok(performance.now() < untilMs, 'nobody takes a post');
+        assert.ok(performance.now() < untilMs, `nobody takes a post: ${answer?.status} ${String(answer?.bytes)}`);
         await delay(100);
       }
     };

@@ -88,11 +88,11 @@ function inspect(file: string, check: 'integrity_check' | 'quick_check'): void {
 }
 
 function take(file: string, log: Pick<Log, 'info'> | undefined): DatabaseSync {
+  // It writes, though it says nothing new of a ledger that is there, and on a full disk that one must open.
+  const vacuum = statSync(file).size === 0 ? 'PRAGMA auto_vacuum = INCREMENTAL;' : '';
   const db = new DatabaseSync(file, { timeout: 0 });
   try {
-    db.exec(
-      'PRAGMA locking_mode = EXCLUSIVE; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; BEGIN EXCLUSIVE; COMMIT',
-    );
+    db.exec(`PRAGMA locking_mode = EXCLUSIVE; ${vacuum} PRAGMA journal_mode = WAL; BEGIN EXCLUSIVE; COMMIT`);
     db.exec(
       'PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 67108864; PRAGMA foreign_keys = ON',
     );

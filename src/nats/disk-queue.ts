@@ -1,6 +1,6 @@
 // What could not be published yet, on disk, within bounds: the relay's promise to a sender while NATS is away.
 
-import { chmodSync, closeSync, mkdirSync, openSync } from 'node:fs';
+import { chmodSync, closeSync, mkdirSync, openSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { messageOf, PermanentFailure, RetryableFailure } from '../failure.ts';
@@ -54,14 +54,14 @@ export class DiskQueue {
       mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
       closeSync(openSync(file, 'a', 0o600));
       chmodSync(file, 0o600);
+      // It writes, though it says nothing new of a queue that is there, and on a full disk that one must open.
+      const vacuum = statSync(file).size === 0 ? 'PRAGMA auto_vacuum = FULL;' : '';
       db = new DatabaseSync(file, { timeout: 0 });
-      db.exec(
-        'PRAGMA locking_mode = EXCLUSIVE; PRAGMA auto_vacuum = FULL; PRAGMA journal_mode = WAL; BEGIN EXCLUSIVE; COMMIT',
-      );
+      db.exec(`PRAGMA locking_mode = EXCLUSIVE; ${vacuum} PRAGMA journal_mode = WAL; BEGIN EXCLUSIVE; COMMIT`);
       db.exec('PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 16777216');
       const { user_version: version } = db.prepare('PRAGMA user_version').get() as { user_version: number };
       if (version > FORMAT_VERSION) throw new Error('a newer Tollbridge wrote it');
-      // Nothing is written where nothing is missing: on a full disk it must open, so that it can be emptied.
+      // Nothing is written where nothing is missing either.
       const { parts } = db
         .prepare("SELECT count(*) AS parts FROM sqlite_schema WHERE name IN ('message', 'line')")
         .get() as {
