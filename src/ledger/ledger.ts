@@ -52,6 +52,12 @@ const SERIES_WARNING_SHARE = 0.8;
 /** Labels that no setting bounds but that a sender can fill: generous caps, so that only abuse meets them. */
 const FIXED_CAPS = { agent: 20, provider: 100, upstream_provider: 100, account: 200, team: 200 };
 
+/** Events that came together, with the position in a stream that goes with them, where they came from one. */
+export interface LedgerPart {
+  readonly events: readonly MeterEvent[];
+  readonly step?: StreamStep | undefined;
+}
+
 export interface LedgerOptions {
   readonly file: string;
   readonly timeZone: string;
@@ -183,7 +189,7 @@ export class Ledger implements LedgerReading {
   }
 
   /** As `submit`, of several messages together. */
-  submitAll(parts: readonly { readonly events: readonly MeterEvent[]; readonly step?: StreamStep | undefined }[]) {
+  submitAll(parts: readonly LedgerPart[]): Promise<Booking[]> {
     const count = parts.reduce((sum, { events }) => sum + events.length, 0);
     if (count === 0 && !parts.some(({ step }) => step)) return Promise.resolve([]);
     return this.#commits.enqueue(count, (nowMs) => {

@@ -5,7 +5,8 @@ import type { DatabaseSync } from 'node:sqlite';
 import { PermanentFailure } from '../failure.ts';
 import type { Log } from '../log.ts';
 
-const MIGRATIONS: readonly string[] = [
+/** The first makes a new ledger, each of the others the next version. */
+export const MIGRATIONS: readonly string[] = [
   `
   -- Single facts about the ledger itself: created_ms, ledger_id, uptime_ms, horizon_ms.
   CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;

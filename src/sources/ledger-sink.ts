@@ -1,6 +1,6 @@
 // The end of the road on a machine that keeps a ledger: adds to what was stated what our own rules say, and books it.
 
-import type { StreamStep } from '../ledger/stream-positions.ts';
+import type { LedgerPart } from '../ledger/ledger.ts';
 import { readSnapshot } from '../poll/openusage.ts';
 import type { PollResult } from '../poll/poll-result.ts';
 import { contradictsProject } from '../turn/attribution.ts';
@@ -11,12 +11,6 @@ import type { Delivery, EventSink } from './source.ts';
 
 /** What another poller says counts as fresh for three times this, the 300 s of OpenUsage's hub, unless it says otherwise. */
 const REPORTED_INTERVAL_MS = 100_000;
-
-/** Events that came together, with the position in a stream that goes with them, where they came from one. */
-export interface LedgerPart {
-  readonly events: readonly MeterEvent[];
-  readonly step?: StreamStep | undefined;
-}
 
 /** The part of the ledger that is written to. */
 export interface EventLedger {

@@ -20,7 +20,6 @@ const HOOK_DECODERS: Record<(typeof HOOK_AGENTS)[number], (payload: unknown, con
 
 /** More than any sender has waiting; what it costs to say what is wrong with each of them stays far below a second. */
 const RECORDS_MAX = 10_000;
-const LINE_FEED = 0x0a;
 const SPACE = 0x20;
 const INVALID_JSON = rejected({ reason: 'invalid_json', detail: 'the record: expected one JSON value in UTF-8' });
 const TOO_MANY = rejected({
@@ -80,11 +79,10 @@ function decodeHookRecord(record: Record<string, unknown>): Decoded[] {
  */
 export function decodeBody(body: Buffer): { readonly index: number; readonly decoded: Decoded }[] {
   const content = hasByteOrderMark(body) ? body.subarray(3) : body;
-  // As bytes where the encoding is broken, so that one such line spoils no other.
   const text = isUtf8(content) ? content.toString() : undefined;
   const whole = text === undefined ? undefined : parseWhole(text);
   const values = whole && (Array.isArray(whole.value) ? whole.value : [whole.value]);
-  const lines = values ? [] : text === undefined ? bytesOfLines(content) : linesOf(text, RECORDS_MAX + 1);
+  const lines = values ? [] : linesIn(content, text);
   if ((values ?? lines).length > RECORDS_MAX) return [{ index: 0, decoded: TOO_MANY }];
   const records = values?.map((value): Parsed => ({ value })) ?? lines.map(parse);
   const items: { readonly index: number; readonly decoded: Decoded }[] = [];
@@ -99,6 +97,12 @@ const hasByteOrderMark = (body: Buffer) => body[0] === 0xef && body[1] === 0xbb 
 
 interface Parsed {
   readonly value: unknown;
+}
+
+/** The lines of a body, up to the first that is too many. As bytes where the encoding is broken, so that one such line spoils no other. */
+function linesIn(content: Buffer, text: string | undefined): readonly (string | Buffer)[] {
+  if (text !== undefined) return linesOf(text, RECORDS_MAX + 1);
+  return linesOf(content.toString('latin1'), RECORDS_MAX + 1).map((line) => Buffer.from(line, 'latin1'));
 }
 
 /** The one JSON value that a text is; undefined where it is none, or several. */
@@ -130,21 +134,6 @@ function linesOf(text: string, max: number): string[] {
     const end = text.indexOf('\n', start);
     found.push(text.slice(start, end === -1 ? text.length : end));
     start = end === -1 ? text.length : end + 1;
-  }
-  return found;
-}
-
-/** The same of bytes that are no text. */
-function bytesOfLines(content: Buffer): Buffer[] {
-  const found: Buffer[] = [];
-  for (let start = 0; start < content.length && found.length <= RECORDS_MAX; ) {
-    if (content[start]! <= SPACE) {
-      start++;
-      continue;
-    }
-    const end = content.indexOf(LINE_FEED, start);
-    found.push(content.subarray(start, end === -1 ? content.length : end));
-    start = end === -1 ? content.length : end + 1;
   }
   return found;
 }
