@@ -15,6 +15,7 @@ import { encodeRecord } from '../../src/turn/encode-record.ts';
 import { decodeRecord } from '../../src/turn/normalize.ts';
 import { Pricing } from '../../src/turn/pricing.ts';
 import { Tiles } from '../../src/turn/tiles.ts';
+import { opencodeId } from '../../test/turn/opencode-sample.ts';
 
 /** Series that one model adds: counters, and histograms with their buckets. */
 const LINES_PER_MODEL = 75;
@@ -37,11 +38,7 @@ export function turnRecord(model = 'claude-sonnet-4-5', project = 'shop'): objec
 const BASE62 = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 const randomTail = () => Array.from({ length: 14 }, () => BASE62[Math.floor(Math.random() * 62)]).join('');
 
-/** An id as OpenCode makes them: its birth, or its complement in a session's, and a random tail. */
-function opencodeId(prefix: 'msg' | 'ses' | 'evt', bornMs: number, count: number): string {
-  const digits = (BigInt(bornMs) * 4096n + BigInt(count)) % 2n ** 48n;
-  return `${prefix}_${(prefix === 'ses' ? 2n ** 48n - 1n - digits : digits).toString(16).padStart(12, '0')}${randomTail()}`;
-}
+const idOf = (kind: string, bornMs: number, n: number) => opencodeId(kind, bornMs, n, randomTail());
 
 let session = '';
 
@@ -50,18 +47,18 @@ export function pluginRecord(): object {
   const count = serial++;
   const now = Date.now();
   const startedMs = now - 5000;
-  if (count % 50 === 0 || session === '') session = opencodeId('ses', startedMs - 60_000, count % 4096);
+  if (count % 50 === 0 || session === '') session = idOf('ses', startedMs - 60_000, count % 4096);
   const info = {
     ...{
-      id: opencodeId('msg', startedMs, count % 4096),
+      id: idOf('msg', startedMs, count % 4096),
       sessionID: session,
-      parentID: opencodeId('msg', startedMs - 10, 1),
+      parentID: idOf('msg', startedMs - 10, 1),
     },
     ...{ role: 'assistant', providerID: 'opencode', modelID: 'claude-sonnet-4-5', path: { root: 'shop' } },
     ...{ time: { created: startedMs, completed: now }, finish: 'tool-calls', cost: 0.0042 },
     tokens: { input: 1000, output: 100, reasoning: 0, cache: { read: 5000, write: 0 } },
   };
-  const event = { id: opencodeId('evt', now, count % 4096), type: 'message.updated', properties: { info } };
+  const event = { id: idOf('evt', now, count % 4096), type: 'message.updated', properties: { info } };
   return { source: 'opencode', account_id: 'main', payload: { event } };
 }
 

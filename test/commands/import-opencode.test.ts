@@ -14,7 +14,8 @@ import { createLog } from '../../src/log.ts';
 import { killableBridge } from '../killable-bridge.ts';
 import { until } from '../prometheus-server.ts';
 import { shownBy } from '../scrape.ts';
-import { CONTENT, idOf, OpencodeDatabase, toolData, turnData, WRITTEN_MS } from '../sources/opencode-database.ts';
+import { CONTENT, OpencodeDatabase, toolData, turnData, WRITTEN_MS } from '../sources/opencode-database.ts';
+import { opencodeId as idOf } from '../turn/opencode-sample.ts';
 import { runBridge } from './running-bridge.ts';
 
 const MODEL = 'anthropic/claude-sonnet-4-5';

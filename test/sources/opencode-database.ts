@@ -25,13 +25,6 @@ const SCHEMA = `
 export const CONTENT = 'CONTENT-MARKER-51c2';
 export const WRITTEN_MS = Date.UTC(2026, 1, 22, 10);
 
-/** An OpenCode id that was born at a moment; of one kind and moment they sort by number. */
-export function idOf(kind: 'msg' | 'ses' | 'prt', bornMs: number, n = 0): string {
-  const born = BigInt(bornMs) * 4096n + BigInt(n);
-  const bits = (kind === 'ses' ? ~born : born) & 0xffff_ffff_ffffn;
-  return `${kind}_${bits.toString(16).padStart(12, '0')}${'0'.repeat(14)}`;
-}
-
 /** What OpenCode writes of a turn that is completed. */
 export function turnData(fields: Record<string, unknown> = {}) {
   return {

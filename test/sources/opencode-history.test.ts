@@ -11,7 +11,8 @@ import { isObject } from '../../src/turn/fields.ts';
 import { decodeHook } from '../../src/turn/normalize.ts';
 import type { StatedEvent } from '../../src/turn/turn-event.ts';
 import { randomFrom } from '../composed-stream.ts';
-import { CONTENT, idOf, OpencodeDatabase, toolData, turnData, WRITTEN_MS } from './opencode-database.ts';
+import { opencodeId as idOf } from '../turn/opencode-sample.ts';
+import { CONTENT, OpencodeDatabase, toolData, turnData, WRITTEN_MS } from './opencode-database.ts';
 
 const ALL = { sinceMs: 0, busyMs: 0 };
 const pagesOf = (file: string, range = ALL) => [...readHistory(file, range)];

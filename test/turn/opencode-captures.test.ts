@@ -6,6 +6,7 @@ import path from 'node:path';
 import test from 'node:test';
 import { type Decoded, decodeBody, decodeHook } from '../../src/turn/normalize.ts';
 import type { StatedEvent, StatedTurn, TokenCounts, ToolEvent } from '../../src/turn/turn-event.ts';
+import { opencodeId } from './opencode-sample.ts';
 
 const FOLDER = path.join(import.meta.dirname, '../fixtures/opencode');
 
@@ -125,10 +126,7 @@ test('the reasons of captured errors', () => {
 
 test('a fork of a captured session gives copies only', () => {
   const forkedAtMs = 1795294000000;
-  const id = (prefix: string, ms: number) => {
-    const digits = (BigInt(ms) * 4096n + 1n) % 2n ** 48n;
-    return `${prefix}_${(prefix === 'ses' ? 2n ** 48n - 1n - digits : digits).toString(16).padStart(12, '0')}AbCdEfGh012345`;
-  };
+  const id = (prefix: string, ms: number) => opencodeId(prefix, ms, 1, 'AbCdEfGh012345');
   const kinds = bodiesOf('b-tools.jsonl')
     .map((body) => body.replace(/ses_\w+/g, id('ses', forkedAtMs)).replace(/msg_\w+/g, id('msg', forkedAtMs + 2)))
     .flatMap((body) => decodeHook('opencode', JSON.parse(body), {}))

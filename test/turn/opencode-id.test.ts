@@ -1,17 +1,13 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { bornMs, isForkCopy } from '../../src/turn/opencode-id.ts';
+import { opencodeId } from './opencode-sample.ts';
 
 const WRAP_MS = 2 ** 36;
 const NOW = Date.UTC(2026, 10, 21, 20, 45, 26, 721);
 const DAY = 86_400_000;
 
-/** An id born at `ms`, made by the rule that OpenCode follows. */
-function idOf(prefix: string, ms: number, n = 1): string {
-  const digits = (BigInt(ms) * 4096n + BigInt(n)) % 2n ** 48n;
-  const stated = prefix === 'ses' ? 2n ** 48n - 1n - digits : digits;
-  return `${prefix}_${stated.toString(16).padStart(12, '0')}AbCdEfGh012345`;
-}
+const idOf = (prefix: string, ms: number, n = 1) => opencodeId(prefix, ms, n, 'AbCdEfGh012345');
 
 test('the birth of real ids is the time that OpenCode stated beside them', () => {
   assert.equal(bornMs('ses_e0024aabeffeTJvYh8LUq04Z7L', NOW), 1795293926721);

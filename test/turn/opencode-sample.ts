@@ -10,6 +10,13 @@ export const MESSAGE = 'msg_1ffdb5c12001FVGJyLAr5W8Gm0';
 export const EVENT = 'evt_1ffdb60d1001Av8Hr3q0CRYkFP';
 export const TOKENS = { total: 1400, input: 1030, output: 50, reasoning: 20, cache: { write: 7, read: 300 } };
 
+/** An id as OpenCode makes them: its birth and a number, or their complement in a session's, and a tail. Of one kind and moment they sort by number. */
+export function opencodeId(kind: string, bornMs: number, n = 0, tail = '0'.repeat(14)): string {
+  const born = BigInt(bornMs) * 4096n + BigInt(n);
+  const digits = (kind === 'ses' ? ~born : born) & 0xffff_ffff_ffffn;
+  return `${kind}_${digits.toString(16).padStart(12, '0')}${tail}`;
+}
+
 export type Json = Record<string, unknown>;
 export const info = (changes: Json = {}): Json => ({
   id: MESSAGE,
